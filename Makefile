@@ -1,0 +1,39 @@
+# `make demo` trains on digits, `make test` runs the tests; both make their own environment first.
+
+PYTHON ?= python3
+BIN = .venv/bin
+# Compiled programs are kept, so that the second run of anything starts at once.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
+
+.PHONY: demo test test-slow lint format clean
+
+demo: .venv/installed
+	$(BIN)/python main.py --config=configs/digits.py --workdir=runs/digits
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2 -m "not gpu"
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .cache runs
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

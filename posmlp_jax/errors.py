@@ -1,0 +1,43 @@
+"""What the library raises when the user, not the program, is wrong.
+
+`main.py` and the package's other commands print such an error as one line and exit with code 2. Everything else is a
+bug of ours and keeps its traceback.
+"""
+
+import contextlib
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+
+
+class PosMLPError(ValueError):
+    """A mistake that the message tells the user how to mend: one line, what was wrong and what would be right."""
+
+
+class ConfigError(PosMLPError):
+    """A field, a model name or a combination of values that cannot be used."""
+
+
+class DataError(PosMLPError):
+    """A data set that is missing, empty, or not what the config says."""
+
+
+class CheckpointError(PosMLPError):
+    """A checkpoint or a working directory that does not fit the run."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A hint that ends an error message: the nearest of `choices`, or all of them when none is near."""
+    choices = sorted(choices)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(choices)}"
+
+
+@contextlib.contextmanager
+def exit_on_mistake() -> Iterator[None]:
+    """For a program's outermost call: a `PosMLPError` becomes one line on stderr and exit code 2."""
+    try:
+        yield
+    except PosMLPError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
