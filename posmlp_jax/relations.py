@@ -1,0 +1,208 @@
+"""Relation matrices over token grids: what a token-mixing layer multiplies its tokens by.
+
+A relation is a module over a grid of N tokens, `(T,)`, `(H, W)` or `(T, H, W)`, numbered in row-major order. Called
+without data it returns the matrix `[groups, N, N]`, row = query and column = key, in float32. The papers' idea is to
+generate that matrix from relative positions instead of learning each of its entries:
+
+| class | the papers' names | parameters |
+| --- | --- | --- |
+| `DenseRelation` | Token FC, SGU | s·N² |
+| `LearnedRelation` | LRPE, GLRPE; PoTGU, PoSGU and PoSTGU of PosMLP-Video | s·∏(2nᵢ − 1) |
+| `QuadraticRelation` | GQPE, GGQPE | 6s on a 2-D grid |
+| `SumRelation` | LRPE-M (Eq. 10) | N² + s·∏(2nᵢ − 1) |
+
+A relation takes an optional mask `[..., N, N]`, True where a query may see a key, and then returns
+`[..., groups, N, N]` with zeros where it may not; the quadratic relation's rows still sum to 1.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from posmlp_jax.errors import ConfigError, nearest
+
+RELATIONS = ("gqpe", "lrpe", "lrpe_m", "dense")
+COVARIANCES = ("psd", "free", "isotropic")
+
+
+@functools.cache
+def relative_offsets(grid: tuple[int, ...]) -> np.ndarray:
+    """δ = p_key − p_query for every pair of tokens: int32 `[N, N, D]`, axes in the grid's order (so y before x)."""
+    positions = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), axis=-1).reshape(-1, len(grid))
+    return (positions[None, :, :] - positions[:, None, :]).astype(np.int32)
+
+
+@functools.cache
+def offset_features(grid: tuple[int, ...]) -> np.ndarray:
+    """r_δ of Eq. 8 on a grid of D axes: float32 `[N, N, D + D(D + 1)/2]`.
+
+    First the D components δᵢ, then the D squares δᵢ², then the products δᵢδⱼ for i < j. On an image window that is
+    Eq. 8 with y in front of x.
+    """
+    offsets = relative_offsets(grid).astype(np.float32)
+    row, column = np.triu_indices(len(grid), k=1)
+    return np.concatenate([offsets, offsets**2, offsets[..., row] * offsets[..., column]], axis=-1)
+
+
+def quadratic_coefficients(center: jax.Array, precision: jax.Array) -> jax.Array:
+    """V of Eq. 7, such that v·r_δ = −½(δ − Δ)Σ⁻¹(δ − Δ)ᵀ + a constant of δ, which the softmax takes away.
+
+    Args:
+      center: Δ, `[groups, D]`.
+      precision: Σ⁻¹, `[groups, D, D]`. Where it is not symmetric (Σ⁻¹ = Γ of Table 6) the linear terms are still
+        Eq. 7's Σ⁻¹Δ, as in the published code; the quadratic form has only a symmetric part.
+
+    Returns:
+      `[groups, D + D(D + 1)/2]`, in the order of `offset_features`.
+    """
+    row, column = np.triu_indices(center.shape[-1], k=1)
+    linear = jnp.einsum("gij,gj->gi", precision, center, precision=jax.lax.Precision.HIGHEST)
+    squares = -0.5 * jnp.diagonal(precision, axis1=-2, axis2=-1)
+    products = -0.5 * (precision[:, row, column] + precision[:, column, row])
+    return jnp.concatenate([linear, squares, products], axis=-1)
+
+
+class QuadraticRelation(nnx.Module):
+    """GQPE (Eq. 5–8) in `groups` groups (GGQPE, Eq. 13): softmax over keys of a Gaussian of the offset.
+
+    Args:
+      grid: the token grid; any number of axes, though the papers use two.
+      groups: s.
+      covariance: the form of the inverse covariance Σ⁻¹ (Table 6): 'psd' ΓΓᵀ, 'free' Γ, 'isotropic' αI with α = γ².
+      learn_center: whether Δ is learned; if not it is 0 (Table 6, "Δ freezed").
+    """
+
+    def __init__(
+        self,
+        grid: Sequence[int],
+        groups: int = 1,
+        *,
+        covariance: str = "psd",
+        learn_center: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        if covariance not in COVARIANCES:
+            raise ConfigError(f"unknown covariance '{covariance}'; {nearest(covariance, COVARIANCES)}")
+        self.grid, self.groups, self.covariance = tuple(grid), groups, covariance
+        axes = len(self.grid)
+        noise = nnx.initializers.normal(0.01)
+        identity = 1.0 if covariance == "isotropic" else jnp.eye(axes)
+        shape = (groups,) if covariance == "isotropic" else (groups, axes, axes)
+        self.spread = nnx.Param(identity + noise(rngs.params(), shape, jnp.float32))
+        self.center = nnx.Param(noise(rngs.params(), (groups, axes), jnp.float32)) if learn_center else None
+
+    def inverse_covariance(self) -> jax.Array:
+        """Σ⁻¹ of every group: `[groups, D, D]`."""
+        spread = self.spread[...]
+        if self.covariance == "isotropic":
+            return spread[:, None, None] ** 2 * jnp.eye(len(self.grid))
+        if self.covariance == "free":
+            return spread
+        return jnp.einsum("gik,gjk->gij", spread, spread, precision=jax.lax.Precision.HIGHEST)
+
+    def centers(self) -> jax.Array:
+        """Δ of every group, in the grid's axis order: `[groups, D]`."""
+        return jnp.zeros((self.groups, len(self.grid))) if self.center is None else self.center[...]
+
+    def logits(self) -> jax.Array:
+        """v·r_δ of Eq. 13, before the softmax: `[groups, N, N]`."""
+        coefficients = quadratic_coefficients(self.centers(), self.inverse_covariance())
+        # Squared offsets reach 961 in a 32-token window: TF32 or bfloat16 products would lose the logits.
+        return jnp.einsum("gf,qkf->gqk", coefficients, offset_features(self.grid), precision=jax.lax.Precision.HIGHEST)
+
+    def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
+        """The relation matrix `[..., groups, N, N]` (module docstring)."""
+        logits = self.logits()
+        if mask is None:
+            return jax.nn.softmax(logits, axis=-1)
+        return jax.nn.softmax(logits, axis=-1, where=mask[..., None, :, :])
+
+
+class LearnedRelation(nnx.Module):
+    """LRPE (Eq. 11) in `groups` groups (GLRPE): a learned table looked up by offset, without softmax.
+
+    The table is `[∏(2nᵢ − 1), groups]`; its row is the row-major index of p_query − p_key + n − 1, as in the published
+    checkpoints, and it starts at zero as theirs does.
+    """
+
+    def __init__(self, grid: Sequence[int], groups: int = 1):
+        self.grid, self.groups = tuple(grid), groups
+        self.table = nnx.Param(jnp.zeros((math.prod(2 * n - 1 for n in self.grid), groups)))
+
+    def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
+        """The relation matrix `[..., groups, N, N]` (module docstring)."""
+        matrix = jnp.moveaxis(self.table[...][_table_rows(self.grid)], -1, 0)
+        return matrix if mask is None else jnp.where(mask[..., None, :, :], matrix, 0)
+
+
+@functools.cache
+def _table_rows(grid: tuple[int, ...]) -> np.ndarray:
+    """The table row of every (query, key) pair: int32 `[N, N]`."""
+    spans = [2 * n - 1 for n in grid]
+    shifted = np.asarray(grid) - 1 - relative_offsets(grid)
+    return np.ravel_multi_index(tuple(np.moveaxis(shifted, -1, 0)), spans).astype(np.int32)
+
+
+class DenseRelation(nnx.Module):
+    """gMLP's Token FC (Eq. 1): every entry is learned, `[groups, N, N]`.
+
+    Args:
+      stddev: of the initial normal values: 0.02 in PosMLP's published code, near 0 in gMLP.
+    """
+
+    def __init__(self, grid: Sequence[int], groups: int = 1, *, stddev: float = 0.02, rngs: nnx.Rngs):
+        self.grid, self.groups = tuple(grid), groups
+        tokens = math.prod(self.grid)
+        self.weight = nnx.Param(nnx.initializers.normal(stddev)(rngs.params(), (groups, tokens, tokens), jnp.float32))
+
+    def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
+        """The relation matrix `[..., groups, N, N]` (module docstring)."""
+        matrix = self.weight[...]
+        return matrix if mask is None else jnp.where(mask[..., None, :, :], matrix, 0)
+
+
+class SumRelation(nnx.Module):
+    """LRPE-M (Eq. 10): one dense matrix, shared by the groups, plus a learned table for each group."""
+
+    def __init__(self, dense: DenseRelation, learned: LearnedRelation):
+        self.dense, self.learned = dense, learned
+        self.grid, self.groups = learned.grid, learned.groups
+
+    def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
+        """The relation matrix `[..., groups, N, N]` (module docstring)."""
+        return self.dense(mask) + self.learned(mask)
+
+
+Relation = QuadraticRelation | LearnedRelation | DenseRelation | SumRelation
+
+
+def create_relation(
+    kind: str,
+    grid: Sequence[int],
+    groups: int = 1,
+    *,
+    covariance: str = "psd",
+    learn_center: bool = True,
+    dense_stddev: float = 0.02,
+    rngs: nnx.Rngs,
+) -> Relation:
+    """The relation that a config names: 'gqpe', 'lrpe', 'lrpe_m' or 'dense' (Table 1).
+
+    Raises:
+      ConfigError: for another name.
+    """
+    match kind:
+        case "gqpe":
+            return QuadraticRelation(grid, groups, covariance=covariance, learn_center=learn_center, rngs=rngs)
+        case "lrpe":
+            return LearnedRelation(grid, groups)
+        case "lrpe_m":
+            return SumRelation(DenseRelation(grid, stddev=dense_stddev, rngs=rngs), LearnedRelation(grid, groups))
+        case "dense":
+            return DenseRelation(grid, groups, stddev=dense_stddev, rngs=rngs)
+    raise ConfigError(f"unknown relation '{kind}'; {nearest(kind, RELATIONS)}")

@@ -1,0 +1,96 @@
+"""Windows: how a feature map becomes groups of tokens that mix with each other, and a map again.
+
+A map `[B, *map, C]` with any number of axes is padded at its ends until windows divide it, optionally rolled (the
+shifted windows of Swin, which the paper takes for detection, section 5.5), and cut into `[B, windows, tokens, C]`.
+Tokens that do not belong together, across the seam of a roll or in the padding, are kept apart by masks.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+
+
+@dataclass(frozen=True, eq=False)
+class WindowLayout:
+    """How one map size is cut. Made by `window_layout`; static under jit.
+
+    Attributes:
+      map_size: tokens along each axis of the map.
+      window: tokens along each axis of a window.
+      shift: by how much the map is rolled back along each axis before it is cut.
+      counts: windows along each axis.
+      masks: bool `[U, N, N]`, True where a query (row) may see a key; None where every token sees its whole window.
+      mask_index: int `[windows]`, each window's row in `masks`. Only windows at the seam and the border differ, so U is
+        at most 3^D however large the map is.
+    """
+
+    map_size: tuple[int, ...]
+    window: tuple[int, ...]
+    shift: tuple[int, ...]
+    counts: tuple[int, ...]
+    masks: np.ndarray | None
+    mask_index: np.ndarray | None
+
+
+@functools.cache
+def window_layout(map_size: tuple[int, ...], window: tuple[int, ...], shifted: bool = False) -> WindowLayout:
+    """The layout for a map; `shifted` rolls by half a window along every axis that has more than one window."""
+    counts = tuple(math.ceil(size / side) for size, side in zip(map_size, window, strict=True))
+    shift = tuple(side // 2 if shifted and count > 1 else 0 for side, count in zip(window, counts, strict=True))
+    padded = tuple(count * side for count, side in zip(counts, window, strict=True))
+    if padded == tuple(map_size) and not any(shift):
+        return WindowLayout(map_size, window, shift, counts, None, None)
+
+    # A token's region: which axes' seams it has crossed by the roll, or, for padding, a region of its own.
+    region = np.zeros(padded, np.int32)
+    padding = np.zeros(padded, bool)
+    for axis, (size, roll) in enumerate(zip(map_size, shift, strict=True)):
+        along = np.arange(padded[axis]).reshape([-1 if a == axis else 1 for a in range(len(padded))])
+        region += (along < roll) * 2**axis
+        padding |= along >= size
+    region[padding] = -1
+    tokens = _cut(np.roll(region, [-s for s in shift], range(len(shift)))[None, ..., None], counts, window)[0, ..., 0]
+    masks = tokens[:, :, None] == tokens[:, None, :]
+    unique, index = np.unique(masks, axis=0, return_inverse=True)
+    return WindowLayout(map_size, window, shift, counts, unique, index.reshape(-1))
+
+
+def partition(x: jax.Array, layout: WindowLayout) -> jax.Array:
+    """A map `[B, *map, C]` as `[B, windows, tokens, C]`: windows, and tokens in a window, in row-major order."""
+    ends = [
+        count * side - size for count, side, size in zip(layout.counts, layout.window, layout.map_size, strict=True)
+    ]
+    if any(ends):
+        x = jnp.pad(x, [(0, 0), *((0, end) for end in ends), (0, 0)])
+    if any(layout.shift):
+        x = jnp.roll(x, [-s for s in layout.shift], range(1, len(ends) + 1))
+    return _cut(x, layout.counts, layout.window)
+
+
+def merge(tokens: jax.Array, layout: WindowLayout) -> jax.Array:
+    """The inverse of `partition`: `[B, windows, tokens, C]` as `[B, *map, C]`."""
+    axes = len(layout.window)
+    counts, inner = _axis_names(axes)
+    pattern = " ".join(f"({n} {w})" for n, w in zip(counts, inner, strict=True))
+    sizes = dict(zip(counts + inner, layout.counts + layout.window, strict=True))
+    x = rearrange(tokens, f"b ({' '.join(counts)}) ({' '.join(inner)}) c -> b {pattern} c", **sizes)
+    if any(layout.shift):
+        x = jnp.roll(x, layout.shift, range(1, axes + 1))
+    return x[(slice(None), *(slice(size) for size in layout.map_size))]
+
+
+def _cut(x, counts: tuple[int, ...], window: tuple[int, ...]):
+    """A map that windows divide, NumPy or JAX, as `[B, windows, tokens, C]`."""
+    outer, inner = _axis_names(len(window))
+    pattern = " ".join(f"({n} {w})" for n, w in zip(outer, inner, strict=True))
+    sizes = dict(zip(inner, window, strict=True))
+    return rearrange(x, f"b {pattern} c -> b ({' '.join(outer)}) ({' '.join(inner)}) c", **sizes)
+
+
+def _axis_names(axes: int) -> tuple[list[str], list[str]]:
+    return [f"n{axis}" for axis in range(axes)], [f"w{axis}" for axis in range(axes)]
