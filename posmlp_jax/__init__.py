@@ -1,0 +1,7 @@
+"""PosMLP and PosMLP-Video in JAX: vision models whose token mixing is generated from relative positions."""
+
+from posmlp_jax.models import create_model, list_models
+
+__version__ = "0.1.0"
+
+__all__ = ["create_model", "list_models"]

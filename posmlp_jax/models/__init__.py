@@ -1,0 +1,17 @@
+"""The model families and their registry."""
+
+from posmlp_jax.models.backbone import parameter_count
+from posmlp_jax.models.gmlp import GMLP, GMLPConfig
+from posmlp_jax.models.posmlp import PosMLP, PosMLPConfig
+from posmlp_jax.models.registry import create_model, list_models, model_config
+
+__all__ = [
+    "GMLP",
+    "GMLPConfig",
+    "PosMLP",
+    "PosMLPConfig",
+    "create_model",
+    "list_models",
+    "model_config",
+    "parameter_count",
+]

@@ -1,0 +1,74 @@
+"""gMLP ("Pay Attention to MLPs", Liu et al. 2021), the papers' baseline, with any of our relations in its gate."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import nnx
+
+from posmlp_jax.errors import ConfigError
+from posmlp_jax.layers import LinearStem
+from posmlp_jax.models.backbone import Backbone, BackboneConfig, Stage, check_groups, drop_path_rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class GMLPConfig(BackboneConfig):
+    """What a gMLP is made of; the defaults are gMLP-S. Fields that `PosMLPConfig` has too mean the same.
+
+    Attributes:
+      patch: side of the image patches that become tokens; the whole image is one window.
+      width, depth, expansion, groups: of its one stage.
+    """
+
+    patch: int = 16
+    width: int = 256
+    depth: int = 30
+    expansion: int = 6
+    groups: int = 1
+    relation: str = "dense"
+
+    def __post_init__(self):
+        super().__post_init__()
+        for field in ("patch", "width", "depth", "expansion"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"{field} {getattr(self, field)} should be 1 or more")
+        if any(side % self.patch for side in self.image_size):
+            raise ConfigError(f"image_size {self.image_size} should be a multiple of patch {self.patch}")
+        check_groups(1, self.width, self.expansion, self.groups, self.split)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tokens along each side of the image."""
+        height, width = self.image_size
+        return height // self.patch, width // self.patch
+
+
+class GMLP(Backbone):
+    """gMLP for images of exactly `image_size`; `features` gives its one map."""
+
+    def __init__(self, config: GMLPConfig, *, rngs: nnx.Rngs):
+        super().__init__(config)
+        self.stem = LinearStem(config.width, config.patch, None, jnp.dtype(config.dtype), rngs)
+        self._add_position(config.grid, config.width, rngs)
+        self.mergings = nnx.List([])
+        # gMLP starts as a plain MLP, its Token FC near 0 and its bias at 1; other relations need no such b.
+        near_zero = config.relation == "dense"
+        stage = Stage(
+            config,
+            config.width,
+            config.expansion,
+            config.grid,
+            config.groups,
+            drop_path_rates(config.drop_path, config.depth),
+            dense_stddev=1e-3,
+            bias_init=1.0 if near_zero else 0.0,
+            rngs=rngs,
+        )
+        self.stages = nnx.List([stage])
+        self._add_head(config.width, rngs)
+
+    def features(self, images, *, train=False, rngs=None):  # noqa: D102 (Backbone's)
+        if tuple(images.shape[1:3]) != self.config.image_size:
+            raise ConfigError(
+                f"this gMLP takes images of its image_size {self.config.image_size}, not {tuple(images.shape[1:3])}"
+            )
+        return super().features(images, train=train, rngs=rngs)
