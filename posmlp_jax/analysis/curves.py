@@ -1,0 +1,64 @@
+"""Draws the curves of training runs: `python -m posmlp_jax.analysis.curves WORKDIR … [--output=curves.png]`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from posmlp_jax.errors import DataError, exit_on_mistake
+
+# Loss and top-1 of what `metrics.jsonl` calls its splits, and the learning rate beneath them.
+_LINES = {"train": ("training", ":"), "eval": ("evaluation", "-"), "ema": ("evaluation, moving average", "--")}
+
+
+def read_metrics(workdir: Path) -> list[dict]:
+    """The lines of a working directory's `metrics.jsonl`.
+
+    Raises:
+      DataError: if there is no such file.
+    """
+    path = workdir / "metrics.jsonl"
+    if not path.is_file():
+        raise DataError(f"{workdir} has no metrics.jsonl; name the --workdir of a training run")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def draw_curves(workdirs: list[Path]) -> plt.Figure:
+    """A figure with loss, top-1 and learning rate over steps, one colour a run."""
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
+    for index, workdir in enumerate(workdirs):
+        metrics = read_metrics(workdir)
+        for split, (label, style) in _LINES.items():
+            rows = [row for row in metrics if row["split"] == split and row["loss"] is not None]
+            if not rows:
+                continue
+            steps = [row["step"] for row in rows]
+            name = label if len(workdirs) == 1 else f"{workdir.name}, {label}"
+            options = {"linestyle": style, "color": f"C{index}", "label": name}
+            axes[0].plot(steps, [row["loss"] for row in rows], **options)
+            axes[1].plot(steps, [100 * row["top1"] for row in rows], **options)
+            if split == "train":
+                axes[2].plot(steps, [row["learning_rate"] for row in rows], color=f"C{index}")
+    for axis, title in zip(axes, ("loss (nats)", "top-1 (%)", "learning rate"), strict=True):
+        axis.set(title=title, xlabel="step")
+        axis.grid(alpha=0.3)
+        axis.set_xlim(left=0)
+    axes[1].legend(loc="lower right")
+    return figure
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the figure that the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR")
+    parser.add_argument("--output", type=Path, default=Path("curves.png"))
+    options = parser.parse_args(arguments)
+    draw_curves(options.workdirs).savefig(options.output, dpi=120)
+    print(f"wrote {options.output}")
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main(sys.argv[1:])
