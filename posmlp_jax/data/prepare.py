@@ -1,0 +1,70 @@
+"""Prepares a data set for training, without TensorFlow: `python -m posmlp_jax.data.prepare NAME --source=PATH`.
+
+A run that was stopped goes on where it was when the same command is given again.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from posmlp_jax.data import builders
+from posmlp_jax.data.locate import data_folder, find_version
+from posmlp_jax.data.shards import write_dataset
+from posmlp_jax.errors import DataError, PosMLPError, nearest
+
+
+def prepare(name: str, source: str | None = None, data_dir: str = "", under: str | None = None) -> Path:
+    """Writes the data set `name` as array_record, in the layout of tfds, and goes on if it was begun before.
+
+    Args:
+      name: one of `builders.BUILDERS`.
+      source: the file or folder that holds the images; see the builder's `official`.
+      data_dir: where prepared data sets lie; '' is tfds' own folder.
+      under: the name to prepare it under; None keeps `name`.
+
+    Returns:
+      The folder of the prepared data set, `data_dir/name/version`.
+
+    Raises:
+      DataError: when the name is unknown, the source missing or broken, or the folder cannot be written.
+    """
+    if name not in builders.BUILDERS:
+        raise DataError(f"no builder for '{name}': {nearest(name, builders.BUILDERS)}")
+    builder = builders.BUILDERS[name]
+    if builder.source and source is None:
+        raise DataError(f"'{name}' needs --source={builder.source}: {builder.official}")
+    if source is not None and not Path(source).expanduser().exists():
+        raise DataError(f"--source={source} does not exist; '{name}' is prepared from {builder.official}")
+    if under is not None and (not re.fullmatch(r"\w+", under) or under in {*builders.BUILDERS, "synthetic"} - {name}):
+        raise DataError(f"--name={under} cannot be used: letters, digits and _, and not another data set's name")
+    path = None if source is None else Path(source).expanduser().resolve()
+    folder = data_folder(data_dir)
+    done = find_version(folder / (under or name))
+    return done or write_dataset(builder.build(path, under or name), folder)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command. Returns its exit code: 0, 2 for a mistake of the user, 130 when stopped from the keyboard."""
+    parser = argparse.ArgumentParser(prog="python -m posmlp_jax.data.prepare", description=__doc__)
+    listed = "; ".join(f"{name}: {builder.official}" for name, builder in builders.BUILDERS.items())
+    parser.add_argument("dataset", metavar="NAME", help=listed)
+    parser.add_argument("--source", help="the file or folder that holds the images")
+    parser.add_argument("--data_dir", default="", help="where to put it (TFDS_DATA_DIR, else ~/tensorflow_datasets)")
+    parser.add_argument("--name", help="the name to prepare it under (image_folder needs one)")
+    arguments = parser.parse_args(argv)
+    try:
+        before = find_version(data_folder(arguments.data_dir) / (arguments.name or arguments.dataset))
+        folder = prepare(arguments.dataset, arguments.source, arguments.data_dir, arguments.name)
+    except PosMLPError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"already prepared: {folder}" if before else f"prepared: {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Writes a data set as array_record shards, in the layout of tfds, so that a stopped run goes on where it was.
+
+`download_and_prepare` of tfds starts from the beginning after a stop, which for ImageNet costs hours. Here the shards
+go one by one into a folder `VERSION.incomplete`, each under a temporary name until it lies safely on the disk; the
+next run skips those that are there. The folder gets its name when everything is in it.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from posmlp_jax.data.builders.base import Recipe, Shard
+from posmlp_jax.data.locate import find_version
+from posmlp_jax.errors import DataError
+
+_PLAN = "plan.json"
+_PARTIAL = ".partial"
+
+
+def write_dataset(recipe: Recipe, data_dir: Path) -> Path:
+    """Writes what is missing of the data set.
+
+    Returns:
+      The folder of the prepared data set, `data_dir/name/version`.
+
+    Raises:
+      DataError: when the folder cannot be written, the disk is full, or the stopped run had another source.
+    """
+    folder = data_dir / recipe.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / f".{recipe.version}.lock"):
+            # Another process may have prepared it while this one waited for the lock.
+            return find_version(folder, recipe.version) or _write(recipe, folder)
+    except OSError as error:
+        where = error.filename or folder
+        raise DataError(f"cannot prepare {recipe.name}: {error.strerror or error} ({where})") from error
+
+
+def _write(recipe: Recipe, folder: Path) -> Path:
+    staging = folder / f"{recipe.version}.incomplete"
+    staging.mkdir(exist_ok=True)
+    _check_plan(recipe, staging)
+    for partial in staging.glob(f"*{_PARTIAL}"):
+        partial.unlink()
+    total = sum(split.num_examples for split in recipe.splits.values())
+    # Shards get their names when they are complete, so those that are there need no second look.
+    done = {file.name: _count(file) for file in staging.glob(f"{recipe.name}-*")}
+    lengths: dict[str, list[int]] = {}
+    with tqdm(total=total, initial=sum(done.values()), unit=" images", desc=recipe.name) as bar:
+        for split, contents in recipe.splits.items():
+            lengths[split] = []
+            for number, shard in enumerate(contents.shards):
+                file = staging / _shard_name(recipe.name, split, number, len(contents.shards))
+                count = done[file.name] if file.name in done else _write_shard(recipe, shard, file, bar)
+                lengths[split].append(count)
+            if (found := sum(lengths[split])) != contents.num_examples:
+                raise DataError(
+                    f"the source of {recipe.name} has {found} {split} images instead of {contents.num_examples}: "
+                    f"get it anew, delete {staging} and start again"
+                )
+    _write_metadata(recipe, staging, lengths)
+    target = folder / recipe.version
+    staging.rename(target)
+    _sync(folder)
+    return target
+
+
+def _write_shard(recipe: Recipe, shard: Shard, file: Path, bar: tqdm) -> int:
+    """Writes one shard; returns the number of its examples."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+    serializer = ExampleSerializer(recipe.features.get_serialized_info())
+    partial = file.with_name(file.name + _PARTIAL)
+    count = 0
+    try:
+        # group_size:1, as in tfds: every record can be read by itself.
+        with contextlib.closing(ArrayRecordWriter(str(partial), "group_size:1")) as writer:
+            for example in shard():
+                proto = serializer.get_tf_example(recipe.features.encode_example(example))
+                # Otherwise the order of the features, and so the file, differs from process to process.
+                writer.write(proto.SerializeToString(deterministic=True))
+                count += 1
+                bar.update()
+    except RuntimeError as error:
+        # A full disk. array_record reports it when it closes the file at the latest.
+        reason = str(error).split(";")[0]
+        raise DataError(f"cannot write {partial}: {reason}; make room and give the same command again") from error
+    _sync(partial)
+    if (written := _count(partial)) != count:
+        raise DataError(f"{partial} holds {written} of {count} images after writing: is the disk full?")
+    partial.rename(file)
+    _sync(file.parent)
+    return count
+
+
+def _write_metadata(recipe: Recipe, staging: Path, lengths: dict[str, list[int]]) -> None:
+    """features.json and dataset_info.json, from which `tfds.builder_from_directory` knows the data set."""
+    import tensorflow_datasets as tfds
+
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=recipe.name,
+        version=tfds.core.Version(recipe.version),
+        data_dir=str(staging),
+        module_name="posmlp_jax.data.prepare",
+    )
+    info = tfds.core.DatasetInfo(
+        builder=identity,
+        description=recipe.description,
+        features=recipe.features,
+        homepage=recipe.homepage,
+        supervised_keys=("image", "label"),
+        disable_shuffling=True,
+    )
+    info.set_file_format("array_record")
+    splits = []
+    for split, shard_lengths in lengths.items():
+        template = tfds.core.ShardedFileTemplate(
+            dataset_name=recipe.name, data_dir=staging, split=split, filetype_suffix="array_record"
+        )
+        names = [_shard_name(recipe.name, split, i, len(shard_lengths)) for i in range(len(shard_lengths))]
+        size = sum((staging / name).stat().st_size for name in names)
+        splits.append(tfds.core.SplitInfo(split, shard_lengths, size, template))
+    info.set_splits(tfds.core.splits.SplitDict(splits))
+    info.write_to_directory(staging)
+
+
+def _check_plan(recipe: Recipe, staging: Path) -> None:
+    """Writes down source and sharding, or makes sure that the run which is continued had the same ones."""
+    plan = {
+        "source": recipe.fingerprint,
+        "shards": {split: len(contents.shards) for split, contents in recipe.splits.items()},
+    }
+    file = staging / _PLAN
+    if not file.exists():
+        written = file.with_name(_PLAN + _PARTIAL)
+        written.write_text(json.dumps(plan, indent=2, sort_keys=True))
+        written.rename(file)
+    elif json.loads(file.read_text()) != json.loads(json.dumps(plan)):
+        raise DataError(
+            f"{staging} was begun from another source: give the same --source as then, or delete that folder"
+        )
+
+
+def _shard_name(name: str, split: str, number: int, shards: int) -> str:
+    return f"{name}-{split}.array_record-{number:05d}-of-{shards:05d}"
+
+
+def _count(file: Path) -> int:
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    reader = ArrayRecordReader(str(file), "readahead_buffer_size:0")
+    count = reader.num_records()
+    reader.close()
+    return count
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Lets one process at a time prepare a data set; the others wait."""
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info("another process prepares %s; waiting for it", file.parent)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

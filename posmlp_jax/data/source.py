@@ -1,0 +1,51 @@
+"""What every data set looks like from here on: random access to labelled images that are still encoded."""
+
+import abc
+from typing import Any
+
+from posmlp_jax.errors import DataError
+
+
+class Source(abc.ABC):
+    """Labelled images, by index. Sources can be pickled, so that loading processes can be given one.
+
+    Attributes:
+      num_classes: labels are in [0, num_classes).
+      class_names: their names in the order of the labels, or None where the data set has none.
+      description: one line, what the images are and where they lie.
+    """
+
+    num_classes: int
+    class_names: tuple[str, ...] | None
+    description: str
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """The number of images."""
+
+    @abc.abstractmethod
+    def read(self, index: int) -> tuple[Any, int]:
+        """The image, encoded bytes or a uint8 array [H, W, 3], and its label as the data set has it, unchecked."""
+
+    @abc.abstractmethod
+    def example_id(self, index: int) -> str:
+        """A name by which a person can find the image: its file, or its split and index."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One example.
+
+        Returns:
+          `{'image': bytes (JPEG, PNG, …) or uint8 [H, W, 3], 'label': int}`.
+
+        Raises:
+          IndexError: when `index` is outside [0, len).
+          DataError: when the label is outside [0, num_classes).
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} is outside [0, {len(self)})")
+        image, label = self.read(index)
+        if not 0 <= label < self.num_classes:
+            raise DataError(
+                f"label {label} of {self.example_id(index)} is outside [0, {self.num_classes}) ({self.description})"
+            )
+        return {"image": image, "label": label}

@@ -1,0 +1,60 @@
+"""Opens the data set that a config names."""
+
+import logging
+from typing import Any, Literal
+
+from posmlp_jax.data.builders import BUILDERS
+from posmlp_jax.data.image_folder import ImageFolderSource
+from posmlp_jax.data.locate import data_folder, find_version
+from posmlp_jax.data.prepared import PreparedSource, find_prepared
+from posmlp_jax.data.source import Source
+from posmlp_jax.data.synthetic import SyntheticSource
+from posmlp_jax.errors import DataError
+
+
+def open_source(config: Any, split: Literal["train", "eval"], *, num_classes: int | None = None) -> Source:
+    """The images to train on, or those to evaluate with.
+
+    Args:
+      config: the `data` section of a config.
+      split: 'train' reads `config.train_split`, 'eval' `config.eval_split`.
+      num_classes: how many classes the model has; a data set with more is refused. Generated images (`synthetic`) have
+        as many classes as `config.num_classes`, but no more than this.
+
+    Raises:
+      DataError: when the data set is not prepared, broken, empty, or has more classes than the model. The message says
+        what was looked for and how to get it.
+    """
+    source = _open(config, split, num_classes)
+    if num_classes is not None and source.num_classes > num_classes:
+        raise DataError(
+            f"the model has {num_classes} classes, but the data {source.num_classes} ({source.description}): "
+            f"set --config.model.num_classes={source.num_classes}"
+        )
+    return source
+
+
+def _open(config: Any, split: str, num_classes: int | None) -> Source:
+    if config.name == "synthetic":
+        classes = config.num_classes if num_classes is None else min(config.num_classes, num_classes)
+        offset = 0 if split == "train" else config.num_examples
+        return SyntheticSource(config.num_examples, classes, offset=offset)
+    name = config.train_split if split == "train" else config.eval_split
+    if config.name == "image_folder":
+        if not config.data_dir:
+            raise DataError("image_folder needs the folder: --config.data.data_dir=DIR")
+        return ImageFolderSource(
+            config.data_dir,
+            split,
+            train_folder=config.train_split,
+            eval_folder=config.eval_split,
+            holdout=config.holdout,
+        )
+    builder = BUILDERS.get(config.name)
+    if builder and not builder.source and not find_version(data_folder(config.data_dir) / config.name):
+        # Not above: `python -m posmlp_jax.data.prepare` would then import that module twice.
+        from posmlp_jax.data.prepare import prepare
+
+        logging.info("preparing %s in %s", config.name, data_folder(config.data_dir))
+        prepare(config.name, data_dir=config.data_dir)
+    return PreparedSource(find_prepared(config.name, config.data_dir), name, num_classes)
