@@ -1,0 +1,31 @@
+"""A small PosMLP on CIFAR-10, for two CPU cores.
+
+    python -m posmlp_jax.data.prepare cifar10 --source=cifar-10-python.tar.gz
+    python main.py --config=configs/cifar10.py
+"""
+
+from posmlp_jax.training import default_config
+
+
+def get_config():
+    config = default_config("posmlp_t")
+    config.model.update(
+        image_size=32,
+        widths=(96, 192),
+        depths=(2, 4),
+        expansions=(4, 4),
+        windows=(8, 4),
+        groups=(8, 16),
+        dropout=0.0,
+        drop_path=0.0,
+    )
+    config.data.update(name="cifar10", eval_split="test", crop="pad", crop_padding=4, eval_crop=1.0, threads=2)
+    config.data.update(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+    config.batch_size = 128
+    config.length = "24 epochs"
+    config.optimizer.update(peak_rate=2e-3, warmup="2 epochs", constant="0 epochs", weight_decay=0.05)
+    config.ema_decay = 0.998
+    config.log_every = "0.5 epochs"
+    config.eval_every = "2 epochs"
+    config.checkpoint_every = "1 epochs"
+    return config

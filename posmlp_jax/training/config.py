@@ -1,0 +1,196 @@
+"""The schema of a run: every field a config can have, with its default and its meaning.
+
+A file in `configs/` calls `default_config()` and changes what its experiment needs; `--config.x.y=…` changes the rest.
+Lengths of time are texts with a unit, `'300 epochs'`, `'1000 steps'` or `'1.28e6 examples'` (`schedules.to_steps`).
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+
+import jax
+from ml_collections import ConfigDict, config_dict
+
+from posmlp_jax.errors import ConfigError, nearest
+from posmlp_jax.models import registry
+from posmlp_jax.models.backbone import BackboneConfig
+
+# What may differ when a run goes on in its working directory: where things are and how often one looks at them.
+_NOT_THE_EXPERIMENT = (
+    "data.data_dir",
+    "data.threads",
+    "data.processes",
+    "eval_batch_size",
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "devices",
+)
+
+
+def default_config(model: str = "posmlp_t") -> ConfigDict:
+    """A complete, locked config: `model` on ImageNet-1k with crops and flips."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "model": _model_section(model),
+            "data": {
+                # A tfds data set (imagenet2012, cifar10, digits, …), 'image_folder' or 'synthetic'.
+                "name": "imagenet2012",
+                # Where it lies: '' is tfds' own folder (TFDS_DATA_DIR, else ~/tensorflow_datasets).
+                "data_dir": "",
+                # tfds splits and sub-splits, e.g. 'train[:90%]'. image_folder takes train/ and val/ or test/.
+                "train_split": "train",
+                "eval_split": "validation",
+                # image_folder without train/ and val/: the share of each class that is held out for evaluation.
+                "holdout": 0.0,
+                # 'random_resized' (Inception crops), 'pad' (random shifts, for small images) or 'resize' (no crop).
+                "crop": "random_resized",
+                "crop_scale": (0.08, 1.0),
+                "crop_ratio": (3 / 4, 4 / 3),
+                "crop_padding": 4,
+                "flip": True,
+                # Evaluation: the shorter side is resized to image_size / eval_crop, then the centre is cut out.
+                "eval_crop": 0.9,
+                "mean": (0.485, 0.456, 0.406),
+                "std": (0.229, 0.224, 0.225),
+                # Loading: threads in this process, or processes (0: none) of as many threads.
+                "threads": 8,
+                "processes": 0,
+                # 'synthetic' only.
+                "num_examples": 1280,
+                "num_classes": 1000,
+            },
+            # Examples a step, over all devices and hosts.
+            "batch_size": 1024,
+            # The step's batch is worked through in this many parts, one after the other, to save memory.
+            "accumulate": 1,
+            "length": "300 epochs",
+            "optimizer": {
+                "peak_rate": 1e-3,
+                "warmup": "10 epochs",
+                "warmup_rate": 1e-5,
+                "final_rate": 1e-6,
+                # At final_rate, after the `length` of warm-up and cosine.
+                "constant": "10 epochs",
+                "b1": 0.9,
+                "b2": 0.999,
+                "eps": 1e-5,
+                "weight_decay": 0.067,
+                # Global norm of the gradients; 0: no clipping.
+                "clip_norm": 1.0,
+            },
+            "label_smoothing": 0.1,
+            # Moving average of parameters and batch statistics, evaluated beside the raw ones; 0: none.
+            "ema_decay": 0.99992,
+            "eval_batch_size": 0,  # 0: batch_size
+            "log_every": "50 steps",
+            "eval_every": "1 epochs",
+            "checkpoint_every": "1 epochs",
+            "keep_checkpoints": 3,
+            # How many of the machine's devices to use; 0: all.
+            "devices": 0,
+        }
+    )
+
+
+def _model_section(name: str) -> dict:
+    """The model's name and a place for every field of every family; None leaves the named model's own value."""
+    fields = {field.name for family in registry.families() for field in dataclasses.fields(family)}
+    return {"name": name, **{field: config_dict.placeholder(object) for field in sorted(fields)}}
+
+
+def check_fields(config: Mapping, schema: Mapping | None = None, prefix: str = "") -> None:
+    """Checks that `config` has the schema's fields and no others.
+
+    Raises:
+      ConfigError: names the first field that is unknown, with the nearest, or missing.
+    """
+    schema = default_config() if schema is None else schema
+    for name in config:
+        if name not in schema:
+            raise ConfigError(f"unknown config field '{prefix}{name}'; {nearest(name, schema)}")
+    for name, value in schema.items():
+        if name not in config:
+            raise ConfigError(f"the config has no field '{prefix}{name}'; start from training.default_config()")
+        if isinstance(value, Mapping | ConfigDict):
+            check_fields(config[name], value, f"{prefix}{name}.")
+
+
+def check_override(path: str) -> None:
+    """Checks the name of one field, as in `--config.data.name=…`.
+
+    Raises:
+      ConfigError: if there is no such field (the message has the nearest).
+    """
+    section, prefix = default_config(), ""
+    for part in path.split("."):
+        if not isinstance(section, ConfigDict) or part not in section:
+            choices = section if isinstance(section, ConfigDict) else []
+            raise ConfigError(f"unknown config field '{path}'; {nearest(prefix + part, [prefix + c for c in choices])}")
+        section, prefix = section[part], f"{prefix}{part}."
+
+
+def check_values(config: ConfigDict) -> None:
+    """Checks the numbers that would otherwise fail late or silently.
+
+    Raises:
+      ConfigError: for the first one that cannot be.
+    """
+    rules = [
+        ("batch_size", config.batch_size >= 1, "1 or more"),
+        ("accumulate", config.accumulate >= 1, "1 or more"),
+        ("eval_batch_size", config.eval_batch_size >= 0, "0 (as batch_size) or more"),
+        ("devices", config.devices >= 0, "0 (all) or more"),
+        ("keep_checkpoints", config.keep_checkpoints >= 1, "1 or more"),
+        ("label_smoothing", 0 <= config.label_smoothing < 1, "at least 0 and less than 1"),
+        ("ema_decay", 0 <= config.ema_decay < 1, "at least 0 (off) and less than 1"),
+        ("optimizer.clip_norm", config.optimizer.clip_norm >= 0, "0 (off) or more"),
+        ("optimizer.peak_rate", config.optimizer.peak_rate > 0, "more than 0"),
+        ("data.std", all(value > 0 for value in config.data.std), "all more than 0"),
+    ]
+    for field, holds, wanted in rules:
+        if not holds:
+            value = config
+            for part in field.split("."):
+                value = value[part]
+            raise ConfigError(f"{field} is {value}, and should be {wanted}")
+    if config.batch_size % config.accumulate:
+        raise ConfigError(
+            f"accumulate {config.accumulate} does not divide batch_size {config.batch_size} into equal parts"
+        )
+
+
+def resolve_model(config: ConfigDict, num_classes: int) -> BackboneConfig:
+    """The model's config: the named preset, the fields that `config.model` sets, then what data and devices decide.
+
+    `num_classes` is the data's; the compute type is bfloat16 on accelerators and float32 on CPUs; each only where the
+    config leaves it open.
+    """
+    overrides = {name: value for name, value in config.model.to_dict().items() if name != "name" and value is not None}
+    overrides.setdefault("num_classes", num_classes)
+    overrides.setdefault("dtype", "float32" if jax.default_backend() == "cpu" else "bfloat16")
+    return registry.model_config(config.model.name, **overrides)
+
+
+def plain(config: ConfigDict) -> dict:
+    """The config as JSON would give it back: dicts, lists, texts and numbers."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def differences(saved: Mapping, current: Mapping) -> Iterator[str]:
+    """The fields, as `name: saved -> current`, in which two `plain` configs are different experiments."""
+    flat_saved, flat_current = dict(_flatten(saved)), dict(_flatten(current))
+    for name in [*flat_saved, *(name for name in flat_current if name not in flat_saved)]:
+        before, now = flat_saved.get(name), flat_current.get(name)
+        if before != now and name not in _NOT_THE_EXPERIMENT:
+            yield f"{name}: {before} -> {now}"
+
+
+def _flatten(config: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,99 @@
+"""Accuracy of a model over the whole evaluation split."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from posmlp_jax.data import eval_batches
+from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.experiment import Experiment, check_class_names, open_evaluation
+from posmlp_jax.training.metrics import report
+from posmlp_jax.training.sharding import batch_sharding, replicated, to_devices
+from posmlp_jax.training.state import Weights, create_weights
+from posmlp_jax.training.step import make_eval_step
+
+Evaluator = Callable[[Weights], dict[str, float]]
+
+
+def make_evaluator(experiment: Experiment) -> Evaluator:
+    """Builds `evaluator(weights)`: mean `loss` (nats), `top1`, `top5` (shares) and `count` over the whole split.
+
+    Every example counts once, whatever the batch size and the number of hosts.
+    """
+    everywhere, split = replicated(experiment.mesh), batch_sharding(experiment.mesh)
+    step = jax.jit(
+        make_eval_step(experiment.merge, experiment.options),
+        in_shardings=(everywhere, split),
+        out_shardings=everywhere,
+    )
+
+    def evaluator(weights: Weights) -> dict[str, float]:
+        batches = eval_batches(
+            experiment.eval_source,
+            experiment.config.data,
+            experiment.model.image_size,
+            batch_size=experiment.eval_batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        sums = defaultdict(float)
+        pending = []
+        for batch in to_devices(batches, experiment.mesh):
+            pending.append(step(weights, batch))
+            if len(pending) > 2:
+                _add(sums, pending.pop(0))
+        for result in pending:
+            _add(sums, result)
+        count = sums.pop("count")
+        return {name: total / count for name, total in sums.items()} | {"count": count}
+
+    return evaluator
+
+
+def _add(sums: dict[str, float], result: dict[str, jax.Array]) -> None:
+    for name, value in jax.device_get(result).items():
+        sums[name] += float(np.float64(value))
+
+
+def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]]:
+    """Evaluates the newest checkpoint of a working directory, its raw weights and their moving average.
+
+    Args:
+      config: names the data and the model; only these are read.
+      workdir: where `train` wrote.
+
+    Returns:
+      `{'eval': …, 'ema': …}`, each with `loss`, `top1`, `top5` and `count`; 'ema' only where the checkpoint has one.
+
+    Raises:
+      PosMLPError: for a mistake in the config, missing data, or a checkpoint that does not fit.
+    """
+    checkpoints = Checkpoints(Path(workdir))
+    run = checkpoints.run()
+    experiment = open_evaluation(config)
+    check_class_names(run["class_names"], experiment.eval_source)
+    sharding = replicated(experiment.mesh)
+    shapes = jax.eval_shape(lambda: create_weights(experiment.model, 0))
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    evaluator = make_evaluator(experiment)
+    report(f"evaluating step {run['step']} of {workdir} on {experiment.eval_source.description}")
+    results = {}
+    for split, item in (("eval", "weights"), ("ema", "ema")):
+        if item == "weights" or checkpoints.has_ema():
+            results[split] = evaluator(checkpoints.restore_weights(item, target))
+            report(format_result(split, results[split]))
+    checkpoints.close()
+    return results
+
+
+def format_result(split: str, result: dict[str, float]) -> str:
+    """One line: top-1, top-5, loss, and over how many images."""
+    whose = {"eval": "weights", "ema": "moving average"}[split]
+    return (
+        f"evaluation of the {whose}: top-1 {100 * result['top1']:.2f} %  top-5 {100 * result['top5']:.2f} %  "
+        f"loss {result['loss']:.4f}  ({result['count']:.0f} images)"
+    )

@@ -1,0 +1,147 @@
+"""The training loop."""
+
+import time
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from posmlp_jax.analysis.complexity import count_macs
+from posmlp_jax.data import Batches, train_batches
+from posmlp_jax.training.checkpoints import Checkpoints, claim_workdir
+from posmlp_jax.training.evaluation import format_result, make_evaluator
+from posmlp_jax.training.experiment import Training, check_class_names, open_training
+from posmlp_jax.training.metrics import MetricsWriter, ProgressBar, StepClock, format_log_line, report
+from posmlp_jax.training.sharding import batch_sharding, replicated, to_devices
+from posmlp_jax.training.state import TrainState
+from posmlp_jax.training.step import batch_shapes, make_train_step
+from posmlp_jax.training.stopping import Stopped, StopSignals
+
+
+def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]]:
+    """Trains a model, or goes on from the working directory's newest checkpoint.
+
+    Args:
+      config: from `default_config()` or a file in `configs/`.
+      workdir: where checkpoints, metrics and the resolved config go.
+
+    Returns:
+      The last evaluation: `{'eval': …, 'ema': …}`, as `evaluate` gives it.
+
+    Raises:
+      PosMLPError: for a mistake in the config, the data or the working directory.
+      Stopped: after SIGINT or SIGTERM, once a checkpoint is written.
+    """
+    workdir = Path(workdir)
+    run = open_training(config)
+    claim_workdir(workdir, config)
+    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
+    state = _first_state(run, checkpoints)
+    step = int(state.step)
+    _report_start(run, workdir, step, state)
+
+    compiled, macs, memory = _compile(run, state)
+    evaluator = make_evaluator(run)
+    writer = MetricsWriter(workdir, start_step=step)
+    clock = StepClock(config.batch_size, macs, run.mesh.size)
+    lengths, results = run.lengths, {}
+    bar = ProgressBar(step, lengths.total, config.batch_size)
+    host_batches = _host_batches(run, step)
+    batches = to_devices(host_batches, run.mesh)
+
+    def due(every: int) -> bool:
+        return step % every == 0 or step == lengths.total
+
+    try:
+        with StopSignals() as signals:
+            clock.restart()
+            while step < lengths.total and not signals.received:
+                asked = time.perf_counter()
+                batch = next(batches)
+                clock.waited(time.perf_counter() - asked)
+                state, metrics = compiled(state, batch)
+                clock.add(metrics)
+                step += 1
+                bar.advance()
+                if due(lengths.log):
+                    values = clock.collect()
+                    epoch = step * config.batch_size / len(run.train_source)
+                    writer.write(step, "train", {"epoch": epoch, **values})
+                    bar.show(values["loss"])
+                    report(format_log_line(step, lengths.total, epoch, values, memory))
+                if due(lengths.evaluate):
+                    results = _evaluate(evaluator, state, step, writer)
+                    clock.restart()
+                if due(lengths.checkpoint) or signals.received:
+                    checkpoints.save(state, config, run.model, run.train_source.class_names)
+                    clock.restart()
+            checkpoints.wait()
+            if signals.received:
+                raise Stopped(signals.received, step)
+    finally:
+        host_batches.close()
+        bar.close()
+        writer.close()
+        checkpoints.close()
+    # A finished run that is started again has nothing left to train, and still answers.
+    return results or {split: evaluator(weights) for split, weights in _variants(state)}
+
+
+def _first_state(run: Training, checkpoints: Checkpoints) -> TrainState:
+    if checkpoints.latest_step() is None:
+        return run.new_state()
+    check_class_names(checkpoints.run()["class_names"], run.train_source)
+    return checkpoints.restore(run.abstract_state())
+
+
+def _report_start(run: Training, workdir: Path, step: int, state: TrainState) -> None:
+    devices = run.mesh.devices.flatten()
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
+    where = f"{len(devices)} {devices[0].device_kind}"
+    report(f"{run.config.model.name}: {count / 1e6:.2f} M parameters, {run.model.dtype}, on {where}")
+    report(f"training data: {run.train_source.description}")
+    report(f"evaluation data: {run.eval_source.description}")
+    report(f"{'going on from step ' + str(step) + ' of' if step else 'writing to'} {workdir}")
+
+
+def _compile(run: Training, state: TrainState):
+    """The compiled step, its multiply-accumulates, and the memory it needs on each device, in bytes."""
+    everywhere, split = replicated(run.mesh), batch_sharding(run.mesh)
+    step = make_train_step(run.merge, run.optimizer, run.schedule, run.options)
+    jitted = jax.jit(step, donate_argnums=0, in_shardings=(everywhere, split), out_shardings=everywhere)
+    start = time.perf_counter()
+    traced = jitted.trace(state, batch_shapes(run.config.batch_size, run.model.image_size, split))
+    compiled = traced.lower().compile()
+    report(f"compiled the training step in {time.perf_counter() - start:.1f} s")
+    usage = compiled.memory_analysis()
+    memory = usage.argument_size_in_bytes + usage.output_size_in_bytes + usage.temp_size_in_bytes
+    return compiled, count_macs(traced.jaxpr), memory - usage.alias_size_in_bytes
+
+
+def _host_batches(run: Training, start_step: int) -> Batches:
+    return train_batches(
+        run.train_source,
+        run.config.data,
+        run.model.image_size,
+        batch_size=run.config.batch_size,
+        seed=run.config.seed,
+        start_step=start_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def _variants(state: TrainState):
+    """The weights that are evaluated, by the name of their split."""
+    yield "eval", state.weights
+    if state.ema is not None:
+        yield "ema", state.ema
+
+
+def _evaluate(evaluator, state: TrainState, step: int, writer: MetricsWriter) -> dict[str, dict[str, float]]:
+    results = {}
+    for split, weights in _variants(state):
+        results[split] = evaluator(weights)
+        writer.write(step, split, results[split])
+        report(f"step {step}  {format_result(split, results[split])}")
+    return results

@@ -1,0 +1,33 @@
+"""The classification loss and accuracy, on integer labels or soft targets."""
+
+import jax
+import jax.numpy as jnp
+
+
+def soft_targets(labels: jax.Array, num_classes: int, smoothing: float = 0.0) -> jax.Array:
+    """Targets `[B, num_classes]` that sum to 1.
+
+    Args:
+      labels: integers `[B]`, or already soft targets `[B, num_classes]` (mixup, cutmix, distillation).
+      num_classes: K.
+      smoothing: ε of label smoothing: (1 − ε) of the target plus ε/K on every class (Szegedy et al. 2016).
+    """
+    targets = jax.nn.one_hot(labels, num_classes) if labels.ndim == 1 else labels.astype(jnp.float32)
+    return targets * (1 - smoothing) + smoothing / num_classes
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """−Σ target · log softmax(logits), in nats: `[B, K]` and `[B, K]` to `[B]`, float32."""
+    return -jnp.sum(targets * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
+
+
+def correct_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """Whether a label, or the likeliest class of a soft target, is among the `k` highest logits: bool `[B]`.
+
+    Of classes with equal logits the one with the lower index counts as higher, as `argmax` has it.
+    """
+    labels = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
+    chosen = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    before = jnp.arange(logits.shape[-1]) < labels[:, None]
+    rank = jnp.sum((logits > chosen) | ((logits == chosen) & before), axis=-1)
+    return rank < k

@@ -1,0 +1,167 @@
+"""What a run writes down: `metrics.jsonl`, TensorBoard events, and the lines and the bar on the terminal."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+def report(line: str) -> None:
+    """Prints a line without tearing a progress bar, on the first host only."""
+    if jax.process_index() == 0:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+
+class MetricsWriter:
+    """Appends metrics to a working directory's `metrics.jsonl` and `tensorboard/`; does nothing on other hosts.
+
+    Each line of the file is a JSON object with `step`, `split` ('train', 'eval' or 'ema') and the values.
+
+    Args:
+      workdir: the working directory.
+      start_step: the step that the run goes on from; what an interrupted run wrote beyond it is dropped.
+    """
+
+    def __init__(self, workdir: Path, start_step: int):
+        self._file = self._events = None
+        if jax.process_index():
+            return
+        path = workdir / "metrics.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start_step]
+            partial = path.with_suffix(".jsonl.partial")
+            partial.write_text("".join(f"{line}\n" for line in kept))
+            partial.replace(path)
+        self._file = path.open("a")
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None)
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Writes one set of values."""
+        if self._file is None:
+            return
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flushes and closes both."""
+        if self._file is not None:
+            self._file.close()
+            self._events.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return math.inf  # The end of a line that a kill cut off.
+
+
+class StepClock:
+    """Collects the steps' metrics, on the devices until they are asked for, and measures where the time goes.
+
+    Args:
+      batch_size: examples a step.
+      macs: multiply-accumulates a step, over all devices.
+      devices: how many share them.
+    """
+
+    # Steps that may be on their way at once; without a bound the host would run ahead and fill the devices' memory.
+    _IN_FLIGHT = 2
+
+    def __init__(self, batch_size: int, macs: int, devices: int):
+        self.batch_size, self.macs, self.devices = batch_size, macs, devices
+        self._pending = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts to measure from now, as after an evaluation."""
+        self._start, self._waited, self._timed_steps = time.perf_counter(), 0.0, 0
+
+    def waited(self, seconds: float) -> None:
+        """Counts time spent waiting for data."""
+        self._waited += seconds
+
+    def add(self, metrics: Mapping[str, jax.Array]) -> None:
+        """Takes a step's metrics, and waits while too many steps are on their way."""
+        self._pending.append(metrics)
+        self._timed_steps += 1
+        if len(self._pending) > self._IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - self._IN_FLIGHT])
+
+    def collect(self) -> dict[str, float]:
+        """Means since the last call: the steps' metrics, then rates and times since then or `restart`.
+
+        `learning_rate` is the last step's. Keys: the metrics', `images_per_second`, `images_per_second_per_chip`,
+        `step_seconds`, `data_wait` (a share) and `tflops` (10¹² operations a second, two a multiply-accumulate).
+        """
+        fetched = jax.device_get(self._pending)
+        self._pending = []
+        values = {name: float(np.mean([metrics[name] for metrics in fetched])) for name in fetched[0]}
+        values["learning_rate"] = float(fetched[-1]["learning_rate"])
+        elapsed = max(time.perf_counter() - self._start, 1e-9)
+        step_seconds = elapsed / max(self._timed_steps, 1)
+        values |= {
+            "images_per_second": self.batch_size / step_seconds,
+            "images_per_second_per_chip": self.batch_size / step_seconds / self.devices,
+            "step_seconds": step_seconds,
+            "data_wait": self._waited / elapsed,
+            "tflops": 2e-12 * self.macs / step_seconds,
+        }
+        self.restart()
+        return values
+
+
+def format_log_line(step: int, total: int, epoch: float, values: Mapping[str, float], memory_bytes: int) -> str:
+    """The training line: `step 100/1000 (epoch 0.8)  loss 2.31  top-1 10.2 %  …`."""
+    return "  ".join(
+        [
+            f"step {step}/{total} (epoch {epoch:.1f})",
+            f"loss {values['loss']:.4f}",
+            f"top-1 {100 * values['top1']:.1f} %",
+            f"rate {values['learning_rate']:.2e}",
+            f"{values['images_per_second']:.0f} images/s ({values['images_per_second_per_chip']:.0f} a chip)",
+            f"step {1e3 * values['step_seconds']:.0f} ms",
+            f"data wait {100 * values['data_wait']:.0f} %",
+            f"{values['tflops']:.3g} TFLOP/s",
+            f"memory {memory_bytes / 2**30:.2f} GiB a chip",
+        ]
+    )
+
+
+class ProgressBar:
+    """A bar on the terminal (nothing where stderr is not one): loss, images a second, time left."""
+
+    def __init__(self, start_step: int, total_steps: int, batch_size: int):
+        self._batch_size = batch_size
+        self._bar = tqdm(
+            total=total_steps * batch_size,
+            initial=start_step * batch_size,
+            unit=" images",
+            unit_scale=True,
+            dynamic_ncols=True,
+            smoothing=0.05,
+            disable=None if jax.process_index() == 0 else True,
+        )
+
+    def advance(self) -> None:
+        """Counts one step."""
+        self._bar.update(self._batch_size)
+
+    def show(self, loss: float) -> None:
+        """Shows the newest loss."""
+        self._bar.set_postfix_str(f"loss {loss:.3f}")
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        self._bar.close()

@@ -1,0 +1,84 @@
+"""What a training run changes from step to step, as one tree of plain arrays."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from posmlp_jax.models import registry
+from posmlp_jax.models.backbone import Backbone, BackboneConfig
+
+Arrays = Any  # A tree of nested dicts (and optax's tuples) of arrays.
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Weights:
+    """What a model computes with: learned parameters and BatchNorm's running statistics, as nested dicts of arrays."""
+
+    params: Arrays
+    batch_stats: Arrays
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """Everything a step reads and writes.
+
+    Attributes:
+      step: int32, how many steps were taken.
+      weights: the model's.
+      optimizer: optax's state.
+      ema: moving average of `weights`, or None.
+    """
+
+    step: jax.Array
+    weights: Weights
+    optimizer: Arrays
+    ema: Weights | None
+
+
+# From weights to the module that computes with them: `nnx.merge` for one architecture.
+Merge = Callable[[Weights], Backbone]
+
+
+def split_model(model: Backbone) -> tuple[Merge, Weights]:
+    """A module as a pure function of plain arrays, which is what `jax.jit` dispatches fastest."""
+    graph, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+
+    def merge(weights: Weights) -> Backbone:
+        return nnx.merge(graph, weights.params, weights.batch_stats)
+
+    return merge, Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats))
+
+
+def module_weights(model: Backbone) -> Weights:
+    """The arrays of a module, for instance after a training step has updated its batch statistics."""
+    return split_model(model)[1]
+
+
+def model_merge(config: BackboneConfig) -> Merge:
+    """`split_model`'s function for an architecture, without making any parameters."""
+    return split_model(nnx.eval_shape(lambda: registry.build(config, nnx.Rngs(0))))[0]
+
+
+def create_weights(config: BackboneConfig, seed: int) -> Weights:
+    """Random weights for an architecture."""
+    return split_model(registry.build(config, nnx.Rngs(seed)))[1]
+
+
+def create_state(
+    config: BackboneConfig, optimizer: optax.GradientTransformation, seed: int, *, ema: bool
+) -> TrainState:
+    """A fresh state: a pure function, to be jitted with the sharding its result should have."""
+    weights = create_weights(config, seed)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        weights=weights,
+        optimizer=optimizer.init(weights.params),
+        ema=jax.tree.map(jnp.copy, weights) if ema else None,
+    )

@@ -1,0 +1,129 @@
+"""One step of training and one of evaluation, as pure functions to be jitted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from posmlp_jax.training.losses import correct_top, cross_entropy, soft_targets
+from posmlp_jax.training.state import Merge, TrainState, Weights, module_weights
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """What a training step does beside the model and the optimizer.
+
+    Attributes:
+      num_classes: of the loss's targets.
+      mean, std: the data's, in units of 1 (white).
+      label_smoothing: ε.
+      ema_decay: of the moving average, if the state has one.
+      accumulate: parts that the batch is worked through in.
+      seed: of dropout and drop path; each step's draws are a function of (seed, step) alone.
+    """
+
+    num_classes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    accumulate: int = 1
+    seed: int = 0
+
+
+def normalize_images(images: jax.Array, mean, std) -> jax.Array:
+    """uint8 pixels `[B, H, W, 3]` as float32 with the data's mean and standard deviation taken out."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
+
+
+def make_train_step(
+    merge: Merge, optimizer: optax.GradientTransformation, schedule: optax.Schedule, options: StepOptions
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Builds `train_step(state, batch)`.
+
+    The batch has `image` uint8 `[B, H, W, 3]` and `label`, int `[B]` or soft `[B, num_classes]`. The metrics are
+    scalars: `loss`, `top1`, `grad_norm` (before clipping) and `learning_rate`.
+    """
+
+    def loss(params, batch_stats, batch: Batch, key: jax.Array):
+        model = merge(Weights(params, batch_stats))
+        images = normalize_images(batch["image"], options.mean, options.std)
+        logits = model(images, train=True, rngs=nnx.Rngs(dropout=key))
+        targets = soft_targets(batch["label"], options.num_classes, options.label_smoothing)
+        value = cross_entropy(logits, targets).mean()
+        top1 = correct_top(logits, batch["label"], 1).astype(jnp.float32).mean()
+        return value, (module_weights(model).batch_stats, {"loss": value, "top1": top1})
+
+    def gradients(weights: Weights, batch: Batch, key: jax.Array):
+        """Gradients, batch statistics and metrics of the whole batch; BatchNorm sees one part at a time."""
+        grad = jax.grad(loss, has_aux=True)
+        if options.accumulate == 1:
+            grads, (batch_stats, metrics) = grad(weights.params, weights.batch_stats, batch, key)
+            return grads, batch_stats, metrics
+
+        def add_part(carry, part):
+            sums, batch_stats = carry
+            index, examples = part
+            grads, (batch_stats, metrics) = grad(weights.params, batch_stats, examples, jax.random.fold_in(key, index))
+            return (jax.tree.map(jnp.add, sums, grads), batch_stats), metrics
+
+        # Every n-th example goes into part n, so that each device's examples are spread over all parts.
+        parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, options.accumulate, *x.shape[1:]), 0, 1), batch)
+        zeros = jax.tree.map(jnp.zeros_like, weights.params)
+        (sums, batch_stats), metrics = jax.lax.scan(
+            add_part, (zeros, weights.batch_stats), (jnp.arange(options.accumulate), parts)
+        )
+        grads = jax.tree.map(lambda total: total / options.accumulate, sums)
+        return grads, batch_stats, jax.tree.map(jnp.mean, metrics)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(options.seed), state.step)
+        grads, batch_stats, metrics = gradients(state.weights, batch, key)
+        updates, optimizer_state = optimizer.update(grads, state.optimizer, state.weights.params)
+        weights = Weights(optax.apply_updates(state.weights.params, updates), batch_stats)
+        ema = state.ema
+        if ema is not None:
+            decay = options.ema_decay
+            ema = jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, ema, weights)
+        metrics["grad_norm"] = optax.global_norm(grads)
+        metrics["learning_rate"] = schedule(state.step)
+        return TrainState(state.step + 1, weights, optimizer_state, ema), metrics
+
+    return train_step
+
+
+def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Batch], Metrics]:
+    """Builds `eval_step(weights, batch)`, which gives sums over the batch's examples of weight 1.
+
+    The batch has `image`, `label` (int `[B]`) and `weight` (0 for padding). The sums are `loss`, `top1`, `top5` and
+    `count`.
+    """
+
+    def eval_step(weights: Weights, batch: Batch) -> Metrics:
+        images = normalize_images(batch["image"], options.mean, options.std)
+        logits = merge(weights)(images)
+        labels, weight = batch["label"], batch["weight"]
+        losses = cross_entropy(logits, soft_targets(labels, options.num_classes))
+        return {
+            "loss": jnp.sum(losses * weight),
+            "top1": jnp.sum(correct_top(logits, labels, 1) * weight),
+            "top5": jnp.sum(correct_top(logits, labels, 5) * weight),
+            "count": jnp.sum(weight),
+        }
+
+    return eval_step
+
+
+def batch_shapes(batch_size: int, image_size: tuple[int, int], sharding) -> Batch:
+    """The shapes of a training batch, to compile a step before there is data."""
+    return {
+        "image": jax.ShapeDtypeStruct((batch_size, *image_size, 3), np.uint8, sharding=sharding),
+        "label": jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=sharding),
+    }

@@ -1,0 +1,55 @@
+import math
+
+import numpy as np
+import pytest
+
+from posmlp_jax.errors import ConfigError
+from posmlp_jax.training import default_config
+from posmlp_jax.training.schedules import learning_rate, to_steps
+
+
+@pytest.mark.parametrize(
+    ("length", "steps"),
+    [
+        ("300 epochs", 375_342),  # 300 · 1,281,167 / 1024 = 375,341.9
+        ("1 epoch", 1251),
+        ("0.5 epochs", 626),
+        ("1000 steps", 1000),
+        ("1step", 1),
+        ("1.28e6 examples", 1250),
+        ("0 epochs", 0),
+    ],
+)
+def test_lengths_in_steps(length, steps):
+    assert to_steps(length, batch_size=1024, num_examples=1_281_167) == steps
+
+
+@pytest.mark.parametrize("length", ["300", "epochs", "5 hours", "", "-3 epochs", "1.2.3 steps", 7])
+def test_what_is_no_length(length):
+    with pytest.raises(ConfigError, match="write '300 epochs'"):
+        to_steps(length, batch_size=1, num_examples=1)
+
+
+def test_learning_rate_is_the_recipes_formula():
+    config = default_config().optimizer
+    config.update(peak_rate=2e-3, warmup_rate=1e-5, final_rate=1e-6)
+    schedule = learning_rate(config, warmup=10, decay=110)
+
+    def formula(step):
+        if step < 10:
+            return 1e-5 + (2e-3 - 1e-5) * step / 10
+        progress = min((step - 10) / 100, 1.0)
+        return 1e-6 + (2e-3 - 1e-6) * (1 + math.cos(math.pi * progress)) / 2
+
+    steps = range(140)
+    np.testing.assert_allclose([schedule(s) for s in steps], [formula(s) for s in steps], rtol=1e-5, atol=1e-10)
+
+
+def test_without_warmup_the_first_rate_is_the_peak():
+    config = default_config().optimizer
+    assert learning_rate(config, warmup=0, decay=10)(0) == pytest.approx(config.peak_rate)
+
+
+def test_a_warmup_longer_than_the_run_is_a_mistake():
+    with pytest.raises(ConfigError, match="warmup is 10 steps, and should be shorter than the run's 10"):
+        learning_rate(default_config().optimizer, warmup=10, decay=10)
