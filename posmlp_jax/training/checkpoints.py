@@ -12,14 +12,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import nnx
 from ml_collections import ConfigDict
 
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.training.config import differences, plain
-from posmlp_jax.training.state import TrainState, Weights, split_model
+from posmlp_jax.training.state import TrainState, Weights, create_weights, model_merge
 
 
 def claim_workdir(workdir: Path, config: ConfigDict) -> None:
@@ -61,7 +60,7 @@ class Checkpoints:
         self.directory = Path(workdir).absolute() / "checkpoints"
         writable = keep is not None
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=writable, read_only=not writable, step_format_fixed_length=None
+            max_to_keep=keep, create=writable, read_only=not writable, save_interval_steps=int(writable)
         )
         names = ("weights", "ema", "optimizer", "run")
         handlers = {name: ocp.StandardCheckpointHandler() for name in names[:3]} | {"run": ocp.JsonCheckpointHandler()}
@@ -117,8 +116,8 @@ class Checkpoints:
 
     def run(self) -> dict:
         """The newest checkpoint's `run`: its step, config, model and class names."""
-        args = ocp.args.Composite(run=ocp.args.JsonRestore())
-        return self._manager.restore(self._require_step(), args=args)["run"]
+        step = self._require_step()
+        return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
 
     def has_ema(self) -> bool:
         """Whether the newest checkpoint holds a moving average."""
@@ -179,15 +178,13 @@ def load_model(workdir: str | Path, *, ema: bool = True) -> tuple[Backbone, tupl
     run = checkpoints.run()
     fields = dict(run["model"])
     config = registry.model_config(fields.pop("name"), **{k: _tuples(v) for k, v in fields.items()})
-    model = registry.build(config, nnx.Rngs(0))
-    target = jax.eval_shape(lambda: split_model(model)[1])
+    target = jax.eval_shape(lambda: create_weights(config, 0))
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target)
     weights = checkpoints.restore_weights("ema" if ema and checkpoints.has_ema() else "weights", target)
-    merge, _ = split_model(model)
     checkpoints.close()
     names = run["class_names"]
-    return merge(weights), None if names is None else tuple(names)
+    return model_merge(config)(weights), None if names is None else tuple(names)
 
 
 def _tree(weights: Weights) -> dict:

@@ -127,8 +127,10 @@ def check_override(path: str) -> None:
     section, prefix = default_config(), ""
     for part in path.split("."):
         if not isinstance(section, ConfigDict) or part not in section:
-            choices = section if isinstance(section, ConfigDict) else []
-            raise ConfigError(f"unknown config field '{path}'; {nearest(prefix + part, [prefix + c for c in choices])}")
+            if not isinstance(section, ConfigDict):
+                raise ConfigError(f"unknown config field '{path}'; '{prefix[:-1]}' has no fields")
+            where = f" in '{prefix[:-1]}'" if prefix else ""
+            raise ConfigError(f"unknown config field '{path}'{where}; {nearest(part, section)}")
         section, prefix = section[part], f"{prefix}{part}."
 
 

@@ -1,0 +1,58 @@
+import pytest
+
+from posmlp_jax.errors import ConfigError
+from posmlp_jax.training import default_config
+from posmlp_jax.training.config import check_fields, check_override, differences, plain, resolve_model
+
+
+def test_fields_of_the_model_are_open_until_they_are_set():
+    config = default_config("posmlp_s")
+    model = resolve_model(config, num_classes=7)
+    assert (model.widths, model.num_classes, model.dtype) == ((128, 256, 512, 1024), 7, "float32")
+    config.model.update(num_classes=9, dtype="bfloat16", shift_windows=True)
+    model = resolve_model(config, num_classes=7)
+    assert (model.num_classes, model.dtype, model.shift_windows) == (9, "bfloat16", True)
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("batchsize", "did you mean 'batch_size'?"),
+        ("data.nam", "in 'data'; did you mean 'name'?"),
+        ("model.window", "in 'model'; did you mean 'windows'?"),
+        ("optimizer.lr", "in 'optimizer'; known: b1, b2, clip_norm"),
+        ("seed.x", "'seed' has no fields"),
+    ],
+)
+def test_an_unknown_override_names_the_nearest(path, hint):
+    with pytest.raises(ConfigError) as error:
+        check_override(path)
+    assert hint in str(error.value)
+
+
+def test_every_field_can_be_overridden():
+    for path in ("seed", "data.name", "model.windows", "optimizer.peak_rate"):
+        check_override(path)
+
+
+def test_a_config_made_by_hand_is_checked():
+    config = default_config().to_dict()
+    config["optimizer"]["momentum"] = 0.9
+    with pytest.raises(ConfigError, match="unknown config field 'optimizer.momentum'"):
+        check_fields(config)
+    del config["optimizer"]["momentum"], config["seed"]
+    with pytest.raises(ConfigError, match="the config has no field 'seed'"):
+        check_fields(config)
+
+
+def test_differences_are_those_of_the_experiment():
+    saved, current = default_config(), default_config()
+    current.data.threads = saved.data.threads + 1
+    current.log_every = "7 steps"
+    assert not list(differences(plain(saved), plain(current)))
+    current.model.windows = (7, 7, 7, 7)
+    current.seed = 3
+    assert set(differences(plain(saved), plain(current))) == {
+        "seed: 0 -> 3",
+        "model.windows: None -> [7, 7, 7, 7]",
+    }

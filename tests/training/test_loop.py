@@ -1,0 +1,177 @@
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from posmlp_jax.errors import CheckpointError, ConfigError, DataError
+from posmlp_jax.training import evaluate, load_model, train
+from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.experiment import open_training
+from posmlp_jax.training.stopping import Stopped
+
+TIMINGS = ("images_per_second", "images_per_second_per_chip", "step_seconds", "data_wait", "tflops")
+
+
+def metrics(workdir) -> list[dict]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def checkpoint(config, workdir):
+    checkpoints = Checkpoints(workdir)
+    state = checkpoints.restore(open_training(config).abstract_state())
+    checkpoints.close()
+    return jax.device_get(state)
+
+
+def assert_equal(left, right):
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_config, tmp_path_factory):
+    """An unbroken run of nine steps: its config, its working directory and what it returned."""
+    workdir = tmp_path_factory.mktemp("trained")
+    return tiny_config(), workdir, train(tiny_config(), workdir)
+
+
+def test_a_run_leaves_what_the_readme_promises(trained):
+    config, workdir, results = trained
+    assert json.loads((workdir / "config.json").read_text()) == json.loads(json.dumps(config.to_dict()))
+    assert sorted(int(path.name) for path in (workdir / "checkpoints").iterdir()) == [4, 8, 9]
+    assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
+    lines = metrics(workdir)
+    assert [line["step"] for line in lines if line["split"] == "train"] == list(range(1, 10))
+    assert [line["step"] for line in lines if line["split"] == "ema"] == [4, 8, 9]
+    last = {line["split"]: line for line in lines if line["step"] == 9}
+    for split in ("eval", "ema"):
+        assert last[split] == {"step": 9, "split": split, **results[split]}
+        assert results[split]["count"] == 40
+
+
+def test_evaluation_repeats_the_last_one_of_training(trained):
+    config, workdir, results = trained
+    assert evaluate(config, workdir) == results
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40, 64])
+def test_evaluation_does_not_depend_on_the_batch_size(trained, tiny_config, batch_size):
+    _, workdir, results = trained
+    others = evaluate(tiny_config(eval_batch_size=batch_size), workdir)
+    for split in results:
+        assert others[split] == pytest.approx(results[split], rel=1e-6)
+
+
+def test_a_finished_run_answers_again(trained, tiny_config):
+    _, workdir, results = trained
+    again = train(tiny_config(log_every="3 steps"), workdir)
+    assert again == results
+
+
+def test_a_stopped_run_goes_on_bit_by_bit(trained, tiny_config, tmp_path, monkeypatch):
+    config, workdir, _ = trained
+    lines = []
+
+    def stop_after_step_6(line):
+        lines.append(line)
+        if line.startswith("step 6/9"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("posmlp_jax.training.loop.report", stop_after_step_6)
+    with pytest.raises(Stopped, match="SIGTERM after step 6") as stopped:
+        train(tiny_config(), tmp_path)
+    assert stopped.value.exit_code == 143
+    # What a killed run had written beyond its checkpoint, and the line it was writing.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "split": "train", "loss": 0.0}\n{"step": 8, "spl')
+    # The number of loading threads is no part of the experiment.
+    train(tiny_config(**{"data.threads": 3}), tmp_path)
+    assert any(line.startswith("going on from step 6") for line in lines)
+    assert_equal(checkpoint(config, tmp_path), checkpoint(config, workdir))
+    assert metrics(tmp_path) == metrics(workdir)
+
+
+def test_one_and_eight_devices_have_the_same_losses(trained, tiny_config, tmp_path):
+    _, workdir, _ = trained
+    train(tiny_config(devices=8), tmp_path)
+    one, eight = metrics(workdir), metrics(tmp_path)
+    for split in ("train", "eval"):
+        losses = [[line["loss"] for line in lines if line["split"] == split] for lines in (one, eight)]
+        np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_a_checkpoint_of_eight_devices_goes_on_with_two(tiny_config, tmp_path):
+    unbroken = train(tiny_config(devices=8, checkpoint_every="5 steps"), tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "9")  # What is left is step 5.
+    resumed = train(tiny_config(devices=2), tmp_path)
+    assert resumed["eval"] == pytest.approx(unbroken["eval"], rel=1e-5)
+    assert [line["step"] for line in metrics(tmp_path) if line["split"] == "train"] == list(range(1, 10))
+
+
+def test_load_model_gives_the_trained_network(trained):
+    config, workdir, _ = trained
+    state = checkpoint(config, workdir)
+    images = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
+    merge = open_training(config).merge
+    for ema, weights in ((True, state.ema), (False, state.weights)):
+        model, class_names = load_model(workdir, ema=ema)
+        np.testing.assert_array_equal(model(images), merge(weights)(images))
+    assert class_names is None
+    assert model.config.num_classes == 5
+
+
+def test_another_experiment_in_the_workdir_is_refused(trained, tiny_config):
+    _, workdir, _ = trained
+    with pytest.raises(CheckpointError, match=r"holds a different experiment \(label_smoothing: 0.1 -> 0.2\)"):
+        train(tiny_config(label_smoothing=0.2), workdir)
+
+
+def test_another_architecture_is_refused_by_its_parameters(trained, tiny_config):
+    _, workdir, _ = trained
+    with pytest.raises(
+        CheckpointError, match=r"another architecture, 2 parameters differ: head.bias \(5,\) there"
+    ) as error:
+        evaluate(tiny_config(**{"model.num_classes": 6}), workdir)
+    assert "head.kernel (16, 5) there, (16, 6) here" in str(error.value)
+
+
+def test_evaluating_what_was_never_trained(tiny_config, tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint in .*; train first"):
+        evaluate(tiny_config(), tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"model.name": "posmlp_x"}, ConfigError, "unknown model 'posmlp_x'; did you mean 'posmlp_s'|'posmlp_.'?"),
+        ({"model.groups": (3, 4)}, ConfigError, "stage 1: groups 3 do not divide the 8 mixed channels.*1, 2, 4, 8"),
+        ({"model.depth": 3}, ConfigError, "unknown field 'depth' of PosMLPConfig; did you mean 'depths'?"),
+        ({"batch_size": 0}, ConfigError, "batch_size is 0, and should be 1 or more"),
+        ({"accumulate": 3}, ConfigError, "accumulate 3 does not divide batch_size 16"),
+        ({"devices": 8, "batch_size": 12}, ConfigError, "batch_size 12 cannot be shared equally by 8 devices; 8 could"),
+        ({"devices": 99}, ConfigError, "devices is 99, but JAX sees only 8"),
+        ({"length": "0.1 steps"}, ConfigError, "less than one step"),
+        ({"optimizer.warmup": "8 steps"}, ConfigError, "should be shorter than the run's 8"),
+        ({"data.name": "imagenet2012"}, DataError, "python -m posmlp_jax.data.prepare imagenet2012 --source="),
+        ({"model.num_classes": 3, "data.name": "digits"}, ConfigError, "has 10 classes"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(tiny_config, tmp_path, monkeypatch, changes, error, message):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    if changes.get("data.name") == "digits":
+        changes = changes | {"data.eval_split": "test"}
+    with pytest.raises(error, match=message) as raised:
+        train(tiny_config(**changes), tmp_path / "run")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_workdir(tiny_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot write to the working directory"):
+        train(tiny_config(), tmp_path / "file" / "run")
