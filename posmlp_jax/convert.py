@@ -9,15 +9,18 @@ The two are the same function of the image; what differs is bookkeeping:
 - The published isotropic form's logits are a·Δ·δ − ½|δ|² with a = spread²; ours, −½α|δ − Δ|², has α = 1, Δ' = aΔ.
 """
 
+import copy
+import math
 from collections.abc import Mapping
 
 import numpy as np
 from flax import nnx
 
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.gating import mixed_channels
-from posmlp_jax.layers import ConvMerging
+from posmlp_jax.gating import GatingUnit, mixed_channels
+from posmlp_jax.layers import ConvMerging, GatedBlock
 from posmlp_jax.models.posmlp import PosMLP
+from posmlp_jax.relations import DenseRelation, LearnedRelation, QuadraticRelation, SumRelation
 
 # Index tables that published checkpoints store beside what they learned, and a counter no result depends on.
 _NOT_LEARNED = ("rel_indices", "relative_position_index", "num_batches_tracked")
@@ -33,10 +36,19 @@ def load_published(model: PosMLP, state_dict: Mapping[str, np.ndarray]) -> None:
       state_dict: PyTorch parameter names to arrays.
 
     Raises:
-      CheckpointError: if a parameter is missing, left over, or of another shape (names the first).
+      CheckpointError: if a parameter is missing, left over, or of another shape (names the first), or the model has
+        what no published one has. The model is then as it was.
     """
+    config = model.config
+    for option, unpublished in (
+        ("stem='linear'", config.stem == "linear"),
+        ("merge='linear'", config.merge == "linear"),
+        ("absolute_position=True", config.absolute_position),
+    ):
+        if unpublished:
+            raise CheckpointError(f"no published checkpoint has {option}, which this model has")
     source = _Source(state_dict)
-    _stem(model, source)
+    _stem(model, source.under("patch_embed."))
     for level, stage in enumerate(model.stages):
         if level:
             _merging(model.mergings[level - 1], source.under(f"levels.{level}.pool."))
@@ -45,112 +57,138 @@ def load_published(model: PosMLP, state_dict: Mapping[str, np.ndarray]) -> None:
     _norm(model.norm, source.under("norm."))
     if model.head is not None:
         _linear(model.head, source.under("head."))
-    source.check_empty()
+    source.copy()
 
 
 class _Source:
-    """The state dict, from which each parameter is taken once."""
+    """The state dict, from which each parameter is taken once, and copied when all are."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], prefix: str = ""):
-        self.prefix = prefix
-        self.arrays = arrays if prefix else {k: v for k, v in arrays.items() if not k.endswith(_NOT_LEARNED)}
+    def __init__(self, arrays: Mapping[str, np.ndarray]):
+        self.prefix = ""
+        self.arrays = {k: np.asarray(v) for k, v in arrays.items() if not k.endswith(_NOT_LEARNED)}
+        self.copies: list[tuple[nnx.Variable, np.ndarray]] = []
 
     def under(self, prefix: str) -> "_Source":
-        return _Source(self.arrays, self.prefix + prefix)
+        """The same source, for parameters whose names begin with `prefix`."""
+        source = copy.copy(self)
+        source.prefix = self.prefix + prefix
+        return source
 
-    def __contains__(self, name: str) -> bool:
-        return self.prefix + name in self.arrays
+    def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """A parameter that should have this shape."""
+        name = self.prefix + name
+        if name not in self.arrays:
+            raise CheckpointError(f"the published checkpoint has no '{name}': another architecture?")
+        array = self.arrays.pop(name)
+        if array.shape != tuple(shape):
+            raise CheckpointError(f"the published '{name}' has shape {array.shape}, and the model needs {tuple(shape)}")
+        return array
 
-    def take(self, name: str) -> np.ndarray:
-        if name not in self:
-            raise CheckpointError(f"the published checkpoint has no '{self.prefix}{name}': another architecture?")
-        return np.asarray(self.arrays.pop(self.prefix + name))
+    def put(
+        self,
+        name: str,
+        variable: nnx.Variable,
+        axes: tuple[int, ...] | None = None,
+        order: np.ndarray | slice = slice(None),
+    ) -> None:
+        """Takes a parameter for a variable, whose axis i is the parameter's axis `axes[i]`, its last one in `order`."""
+        axes = tuple(range(variable.ndim)) if axes is None else axes
+        array = self.take(name, tuple(variable.shape[axes.index(axis)] for axis in range(variable.ndim)))
+        self.set(variable, array.transpose(axes)[..., order])
 
-    def check_empty(self) -> None:
+    def set(self, variable: nnx.Variable, array: np.ndarray) -> None:
+        """To be done by `copy`."""
+        self.copies.append((variable, array))
+
+    def copy(self) -> None:
+        """Sets the variables, if nothing was left over."""
         if self.arrays:
             raise CheckpointError(
                 f"the model has no place for '{min(self.arrays)}' and {len(self.arrays) - 1} more of the published "
                 "checkpoint's parameters: another architecture?"
             )
-
-
-def _set(variable: nnx.Variable, value: np.ndarray) -> None:
-    if variable.shape != value.shape:
-        raise CheckpointError(f"a published parameter has shape {value.shape} where the model has {variable.shape}")
-    variable[...] = value
+        for variable, array in self.copies:
+            variable[...] = array
 
 
 def _norm(norm: nnx.LayerNorm | nnx.BatchNorm, source: _Source, order: np.ndarray | slice = slice(None)) -> None:
-    _set(norm.scale, source.take("weight")[order])
-    _set(norm.bias, source.take("bias")[order])
+    source.put("weight", norm.scale, order=order)
+    source.put("bias", norm.bias, order=order)
     if isinstance(norm, nnx.BatchNorm):
-        _set(norm.mean, source.take("running_mean"))
-        _set(norm.var, source.take("running_var"))
+        source.put("running_mean", norm.mean)
+        source.put("running_var", norm.var)
 
 
-def _linear(layer: nnx.Linear, source: _Source) -> None:
-    _set(layer.kernel, source.take("weight").T)
-    if layer.bias is not None:
-        _set(layer.bias, source.take("bias"))
+def _linear(layer: nnx.Linear, source: _Source, order: np.ndarray | slice = slice(None)) -> None:
+    source.put("weight", layer.kernel, (1, 0), order)
+    source.put("bias", layer.bias, order=order)
 
 
 def _stem(model: PosMLP, source: _Source) -> None:
     for index, (conv, norm) in enumerate(zip(model.stem.convs, model.stem.norms, strict=True)):
-        _set(conv.kernel, source.take(f"patch_embed.projs.{index}.weight").transpose(2, 3, 1, 0))
-        _set(conv.bias, source.take(f"patch_embed.projs.{index}.bias"))
-        _norm(norm, source.under(f"patch_embed.norms.{index}."))
+        source.put(f"projs.{index}.weight", conv.kernel, (2, 3, 1, 0))
+        source.put(f"projs.{index}.bias", conv.bias)
+        _norm(norm, source.under(f"norms.{index}."))
 
 
 def _merging(merging: ConvMerging, source: _Source) -> None:
-    _set(merging.kernel, source.take("conv.weight").transpose(2, 3, 1, 0))
-    _set(merging.bias, source.take("conv.bias"))
+    source.put("conv.weight", merging.kernel, (2, 3, 1, 0))
+    source.put("conv.bias", merging.bias)
     _norm(merging.norm, source.under("norm."))
 
 
-def _block(block, source: _Source) -> None:
-    gate, relation = block.gate, block.gate.relation
+def _block(block: GatedBlock, source: _Source) -> None:
+    gate = block.gate
     expanded = block.expand.out_features
     mixed = mixed_channels(expanded, gate.split)
     # Contiguous position p holds the interleaved channel order[p].
-    order = np.arange(mixed).reshape(-1, relation.groups).T.reshape(-1)
+    order = np.arange(mixed).reshape(-1, gate.relation.groups).T.reshape(-1)
     rows = np.concatenate([order + start for start in range(0, expanded, mixed)])
     columns = np.concatenate([order + start for start in range(0, gate.out_channels, mixed)])
 
     _norm(block.norm, source.under("norm."))
-    _set(block.expand.kernel, source.take("proj_c_e.weight").T[:, rows])
-    _set(block.expand.bias, source.take("proj_c_e.bias")[rows])
-    _set(block.project.kernel, source.take("proj_c_s.weight").T[columns])
-    _set(block.project.bias, source.take("proj_c_s.bias"))
+    _linear(block.expand, source.under("proj_c_e."), rows)
+    project = source.take("proj_c_s.weight", block.project.kernel.shape[::-1])
+    source.set(block.project.kernel, project.T[columns])
+    source.put("proj_c_s.bias", block.project.bias)
     _gate(gate, source.under("gate_unit."), order)
 
 
-def _gate(gate, source: _Source, order: np.ndarray) -> None:
+def _gate(gate: GatingUnit, source: _Source, order: np.ndarray) -> None:
     relation = gate.relation
-    if "proj_list.0.weight" in source:
-        _set(relation.weight, source.take("proj_list.0.weight")[None])
+    if gate.norm is not None:
         _norm(gate.norm, source.under("norm_list.0."), order)
-        _set(gate.bias, source.take("proj_list.0.bias"))
-        return
-    if "token_proj_n_weight" in source:
-        _set(relation.dense.weight, source.take("token_proj_n_weight"))
-        relation = relation.learned
-    if "pos.window_relative_position_bias_table" in source:
-        _set(relation.table, source.take("pos.window_relative_position_bias_table"))
+    tokens = math.prod(relation.grid)
+    if isinstance(relation, DenseRelation):
+        ungrouped = relation.weight.shape[1:] if relation.groups == 1 else relation.weight.shape
+        source.set(relation.weight, source.take("proj_list.0.weight", ungrouped)[None])
+        bias = source.take("proj_list.0.bias", (tokens,))
     else:
-        _quadratic(relation, source.under("pos."))
+        if isinstance(relation, SumRelation):
+            source.put("token_proj_n_weight", relation.dense.weight)
+            relation = relation.learned
+        if isinstance(relation, LearnedRelation):
+            source.put("pos.window_relative_position_bias_table", relation.table)
+        else:
+            _quadratic(relation, source.under("pos."))
+        bias = source.take("pos.token_proj_n_bias", (1, tokens, 1))[0, :, 0]
     # The published code keeps this parameter where it does not use it.
-    bias = source.take("pos.token_proj_n_bias")[0, :, 0]
     if gate.bias is not None:
-        _set(gate.bias, bias)
+        source.set(gate.bias, bias)
 
 
-def _quadratic(relation, source: _Source) -> None:
-    center, spread = source.take("attention_centers"), source.take("attention_spreads")
+def _quadratic(relation: QuadraticRelation, source: _Source) -> None:
+    center = source.take("attention_centers", (relation.groups, 2))
+    spread = source.take("attention_spreads", relation.spread.shape)
     if relation.covariance == "isotropic":
         center = center * spread[:, None] ** 2
         spread = np.ones_like(spread)
     else:
         spread = _AXES.T @ spread @ (np.eye(2, dtype=np.float32) if relation.covariance == "psd" else _AXES)
-    _set(relation.spread, spread)
+    source.set(relation.spread, spread)
     if relation.center is not None:
-        _set(relation.center, center @ _AXES)
+        source.set(relation.center, center @ _AXES)
+    elif center.any():
+        raise CheckpointError(
+            f"the published '{source.prefix}attention_centers' are not 0, and the model has learn_center=False"
+        )

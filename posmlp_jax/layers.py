@@ -23,15 +23,18 @@ def normalization(kind: str, channels: int, dtype, rngs: nnx.Rngs) -> nnx.BatchN
     Batch statistics are those of the whole array: under `jax.jit` with a sharded batch, of the global batch.
     """
     if kind == "batch":
-        return nnx.BatchNorm(channels, momentum=0.9, epsilon=NORM_EPSILON, dtype=dtype, rngs=rngs)
+        # Without a dtype, which would round the running statistics too.
+        return nnx.BatchNorm(channels, momentum=0.9, epsilon=NORM_EPSILON, rngs=rngs)
     if kind == "layer":
         return nnx.LayerNorm(channels, epsilon=NORM_EPSILON, dtype=dtype, rngs=rngs)
     raise ConfigError(f"unknown norm '{kind}'; {nearest(kind, NORMS)}")
 
 
 def normalize(norm: nnx.BatchNorm | nnx.LayerNorm, x: jax.Array, train: bool) -> jax.Array:
-    """Applies either kind; `train` chooses the batch's statistics over the running ones (and updates those)."""
-    return norm(x, use_running_average=not train) if isinstance(norm, nnx.BatchNorm) else norm(x)
+    """Applies either kind, in x's type; `train` takes the batch's statistics, and updates the running ones by them."""
+    if isinstance(norm, nnx.BatchNorm):
+        return norm(x, use_running_average=not train).astype(x.dtype)
+    return norm(x)
 
 
 def gelu(x: jax.Array) -> jax.Array:

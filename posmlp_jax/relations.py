@@ -12,7 +12,8 @@ generate that matrix from relative positions instead of learning each of its ent
 | `SumRelation` | LRPE-M (Eq. 10) | N² + s·∏(2nᵢ − 1) |
 
 A relation takes an optional mask `[..., N, N]`, True where a query may see a key, and then returns
-`[..., groups, N, N]` with zeros where it may not; the quadratic relation's rows still sum to 1.
+`[..., groups, N, N]` with zeros where it may not; the quadratic relation's rows still sum to 1, so each of its queries
+must see some key.
 """
 
 import functools
@@ -118,9 +119,10 @@ class QuadraticRelation(nnx.Module):
     def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
         """The relation matrix `[..., groups, N, N]` (module docstring)."""
         logits = self.logits()
-        if mask is None:
-            return jax.nn.softmax(logits, axis=-1)
-        return jax.nn.softmax(logits, axis=-1, where=mask[..., None, :, :])
+        if mask is not None:
+            # Not softmax's `where`: it takes the maximum over a wrong axis when the mask has more axes than the logits.
+            logits = jnp.where(mask[..., None, :, :], logits, -jnp.inf)
+        return jax.nn.softmax(logits, axis=-1)
 
 
 class LearnedRelation(nnx.Module):

@@ -1,7 +1,10 @@
 """What every model of the registry shares: stages of gated blocks, the classification head, the checks of a config."""
 
+import contextlib
+import types
+import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -39,10 +42,17 @@ class BackboneConfig:
     remat: bool = False
 
     def __post_init__(self):
-        size = self.image_size
         set_field = object.__setattr__  # Frozen for others; here values are only brought to one form.
+        if self.dtype is not None:  # Which NumPy takes for float64.
+            with contextlib.suppress(TypeError):  # What is no type is refused below.
+                set_field(self, "dtype", jnp.dtype(self.dtype).name)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not _is_a(value, field.type):
+                kind = field.type.__name__ if isinstance(field.type, type) else field.type
+                raise ConfigError(f"{field.name} {value!r} should be of type {kind}")
+        size = self.image_size
         set_field(self, "image_size", (size, size) if isinstance(size, int) else tuple(size))
-        set_field(self, "dtype", jnp.dtype(self.dtype).name)
         if len(self.image_size) != 2 or min(self.image_size) < 1:
             raise ConfigError(f"image_size {size} should be one positive integer or (height, width)")
         if self.num_classes < 0:
@@ -50,7 +60,7 @@ class BackboneConfig:
         for field, choices in (("relation", RELATIONS), ("covariance", COVARIANCES), ("gate", GATES)):
             check_choice(field, getattr(self, field), choices)
         if self.dtype not in ("float32", "bfloat16", "float64"):
-            raise ConfigError(f"dtype {self.dtype} should be float32, bfloat16 or float64")
+            raise ConfigError(f"dtype '{self.dtype}' should be float32, bfloat16 or float64")
         for field in ("dropout", "drop_path"):
             if not 0 <= getattr(self, field) < 1:
                 raise ConfigError(f"{field} {getattr(self, field)} should be at least 0 and less than 1")
@@ -67,10 +77,21 @@ class BackboneConfig:
           ConfigError: for a field this family does not have (names the nearest), or a value it cannot have.
         """
         for name in overrides:
-            if name not in self.__dataclass_fields__:
-                fields = self.__dataclass_fields__
-                raise ConfigError(f"unknown field '{name}' of {type(self).__name__}; {nearest(name, fields)}")
+            known = self.__dataclass_fields__
+            if name not in known:
+                raise ConfigError(f"unknown field '{name}' of {type(self).__name__}; {nearest(name, known)}")
         return replace(self, **overrides)
+
+
+def _is_a(value, kind) -> bool:
+    """Whether a value is of an annotated type; lists pass for tuples, of any length, and integers for floats."""
+    if isinstance(kind, types.UnionType):
+        return any(_is_a(value, option) for option in kind.__args__)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, list | tuple) and all(_is_a(item, kind.__args__[0]) for item in value)
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def check_choice(field: str, value: str, choices: Sequence[str]) -> None:
@@ -81,6 +102,10 @@ def check_choice(field: str, value: str, choices: Sequence[str]) -> None:
 
 def check_groups(stage: int, width: int, expansion: int, groups: int, split: bool) -> None:
     """Raises a ConfigError, with the numbers that would do, unless `groups` divide the stage's mixed channels."""
+    if split and expansion * width % 2:
+        raise ConfigError(
+            f"stage {stage}: width {width} times expansion {expansion} should be even, to be split in two"
+        )
     channels = mixed_channels(expansion * width, split)
     if groups < 1 or channels % groups:
         divisors = [n for n in range(1, channels + 1) if channels % n == 0]
@@ -201,8 +226,7 @@ class Backbone(nnx.Module):
           train: dropout, drop path and batch statistics on. Needs `rngs` where the config drops anything.
           rngs: a stream `dropout`.
         """
-        if images.ndim != 4 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
-            raise ConfigError(f"images should be float [batch, height, width, 3], not {images.dtype} {images.shape}")
+        self._check_images(images)
         drops = train and (self.config.dropout > 0 or self.config.drop_path > 0)
         if drops and rngs is None:
             raise ConfigError("train=True with dropout or drop_path needs rngs=nnx.Rngs(dropout=seed)")
@@ -223,6 +247,10 @@ class Backbone(nnx.Module):
             x = stage(x, keys[index])
             maps.append(x)
         return [*maps[:-1], self.norm(x)]
+
+    def _check_images(self, images: jax.Array) -> None:
+        if images.ndim != 4 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ConfigError(f"images should be float [batch, height, width, 3], not {images.dtype} {images.shape}")
 
     def __call__(self, images: jax.Array, *, train: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Float32 logits `[B, num_classes]` of the last map's average over places; without a head, that average."""

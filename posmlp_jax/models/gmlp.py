@@ -66,9 +66,9 @@ class GMLP(Backbone):
         self.stages = nnx.List([stage])
         self._add_head(config.width, rngs)
 
-    def features(self, images, *, train=False, rngs=None):  # noqa: D102 (Backbone's)
-        if tuple(images.shape[1:3]) != self.config.image_size:
+    def _check_images(self, images):
+        super()._check_images(images)
+        if images.shape[1:3] != self.config.image_size:
             raise ConfigError(
-                f"this gMLP takes images of its image_size {self.config.image_size}, not {tuple(images.shape[1:3])}"
+                f"this gMLP takes images of its image_size {self.config.image_size}, not {images.shape[1:3]}"
             )
-        return super().features(images, train=train, rngs=rngs)
