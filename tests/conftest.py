@@ -1,0 +1,28 @@
+"""Set-up that has to happen before anything imports jax."""
+
+import itertools
+import os
+import sys
+from pathlib import Path
+
+CACHE = Path(__file__).parent.parent / ".cache" / "jax"
+
+
+def _wants_gpu() -> bool:
+    """Whether the command line has `-m gpu`."""
+    chosen = [value for option, value in itertools.pairwise(sys.argv) if option == "-m"]
+    return any("gpu" in value and "not gpu" not in value for value in chosen)
+
+
+# Workers of pytest-xdist inherit what the main process, whose command line this is, has set.
+if not _wants_gpu():
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+flags = os.environ.get("XLA_FLAGS", "")
+if "xla_force_host_platform_device_count" not in flags:
+    # Eight devices on one CPU: what is sharded is tested as on a machine with eight accelerators.
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
+# Most of the tests' time is XLA's. Compiled functions are kept between runs, and shared by parallel workers; `rm -r
+# .cache` is always safe. JAX's own threshold of one second would leave out nearly everything here.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")

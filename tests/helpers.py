@@ -1,0 +1,61 @@
+"""What several test files need of modules: their parameters by name, random values, and pure functions."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from posmlp_jax.relations import create_relation
+
+
+def functional(module: nnx.Module) -> tuple[dict[str, jax.Array], Callable]:
+    """A module as its parameters, by dotted name, and a pure function `call(parameters, *args, **kwargs)`."""
+    graph, learned, rest = nnx.split(module, nnx.Param, ...)
+    rest = nnx.to_pure_dict(rest)  # Arrays: what a call updates are then variables of its own.
+    paths = {".".join(map(str, path)): path for path, _ in nnx.to_flat_state(learned)}
+
+    def call(parameters, *args, **kwargs):
+        nested = {}
+        for name, path in paths.items():
+            level = nested
+            for part in path[:-1]:
+                level = level.setdefault(part, {})
+            level[path[-1]] = parameters[name]
+        return nnx.merge(graph, nested, rest)(*args, **kwargs)
+
+    return {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(learned)}, call
+
+
+def randomized(create: Callable[[], nnx.Module], scale: float = 0.3, seed: int = 0) -> nnx.Module:
+    """The module that `create` makes, every parameter and statistic random, so that nothing vanishes or cancels.
+
+    Kernels and biases are N(0, scale²); scales, variances (kept positive) and Γ have that around 1 or I. Nothing of
+    `create` is run, which saves XLA the compilation of every initial value.
+    """
+    random = np.random.default_rng(seed)
+    graph, state = nnx.split(nnx.eval_shape(create))
+
+    def fill(path, leaf):
+        value = scale * random.standard_normal(leaf.shape)
+        name = [part.key for part in path if isinstance(part, jax.tree_util.DictKey)][-1]
+        if name in ("scale", "var"):
+            value = np.exp(value)
+        if name == "center":  # Attention centres beyond the next token.
+            value = 4 * value
+        if name == "spread":
+            value = value + (1 if value.ndim == 1 else np.identity(value.shape[-1]))
+        return jnp.asarray(value, leaf.dtype)
+
+    return nnx.merge(graph, jax.tree_util.tree_map_with_path(fill, state))
+
+
+def random_relation(kind: str, grid, groups: int, **options):
+    """A relation whose parameters are all random."""
+    return randomized(lambda: create_relation(kind, grid, groups, **options, rngs=nnx.Rngs(0)), scale=0.5)
+
+
+def last_names(parameters: dict) -> dict[str, np.ndarray]:
+    """Parameters in float64 under the last part of their names, which is what `naive` calls them."""
+    return {name.rsplit(".", 1)[-1]: np.asarray(value, np.float64) for name, value in parameters.items()}
