@@ -22,6 +22,10 @@ class DataError(PosMLPError):
     """A data set that is missing, empty, or not what the config says."""
 
 
+class BrokenImageError(DataError):
+    """An image that cannot be decoded, while the rest of its data set may be as it should."""
+
+
 class CheckpointError(PosMLPError):
     """A checkpoint or a working directory that does not fit the run."""
 

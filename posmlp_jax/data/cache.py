@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from posmlp_jax.data.decoding import Size, decode
 from posmlp_jax.data.source import Source
-from posmlp_jax.data.transforms import Size, decode
-from posmlp_jax.errors import DataError
+from posmlp_jax.errors import BrokenImageError
 
 
 class DecodedImages:
@@ -12,7 +12,7 @@ class DecodedImages:
 
     Args:
       source: the images.
-      min_size: see `transforms.decode`.
+      min_size: see `decoding.decode`.
       keep_bytes: when all images, judged by the first one, fit into this, those that were decoded are kept.
     """
 
@@ -26,7 +26,8 @@ class DecodedImages:
         """The image, which must not be written to, and its label.
 
         Raises:
-          DataError: when it cannot be decoded or its label is out of range; the message names it.
+          BrokenImageError: when it cannot be decoded; the message names it.
+          DataError: when it cannot be read, or its label is out of range.
         """
         if index in self._kept:
             return self._kept[index]
@@ -35,8 +36,10 @@ class DecodedImages:
         if isinstance(image, bytes):
             try:
                 image = decode(image, self._min_size)
-            except DataError as error:
-                raise DataError(f"{self._source.example_id(index)}: {error} ({self._source.description})") from error
+            except BrokenImageError as error:
+                raise BrokenImageError(
+                    f"{self._source.example_id(index)}: {error} ({self._source.description})"
+                ) from error
         if not self._kept and image.nbytes * len(self._source) > self._keep_bytes:
             self._keep_bytes = 0
         # Threads may both subtract the same image; the bound is generous enough for that.

@@ -14,8 +14,8 @@ from posmlp_jax.errors import ConfigError, DataError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _LAYOUT = "DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg, or DIR/CLASS/*.jpg with --config.data.holdout=0.1"
 _EVAL_FOLDERS = ("val", "validation", "test")
-# Names that leave the choice to us: none, and the config's default, which is ImageNet's.
-_ANY_EVAL_FOLDER = ("", "validation")
+# Names that leave the choice to us where they are not there: configs made for other data sets have them.
+_ANY_EVAL_FOLDER = ("", *_EVAL_FOLDERS)
 
 
 class ImageFolderSource(Source):
@@ -27,7 +27,8 @@ class ImageFolderSource(Source):
       directory: the folder.
       split: the images to train on, or those to evaluate with.
       train_folder: the training folder's name; '' is train/, or the directory itself when that does not exist.
-      eval_folder: the evaluation folder's name; '' and 'validation' are the first of val/, validation/ and test/.
+      eval_folder: the evaluation folder's name; '', 'val', 'validation' and 'test' are each the folder of that name or
+        else the first of val/, validation/ and test/.
       holdout: without an evaluation folder, the share of each class that is held out. Which images these are depends
         on their paths alone; every class keeps at least one for training.
 
@@ -92,6 +93,9 @@ class ImageFolderSource(Source):
         except OSError as error:
             raise DataError(f"cannot read {self.example_id(index)}: {error.strerror}") from error
 
+    def _read_labels(self, indices: range) -> np.ndarray:
+        return self._labels[indices.start : indices.stop]
+
     def example_id(self, index: int) -> str:
         """The file's path."""
         return str(self._root / self._files[index])
@@ -106,7 +110,7 @@ def find_train_folder(root: Path, name: str = "") -> Path:
 
 
 def find_eval_folder(root: Path, name: str = "") -> Path | None:
-    """The folder with the classes to evaluate with, or None: root/name, or the first of val, validation and test."""
+    """The folder with the classes to evaluate with, or None: root/name, else the first of val, validation and test."""
     if name not in _ANY_EVAL_FOLDER:
         if not (root / name).is_dir():
             there = [candidate for candidate in _EVAL_FOLDERS if (root / candidate).is_dir()]
@@ -114,7 +118,8 @@ def find_eval_folder(root: Path, name: str = "") -> Path | None:
             raise DataError(f"no folder {root / name}: set {hint}")
         return root / name
     # A class may be called 'test': only a folder of class folders is an evaluation folder.
-    return next((root / name for name in _EVAL_FOLDERS if _folders(root / name)), None)
+    candidates = [name, *_EVAL_FOLDERS] if name else _EVAL_FOLDERS
+    return next((root / candidate for candidate in candidates if _folders(root / candidate)), None)
 
 
 def list_classes(folder: Path) -> tuple[tuple[str, ...], list[list[Path]]]:

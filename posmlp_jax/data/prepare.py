@@ -11,7 +11,7 @@ from pathlib import Path
 from posmlp_jax.data import builders
 from posmlp_jax.data.locate import data_folder, find_version
 from posmlp_jax.data.shards import write_dataset
-from posmlp_jax.errors import DataError, PosMLPError, nearest
+from posmlp_jax.errors import DataError, exit_on_mistake, nearest
 
 
 def prepare(name: str, source: str | None = None, data_dir: str = "", under: str | None = None) -> Path:
@@ -44,8 +44,8 @@ def prepare(name: str, source: str | None = None, data_dir: str = "", under: str
     return done or write_dataset(builder.build(path, under or name), folder)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command. Returns its exit code: 0, 2 for a mistake of the user, 130 when stopped from the keyboard."""
+def main(argv: list[str] | None = None) -> None:
+    """The command. Raises a DataError for a mistake of the user."""
     parser = argparse.ArgumentParser(prog="python -m posmlp_jax.data.prepare", description=__doc__)
     listed = "; ".join(f"{name}: {builder.official}" for name, builder in builders.BUILDERS.items())
     parser.add_argument("dataset", metavar="NAME", help=listed)
@@ -53,18 +53,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data_dir", default="", help="where to put it (TFDS_DATA_DIR, else ~/tensorflow_datasets)")
     parser.add_argument("--name", help="the name to prepare it under (image_folder needs one)")
     arguments = parser.parse_args(argv)
+    before = find_version(data_folder(arguments.data_dir) / (arguments.name or arguments.dataset))
+    folder = prepare(arguments.dataset, arguments.source, arguments.data_dir, arguments.name)
+    print(f"already prepared: {folder}" if before else f"prepared: {folder}")
+
+
+def run(argv: list[str] | None = None) -> None:
+    """Runs `main` as a program: exit code 2 for a mistake, 130 when stopped from the keyboard."""
     try:
-        before = find_version(data_folder(arguments.data_dir) / (arguments.name or arguments.dataset))
-        folder = prepare(arguments.dataset, arguments.source, arguments.data_dir, arguments.name)
-    except PosMLPError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        with exit_on_mistake():
+            main(argv)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(f"already prepared: {folder}" if before else f"prepared: {folder}")
-    return 0
+        sys.exit(130)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -1,10 +1,15 @@
 """Data sets in tfds' own layout on disk, array_record or TFRecord, read without TensorFlow."""
 
+import contextlib
 import re
 import resource
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+import numpy as np
 
 from posmlp_jax.data.builders import BUILDERS
 from posmlp_jax.data.locate import data_folder, find_version
@@ -93,6 +98,8 @@ class PreparedSource(Source):
         # Only these are parsed: other features cost time, and some cannot be decoded without TensorFlow.
         self._features = tfds.features.FeaturesDict({"image": info.features["image"], "label": label})
         self._decoders = {"image": tfds.decode.SkipDecoding()}
+        self._label_feature = tfds.features.FeaturesDict({"label": label})
+        self._labels_file = folder / f"labels-{quote(split, safe='')}.npy"
         named = [name for name in _ID_FEATURES if name in info.features]
         self._id_features = tfds.features.FeaturesDict({named[0]: info.features[named[0]]}) if named else None
         self._records = _open_records(info, folder, split)
@@ -105,6 +112,23 @@ class PreparedSource(Source):
         """The image's encoded bytes, and its label."""
         example = self._features.deserialize_example_np(self._records[index], decoders=self._decoders)
         return example["image"], int(example["label"])
+
+    def read_labels(self) -> np.ndarray:
+        """As `Source.read_labels`; kept in a file beside the data where that can be written.
+
+        The labels lie in the same records as the images, so the first time all of these are read from the disk.
+        """
+        if self._labels_file.is_file() and len(labels := np.load(self._labels_file)) == len(self):
+            return labels
+        labels = super().read_labels()
+        with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=self._labels_file.parent) as folder:
+            np.save(Path(folder) / "labels.npy", labels)
+            (Path(folder) / "labels.npy").rename(self._labels_file)
+        return labels
+
+    def _read_labels(self, indices: range) -> list[int]:
+        records = self._records.__getitems__(indices)
+        return [int(self._label_feature.deserialize_example_np(record)["label"]) for record in records]
 
     def example_id(self, index: int) -> str:
         """`split:index`, with the file's name or the example's id where the data set has one."""

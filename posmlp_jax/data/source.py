@@ -3,6 +3,9 @@
 import abc
 from typing import Any
 
+import numpy as np
+from tqdm import tqdm
+
 from posmlp_jax.errors import DataError
 
 
@@ -31,6 +34,32 @@ class Source(abc.ABC):
     def example_id(self, index: int) -> str:
         """A name by which a person can find the image: its file, or its split and index."""
 
+    def read_labels(self) -> np.ndarray:
+        """All labels, int64 [n], without decoding an image; a bar on stderr where that takes more than a second.
+
+        Raises:
+          DataError: when a label is outside [0, num_classes).
+        """
+        labels = np.empty(len(self), np.int64)
+        with tqdm(total=len(self), desc="reading labels", unit=" labels", unit_scale=True, delay=1) as bar:
+            for start in range(0, len(self), 256):
+                indices = range(start, min(start + 256, len(self)))
+                labels[start : indices.stop] = self._read_labels(indices)
+                bar.update(len(indices))
+        for index in np.flatnonzero((labels < 0) | (labels >= self.num_classes))[:1]:
+            self._check_label(int(index), int(labels[index]))
+        return labels
+
+    def _read_labels(self, indices: range) -> list[int]:
+        """The labels of some images; a source overrides this where it can do without reading the images."""
+        return [self.read(index)[1] for index in indices]
+
+    def _check_label(self, index: int, label: int) -> None:
+        if not 0 <= label < self.num_classes:
+            raise DataError(
+                f"label {label} of {self.example_id(index)} is outside [0, {self.num_classes}) ({self.description})"
+            )
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One example.
 
@@ -44,8 +73,5 @@ class Source(abc.ABC):
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside [0, {len(self)})")
         image, label = self.read(index)
-        if not 0 <= label < self.num_classes:
-            raise DataError(
-                f"label {label} of {self.example_id(index)} is outside [0, {self.num_classes}) ({self.description})"
-            )
+        self._check_label(index, label)
         return {"image": image, "label": label}

@@ -8,6 +8,7 @@ from posmlp_jax.data.image_folder import ImageFolderSource
 from posmlp_jax.data.locate import data_folder, find_version
 from posmlp_jax.data.prepared import PreparedSource, find_prepared
 from posmlp_jax.data.source import Source
+from posmlp_jax.data.subset import stratified_subset
 from posmlp_jax.data.synthetic import SyntheticSource
 from posmlp_jax.errors import DataError
 
@@ -17,11 +18,13 @@ def open_source(config: Any, split: Literal["train", "eval"], *, num_classes: in
 
     Args:
       config: the `data` section of a config.
-      split: 'train' reads `config.train_split`, 'eval' `config.eval_split`.
+      split: 'train' reads `config.train_split`, or the share `config.train_fraction` of each of its classes
+        (`subset.stratified_subset`), 'eval' `config.eval_split`.
       num_classes: how many classes the model has; a data set with more is refused. Generated images (`synthetic`) have
         as many classes as `config.num_classes`, but no more than this.
 
     Raises:
+      ConfigError: when the share is none.
       DataError: when the data set is not prepared, broken, empty, or has more classes than the model. The message says
         what was looked for and how to get it.
     """
@@ -31,7 +34,7 @@ def open_source(config: Any, split: Literal["train", "eval"], *, num_classes: in
             f"the model has {num_classes} classes, but the data {source.num_classes} ({source.description}): "
             f"set --config.model.num_classes={source.num_classes}"
         )
-    return source
+    return stratified_subset(source, config.train_fraction) if split == "train" else source
 
 
 def _open(config: Any, split: str, num_classes: int | None) -> Source:

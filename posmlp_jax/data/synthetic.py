@@ -30,11 +30,14 @@ class SyntheticSource(Source):
     def read(self, index: int) -> tuple[np.ndarray, int]:
         """A uint8 image [height, width, 3] and its label."""
         number = index + self._offset
-        label = number % self.num_classes
+        (label,) = self._read_labels(range(index, index + 1))
         # Each class has its own mean colour; the noise is half the range.
         colour = np.random.default_rng((1, label)).integers(0, 128, 3, dtype=np.uint8)
         noise = np.random.default_rng((0, number)).bytes(3 * self._size[0] * self._size[1])
         return (np.frombuffer(noise, np.uint8).reshape(*self._size, 3) >> 1) + colour, label
+
+    def _read_labels(self, indices: range) -> list[int]:
+        return [(index + self._offset) % self.num_classes for index in indices]
 
     def example_id(self, index: int) -> str:
         """`synthetic:number`."""

@@ -62,6 +62,10 @@ class TFRecordReader:
         """The number of records."""
         return int(self._ends[-1])
 
+    def __getitems__(self, indices: Sequence[int]) -> list[bytes]:
+        """The bytes of several records; array_record has the same method."""
+        return [self[index] for index in indices]
+
     def __getitem__(self, index: int) -> bytes:
         """The bytes of one record."""
         file = int(np.searchsorted(self._ends, index, side="right"))

@@ -1,69 +1,15 @@
-"""Operations on images on the host: uint8 arrays [height, width, 3], RGB. Sizes are (height, width)."""
+"""Crops, sizes and flips on the host: uint8 arrays [height, width, 3], RGB. Sizes are (height, width)."""
 
-import contextlib
-import io
 import math
 
 import cv2
 import numpy as np
-import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from posmlp_jax.errors import DataError
-
-Size = tuple[int, int]
+from posmlp_jax.data.decoding import Size
 
 # Many images are worked on at the same time; cv2's own threads would only compete with those of the loader.
 cv2.setNumThreads(1)
-
-
-def decode(data: bytes, min_size: Size | None = None) -> np.ndarray:
-    """Decodes an image file to uint8 RGB [height, width, 3], turned upright as its EXIF orientation says.
-
-    Transparency is dropped, 16-bit images keep their high bytes, grey and CMYK become RGB.
-
-    Args:
-      data: JPEG, PNG, WebP, or whatever else Pillow reads.
-      min_size: a JPEG more than twice as large is decoded at a fraction of its size, but no smaller than this.
-
-    Raises:
-      DataError: when `data` is no image, or a truncated one.
-    """
-    if data[:2] == b"\xff\xd8":
-        height, width = min_size or (0, 0)
-        # Only where EXIF data begins within the first 64 KB can there be an orientation, which Pillow then reads.
-        if data.find(b"Exif\x00", 0, 65536) < 0 or _orientation(data) == 1:
-            # What it cannot decode, Pillow can, or says why not.
-            with contextlib.suppress(ValueError):
-                return simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, min_factor=2)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if min_size is not None:
-                image.draft(None, (max(min_size), max(min_size)))
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        raise DataError("neither JPEG, PNG, WebP nor another kind of image that Pillow reads") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"the image cannot be decoded: {error}") from error
-
-
-def _orientation(data: bytes) -> int:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.getexif().get(0x0112, 1)
-    except (OSError, ValueError, SyntaxError):
-        return 1
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):
-        # Pillow has 16-bit grey as 'I;16' or 'I', and would clip it at 255 instead of scaling it.
-        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.asarray(image.convert("RGB"))
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:
@@ -99,15 +45,32 @@ def random_resized_crop(
     ratio: tuple[float, float],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """A random box of the image (`crop_box`), resized to `size`.
-
-    Boxes larger than `size` are averaged (cv2's INTER_AREA, antialiased and much faster than Pillow), smaller ones are
-    interpolated bicubically.
-    """
+    """A random box of the image (`crop_box`), resized to `size` by `fast_resize`."""
     top, left, height, width = crop_box(*image.shape[:2], scale, ratio, rng)
-    box = image[top : top + height, left : left + width]
-    shrinks = height * width > size[0] * size[1]
-    return cv2.resize(box, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return fast_resize(image[top : top + height, left : left + width], size)
+
+
+def fast_resize(image: np.ndarray, size: Size) -> np.ndarray:
+    """Antialiased bicubic resizing for training: nearly `resize`, in a sixth of the time.
+
+    Up to half the size: smoothed by three taps, then interpolated. On photographs that differs from Pillow by a level
+    of 255 on average, no more than cv2's INTER_AREA does, and takes a third of its time. Below that INTER_AREA it is.
+    """
+    height, width = image.shape[:2]
+    shrink = height / size[0], width / size[1]
+    if max(shrink) >= 2:
+        # Only where no side grows does cv2 really average.
+        less = min(width, size[1]), min(height, size[0])
+        image = cv2.resize(image, less, interpolation=cv2.INTER_AREA)
+    elif max(shrink) > 1:
+        image = cv2.sepFilter2D(image, -1, _smoothing(shrink[1]), _smoothing(shrink[0]))
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
+
+
+def _smoothing(shrink: float) -> np.ndarray:
+    """The taps that bring cv2's bicubic interpolation nearest to Pillow's when a side shrinks by 1 to 2."""
+    side = min(max(shrink - 1, 0), 0.03 + 0.19 * (shrink - 1))
+    return np.array([side, 1 - 2 * side, side], np.float32)
 
 
 def pad_crop(image: np.ndarray, padding: int, rng: np.random.Generator) -> np.ndarray:
@@ -120,7 +83,7 @@ def pad_crop(image: np.ndarray, padding: int, rng: np.random.Generator) -> np.nd
 
 def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mirrors left and right, half of the time."""
-    return image[:, ::-1] if rng.random() < 0.5 else image
+    return cv2.flip(image, 1) if rng.random() < 0.5 else image
 
 
 def center_crop(image: np.ndarray, size: Size, eval_crop: float) -> np.ndarray:
@@ -129,6 +92,7 @@ def center_crop(image: np.ndarray, size: Size, eval_crop: float) -> np.ndarray:
     Both sides of `size / eval_crop` are rounded down, as in timm (224 and 0.9 give 248).
     """
     target = [math.floor(side / eval_crop) for side in size]
+    image = _limit_ratio(image)
     height, width = image.shape[:2]
     shrink = min(height / target[0], width / target[1])
     resized = resize(
@@ -136,3 +100,10 @@ def center_crop(image: np.ndarray, size: Size, eval_crop: float) -> np.ndarray:
     )
     top, left = (round((have - want) / 2) for have, want in zip(resized.shape[:2], size, strict=True))
     return resized[top : top + size[0], left : left + size[1]]
+
+
+def _limit_ratio(image: np.ndarray) -> np.ndarray:
+    """The middle of an image that is more than 16 times as long as wide, which would be resized to gigabytes."""
+    height, width = (min(side, 16 * min(image.shape[:2])) for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from posmlp_jax.data.prepare import prepare
+from posmlp_jax.training import default_config
 
 
 @pytest.fixture
@@ -13,25 +14,11 @@ def make_config(tmp_path):
     """The data section of a config, for digits in `tmp_path` unless told otherwise."""
 
     def make(**changes) -> ConfigDict:
-        config = ConfigDict(
-            {
-                "name": "digits",
-                "data_dir": str(tmp_path),
-                "train_split": "train",
-                "eval_split": "test",
-                "holdout": 0.0,
-                "crop": "pad",
-                "crop_scale": (0.08, 1.0),
-                "crop_ratio": (3 / 4, 4 / 3),
-                "crop_padding": 1,
-                "flip": True,
-                "eval_crop": 1.0,
-                "threads": 0,
-                "processes": 0,
-                "num_examples": 30,
-                "num_classes": 5,
-            }
+        config = default_config().data
+        config.update(
+            name="digits", data_dir=str(tmp_path), eval_split="test", crop="pad", crop_padding=1, eval_crop=1.0
         )
+        config.update(threads=0, num_examples=30, num_classes=5)
         config.update(changes)
         return config
 
@@ -84,3 +71,47 @@ def image_folder(tmp_path, picture, encoded):
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def mutated_files(picture, encoded) -> list[bytes]:
+    """A thousand JPEG, PNG and WebP files with bytes changed, cut out, cut off, put in or exchanged."""
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    originals = [
+        encoded(picture(40, 56)),
+        encoded(picture(40, 56), progressive=True, exif=exif),
+        encoded(Image.fromarray(picture(40, 56)).convert("CMYK")),
+        encoded(picture(24, 32), "png"),
+        encoded(Image.fromarray(picture(24, 32)).convert("P"), "png", exif=exif),
+        encoded(picture(40, 56), "webp"),
+        encoded(picture(24, 32), "webp", lossless=True, exif=exif),
+    ]
+
+    def mutate(data: bytes) -> bytes:
+        kind = rng.integers(6)
+        # Headers are short and matter most: half of the mutations are there.
+        limit = min(len(data), 64) if rng.random() < 0.5 else len(data)
+        start = int(rng.integers(limit))
+        end = min(start + int(rng.integers(1, 40)), len(data))
+        if kind == 0:
+            return data[:start] + rng.bytes(end - start) + data[end:]
+        if kind == 1:
+            return data[:start] + bytes([data[start] ^ (1 << int(rng.integers(8)))]) + data[start + 1 :]
+        if kind == 2:
+            return data[:start] + data[end:]
+        if kind == 3:
+            return data[:start]
+        if kind == 4:
+            return data[:start] + rng.bytes(end - start) + data[start:]
+        other = originals[rng.integers(len(originals))]
+        return data[:start] + other[start:]
+
+    files = []
+    for number in range(1000):
+        data = originals[number % len(originals)]
+        for _ in range(int(rng.integers(1, 4))):
+            data = mutate(data) if data else data
+        files.append(data)
+    return files

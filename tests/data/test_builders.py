@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from posmlp_jax.data.builders import cifar10, imagenet
+from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.prepare import prepare
 from posmlp_jax.data.prepared import PreparedSource
-from posmlp_jax.data.transforms import decode
 from posmlp_jax.errors import DataError
 
 BATCH = 20

@@ -3,8 +3,8 @@ import pickle
 import pytest
 
 from posmlp_jax.data import open_source
+from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.image_folder import ImageFolderSource
-from posmlp_jax.data.transforms import decode
 from posmlp_jax.errors import ConfigError, DataError
 
 
@@ -13,12 +13,13 @@ def files(source: ImageFolderSource) -> dict[str, int]:
     return {source.example_id(i): source[i]["label"] for i in range(len(source))}
 
 
+@pytest.mark.parametrize("eval_split", ["", "validation", "test"])  # What configs for other data sets say.
 @pytest.mark.parametrize("evaluation", ["val", "test", "validation"])
-def test_train_and_evaluation_folders(image_folder, make_config, evaluation):
+def test_train_and_evaluation_folders(image_folder, make_config, evaluation, eval_split):
     root = image_folder({"train/b": 3, "train/a": 2, f"{evaluation}/b": 1, "train/.cache": 1})
     (root / "train/a/notes.txt").write_text("not an image")
     (root / "train/a/._image0.jpg").write_text("what macOS leaves behind")
-    config = make_config(name="image_folder", data_dir=str(root), eval_split="validation")
+    config = make_config(name="image_folder", data_dir=str(root), eval_split=eval_split)
     train, val = open_source(config, "train", num_classes=2), open_source(config, "eval", num_classes=2)
     assert train.class_names == val.class_names == ("a", "b")
     assert files(train) == {

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posmlp_jax.data import eval_batches, open_source, pipeline, train_batches
+from posmlp_jax.data import augmentation, eval_batches, open_source, pipeline, train_batches
+from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.source import Source
-from posmlp_jax.data.transforms import decode
 from posmlp_jax.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
@@ -16,18 +16,16 @@ BATCH = 24
 
 
 class Pictures(Source):
-    """Images whose pixels all hold their index; some cannot be decoded, some have wrong labels."""
+    """Images whose pixels all hold their index; one may have a wrong label."""
 
-    def __init__(self, length: int, broken: int | None = None, mislabelled: int | None = None):
-        self._length, self._broken, self._mislabelled = length, broken, mislabelled
+    def __init__(self, length: int, mislabelled: int | None = None):
+        self._length, self._mislabelled = length, mislabelled
         self.num_classes, self.class_names, self.description = 10, None, "pictures"
 
     def __len__(self) -> int:
         return self._length
 
     def read(self, index: int):
-        if index == self._broken:
-            return b"\xff\xd8 broken", 0
         return np.full((8, 8, 3), index, np.uint8), 10 if index == self._mislabelled else index % 10
 
     def example_id(self, index: int) -> str:
@@ -126,7 +124,7 @@ def test_kept_images_change_nothing(digits, monkeypatch):
         assert_equal(take(config, source, 130), kept)
 
 
-@pytest.mark.parametrize("crop", pipeline.CROPS)
+@pytest.mark.parametrize("crop", augmentation.CROPS)
 def test_image_sizes(make_config, crop):
     config = make_config(name="synthetic", crop=crop, crop_padding=4)
     batches = train_batches(open_source(config, "train"), config, (48, 64), batch_size=4, seed=0)
@@ -176,39 +174,22 @@ def test_evaluation_in_processes(digits):
 
 
 @pytest.mark.parametrize("workers", [{}, {"threads": 2}, {"processes": 1}])
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        (Pictures(100, broken=7), r"picture 7: the image cannot be decoded|picture 7: neither JPEG"),
-        (Pictures(100, mislabelled=7), r"label 10 of picture 7 is outside \[0, 10\) \(pictures\)"),
-    ],
-)
-def test_errors_arrive_from_workers(make_config, workers, source, message):
+def test_errors_arrive_from_workers(make_config, workers):
     config = make_config(**workers)
-    with pytest.raises(DataError, match=message) as caught:
-        take(config, source, 5)
+    with pytest.raises(DataError, match=r"label 10 of picture 7 is outside \[0, 10\) \(pictures\)") as caught:
+        take(config, Pictures(100, mislabelled=7), 5)
     assert "\n" not in str(caught.value)
-    if not config.processes:
-        with pytest.raises(DataError, match=message):
-            list(eval_batches(source, config, (8, 8), batch_size=50))
+    with pytest.raises(DataError, match="label 10 of picture 7"):
+        list(eval_batches(Pictures(100, mislabelled=7), config, (8, 8), batch_size=50))
 
 
 def test_mistakes(make_config):
     config = make_config(crop="random")
-    with pytest.raises(ConfigError, match="unknown crop 'random': one of random_resized, pad, resize"):
+    with pytest.raises(ConfigError, match="unknown crop 'random'"):
         take(config, Pictures(9), 1)
+    with pytest.raises(ConfigError, match="unknown crop 'random'"):
+        eval_batches(Pictures(9), config, (8, 8), batch_size=4)
     config.crop = "pad"
-    for field, value, message in (
-        ("crop_scale", (0.0, 1.0), r"crop_scale \(0.0, 1.0\) must be \(least, most\) within 0 to 1"),
-        ("crop_scale", (0.5, 0.4), "crop_scale"),
-        ("crop_ratio", (-1.0, 1.0), "crop_ratio"),
-        ("crop_padding", -1, "crop_padding must not be negative, but is -1"),
-        ("threads", -1, r"threads \(-1\) and processes \(0\) must not be negative"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            take(make_config(**{field: value}), Pictures(9), 1)
-    with pytest.raises(ConfigError, match=r"eval_crop must be a share in \(0, 1\], not 1.5"):
-        eval_batches(Pictures(9), make_config(eval_crop=1.5), (8, 8), batch_size=4)
     with pytest.raises(ConfigError, match="batch size 24 must be a positive multiple of the 5 JAX processes"):
         take(config, Pictures(9), 1, process_count=5)
     with pytest.raises(ConfigError, match="batch size 0 must be"):
@@ -219,11 +200,11 @@ def test_mistakes(make_config):
 
 def test_a_program_ends_quietly_with_batches_under_way(digits_dir):
     script = f"""
-from ml_collections import ConfigDict
 from posmlp_jax.data import open_source, train_batches
+from posmlp_jax.training import default_config
 if __name__ == "__main__":
-    config = ConfigDict(dict(name="digits", data_dir={str(digits_dir)!r}, train_split="train", crop="resize", flip=True,
-                             crop_scale=(0.1, 1), crop_ratio=(1, 1), crop_padding=0, threads=2, processes=0))
+    config = default_config().data
+    config.update(name="digits", data_dir={str(digits_dir)!r}, crop="resize", threads=2)
     batches = train_batches(open_source(config, "train"), config, (8, 8), batch_size=8, seed=0)
     next(batches)
     config.processes = 1

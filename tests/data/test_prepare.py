@@ -8,7 +8,8 @@ import tensorflow_datasets as tfds
 
 from posmlp_jax.data import shards
 from posmlp_jax.data.builders import image_folder as builder
-from posmlp_jax.data.prepare import main, prepare
+from posmlp_jax.data.prepare import prepare
+from posmlp_jax.data.prepare import run as run_prepare
 from posmlp_jax.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +28,10 @@ def read_bytes(path):
         os.kill(os.getpid(), signal.{signal})
     return read(path)
 Path.read_bytes = read_bytes
-code = prepare.main(sys.argv[2:])
-print("images read:", count[0])
-sys.exit(code)
+try:
+    prepare.run(sys.argv[2:])
+finally:
+    print("images read:", count[0])
 """
 
 
@@ -42,6 +44,12 @@ def run(signal: str, *arguments: object) -> subprocess.CompletedProcess:
         text=True,
         check=False,
     )
+
+
+def exit_code(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as stop:
+        run_prepare(arguments)
+    return stop.value.code
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -104,9 +112,9 @@ def test_another_source_is_refused(folder, tmp_path, capsys, monkeypatch):
     (folder / "train/a/image0.jpg").rename(folder / "train/a/renamed.jpg")
     monkeypatch.setattr(shards, "_write_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     arguments = ["image_folder", f"--source={folder}", "--name=mine", f"--data_dir={tmp_path}"]
-    assert main(arguments) == 130
+    assert exit_code(arguments) == 130
     (folder / "train/a/renamed.jpg").rename(folder / "train/a/image0.jpg")
-    assert main(arguments) == 2
+    assert exit_code(arguments) == 2
     assert "1.0.0.incomplete was begun from another source: give the same --source" in capsys.readouterr().err
 
 
@@ -131,7 +139,7 @@ def test_two_at_once(folder, tmp_path):
 
 
 def test_already_prepared(digits_dir, capsys):
-    assert main(["digits", f"--data_dir={digits_dir}"]) == 0
+    run_prepare(["digits", f"--data_dir={digits_dir}"])
     assert capsys.readouterr().out == f"already prepared: {digits_dir}/digits/1.0.0\n"
 
 
@@ -156,7 +164,7 @@ def test_already_prepared(digits_dir, capsys):
 def test_mistakes(tmp_path, capsys, arguments, message):
     (tmp_path / "empty").mkdir()
     arguments = [argument.replace("{dir}", str(tmp_path / "empty")) for argument in arguments]
-    assert main([f"--data_dir={tmp_path}", *arguments]) == 2
+    assert exit_code([f"--data_dir={tmp_path}", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
@@ -166,7 +174,7 @@ def test_mistakes(tmp_path, capsys, arguments, message):
 
 def test_full_disk(folder, tmp_path):
     limited = f"import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n{KILLED}".replace(
-        "code =", "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\ncode ="
+        "try:", "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\ntry:"
     ).replace("{signal}", "SIGKILL")
     arguments = ["0", "image_folder", f"--source={folder}", "--name=mine", f"--data_dir={tmp_path}"]
     result = subprocess.run(

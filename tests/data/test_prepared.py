@@ -12,8 +12,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from posmlp_jax.data import open_source
 from posmlp_jax.data.builders import digits
+from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.prepared import PreparedSource, find_prepared
-from posmlp_jax.data.transforms import decode
 from posmlp_jax.errors import DataError
 
 

@@ -1,0 +1,194 @@
+"""How fast images become batches: `python -m benchmarks.input_pipeline [--model=posmlp_t]`.
+
+Generates photograph-like JPEGs of 500×375, then measures each stage of the training path on one core, and all of it
+through Grain, with threads and with processes, with the released recipe's RandAugment and without.
+With --model, it trains that model on these images and tells what share of a step is spent waiting for data.
+"""
+
+import argparse
+import itertools
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from posmlp_jax.data import transforms
+from posmlp_jax.data.decoding import decode
+from posmlp_jax.data.erasing import RandomErasing
+from posmlp_jax.data.image_folder import ImageFolderSource
+from posmlp_jax.data.pipeline import train_batches
+from posmlp_jax.data.randaugment import RandAugment
+from posmlp_jax.data.source import Source
+from posmlp_jax.errors import exit_on_mistake
+from posmlp_jax.training import default_config
+
+HEIGHT, WIDTH, SIZE = 375, 500, (224, 224)
+RECIPE = "rand-m6-n3-mstd1.0-inc1"
+SCALE, RATIO = (0.08, 1.0), (0.67, 1.5)  # the released recipe's crops
+
+
+def photo(seed: int) -> Image.Image:
+    """Noise whose spectrum falls as that of photographs, 1 / frequency, with edges and little colour."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None])
+    spectrum = 1 / np.maximum(frequency, 1 / WIDTH)
+    planes = []
+    for _ in range(3):
+        phase = np.exp(2j * np.pi * rng.random(spectrum.shape))
+        plane = np.fft.irfft2(spectrum * phase, (HEIGHT, WIDTH))
+        planes.append(plane / plane.std())
+    grey = planes[0] + 0.8 * np.sign(planes[1])
+    image = np.stack([grey, grey + 0.3 * planes[1], grey + 0.3 * planes[2]], axis=-1)
+    return Image.fromarray(np.clip(118 + 42 * image, 0, 255).astype(np.uint8))
+
+
+def write_photos(folder: Path, count: int) -> ImageFolderSource:
+    """`count` photographs of ten classes, as JPEGs of about 110 KB, ImageNet-1k's mean; and one to evaluate with."""
+    for number in range(count):
+        path = folder / "train" / f"class{number % 10}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo(number).save(path, quality=87)
+    (folder / "val" / "class0").mkdir(parents=True)
+    photo(count).save(folder / "val" / "class0" / "0.jpg")
+    return ImageFolderSource(folder, "train")
+
+
+class Repeated(Source):
+    """As many images as ImageNet-1k has: those of a source again and again, none of them kept in memory."""
+
+    def __init__(self, source: Source):
+        self._source = source
+        self.num_classes, self.class_names, self.description = source.num_classes, None, source.description
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return 1_281_167
+
+    def read(self, index: int) -> tuple[bytes, int]:
+        """The file's bytes, and its label."""
+        return self._source.read(index % len(self._source))
+
+    def example_id(self, index: int) -> str:
+        """The file's path."""
+        return self._source.example_id(index % len(self._source))
+
+
+def microseconds(function: Callable, arguments: Sequence) -> float:
+    """CPU time of one call: the fastest of five passes over the arguments, so that other programs disturb less."""
+    best = float("inf")
+    for _ in range(5):
+        start = time.thread_time()
+        for argument in arguments:
+            function(argument)
+        best = min(best, time.thread_time() - start)
+    return 1e6 * best / len(arguments)
+
+
+def measure_stages(source: ImageFolderSource) -> dict[str, float]:
+    """Microseconds an image of each stage, in this thread."""
+    rng = np.random.default_rng(0)
+    indices = range(min(len(source), 128))
+    files = [source.read(index)[0] for index in indices]
+    photos = [decode(data) for data in files]
+    crops = [transforms.random_resized_crop(image, SIZE, SCALE, RATIO, rng) for image in photos]
+    augment = RandAugment.from_string(RECIPE)
+    erase = RandomErasing(1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "pixel")
+    batch = np.empty((len(crops), *SIZE, 3), np.uint8)
+    return {
+        "read": microseconds(source.read, indices),
+        "decode": microseconds(decode, files),
+        "crop, resize": microseconds(
+            lambda image: transforms.random_resized_crop(image, SIZE, SCALE, RATIO, rng), photos
+        ),
+        "flip": microseconds(lambda image: transforms.random_flip(image, rng), crops),
+        f"RandAugment ({RECIPE})": microseconds(lambda image: augment(image, rng), crops),
+        "erasing (pixel, always)": microseconds(lambda image: erase(image, rng), crops),
+        "into the batch": microseconds(lambda index: np.copyto(batch[index], crops[index]), range(len(crops))),
+    }
+
+
+def data_config(**changes: object) -> ConfigDict:
+    """The `data` section: the released recipe's crops, and what is given."""
+    config = default_config().data
+    config.update(crop_scale=SCALE, crop_ratio=RATIO, **changes)
+    return config
+
+
+def measure_loading(
+    source: ImageFolderSource, config: ConfigDict, batch_size: int, seconds: float
+) -> tuple[float, float]:
+    """Images a second from `train_batches` once it is under way, by the clock and by the CPU time of this process."""
+    batches = train_batches(Repeated(source), config, SIZE, batch_size=batch_size, seed=0)
+    # Every worker has finished a batch by then.
+    for _ in itertools.islice(batches, 2 * max(config.threads, config.processes, 1)):
+        pass
+    start, cpu_start, count = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - start < seconds:
+        count += len(next(batches)["label"])
+    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+    batches.close()
+    return count / elapsed, count / cpu
+
+
+def print_end_to_end(source: ImageFolderSource, cores: int, batch_size: int, seconds: float) -> None:
+    """The second table. By CPU time, other programs on the machine do not count; that of processes is not known."""
+    print(f"\n{f'end to end, batches of {batch_size}':42}{'images/s':>12}{'a core':>12}{'a CPU second':>14}")
+    for randaugment in ("", RECIPE):
+        for kind, count in (("threads", 1), ("threads", cores), ("processes", cores)):
+            config = data_config(randaugment=randaugment, **({"threads": 0} | {kind: count}))
+            rate, per_cpu_second = measure_loading(source, config, batch_size, seconds)
+            by_cpu = "" if config.processes else f"{per_cpu_second:.0f}"
+            name = ", ".join(filter(None, (f"{kind}: {count}", randaugment)))
+            print(f"{name:42}{rate:12.0f}{rate / count:12.0f}{by_cpu:>14}", flush=True)
+
+
+def measure_waiting(model: str, folder: Path, batch_size: int, threads: int, steps: int) -> dict[str, float]:
+    """What the training log says of `steps` steps on the photographs with RandAugment: step time and waiting."""
+    from posmlp_jax.analysis.curves import read_metrics
+    from posmlp_jax.training import train
+
+    config = default_config(model)
+    config.data.update(name="image_folder", data_dir=str(folder), threads=threads, randaugment=RECIPE)
+    config.data.update(crop_scale=SCALE, crop_ratio=RATIO)
+    config.update(batch_size=batch_size, length=f"{2 * steps} steps", log_every=f"{steps} steps")
+    config.optimizer.update(warmup="0 steps", constant="0 steps")
+    config.update(eval_every=config.length, checkpoint_every=config.length, ema_decay=0.0)
+    with tempfile.TemporaryDirectory() as workdir:
+        train(config, workdir)
+        return [row for row in read_metrics(Path(workdir)) if row["split"] == "train"][-1]
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=512, help="how many photographs to generate")
+    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long each row of the second table takes")
+    parser.add_argument("--model", help="train this model and tell how long it waits for data")
+    parser.add_argument("--steps", type=int, default=5, help="how many steps of it are measured")
+    options = parser.parse_args(arguments)
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as name:
+        source = write_photos(Path(name), options.images)
+        bytes_each = sum(file.stat().st_size for file in Path(name).rglob("*.jpg")) / options.images
+        print(f"{options.images} JPEGs of {WIDTH}×{HEIGHT}, {bytes_each / 1e3:.0f} KB each, to {SIZE[0]}×{SIZE[1]}\n")
+        print(f"{'stage, one core':42}{'µs an image':>12}{'images/s':>12}")
+        for stage, duration in measure_stages(source).items():
+            print(f"{stage:42}{duration:12.0f}{1e6 / duration:12.0f}")
+        print_end_to_end(source, cores, options.batch_size, options.seconds)
+        if options.model:
+            row = measure_waiting(options.model, Path(name), options.batch_size, cores, options.steps)
+            print(
+                f"\n{options.model}, batch {options.batch_size}: {1e3 * row['step_seconds']:.0f} ms a step, "
+                f"{100 * row['data_wait']:.1f} % of it waiting for data"
+            )
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main(sys.argv[1:])

@@ -1,0 +1,92 @@
+"""What happens to a training image between decoding and batching."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from posmlp_jax.data import transforms
+from posmlp_jax.data.color import ColorJitter
+from posmlp_jax.data.decoding import Size
+from posmlp_jax.data.erasing import RandomErasing
+from posmlp_jax.data.randaugment import RandAugment
+from posmlp_jax.errors import ConfigError, nearest
+
+CROPS = ("random_resized", "pad", "resize")
+_AUGMENT = ("standard", "none")
+
+
+class Augmentation:
+    """Crop, flip, RandAugment or else colour jitter, and random erasing: timm's order.
+
+    Can be pickled, and depends on nothing but the image and the random numbers that it is given.
+
+    Args:
+      config: the `data` section of a config. `augment='none'` gives what evaluation sees, whatever the other fields
+        say; `color_jitter` is left out where there is RandAugment, as in the published recipes.
+      image_size: (height, width) of the result.
+
+    Raises:
+      ConfigError: for a value that makes no sense.
+    """
+
+    def __init__(self, config: Any, image_size: Size):
+        if config.augment not in _AUGMENT:
+            raise ConfigError(f"unknown data.augment '{config.augment}': {nearest(config.augment, _AUGMENT)}")
+        if config.crop not in CROPS:
+            raise ConfigError(f"unknown crop '{config.crop}': one of {', '.join(CROPS)}")
+        low, high = config.crop_scale
+        narrow, wide = config.crop_ratio
+        if not (0 < low <= high <= 1 and 0 < narrow <= wide):
+            raise ConfigError(
+                f"crop_scale {tuple(config.crop_scale)} must be (least, most) within 0 to 1, and crop_ratio "
+                f"{tuple(config.crop_ratio)} (least, most) above 0"
+            )
+        if config.crop_padding < 0:
+            raise ConfigError(f"crop_padding must not be negative, but is {config.crop_padding}")
+        self._none = config.augment == "none"
+        self._size = tuple(image_size)
+        self._eval_crop = config.eval_crop
+        self._crop = config.crop
+        self._scale = (low, high)
+        self._ratio = (narrow, wide)
+        self._padding = config.crop_padding
+        self._flip = config.flip
+        mean, std = tuple(config.mean), tuple(config.std)
+        jitter = ColorJitter(config.color_jitter)
+        erasing = RandomErasing(config.erasing_probability, mean, std, config.erasing_mode, config.erasing_count)
+        if config.randaugment:
+            self._color = RandAugment.from_string(config.randaugment, mean=mean)
+        else:
+            self._color = jitter if config.color_jitter > 0 else None
+        self._erasing = erasing if config.erasing_probability > 0 else None
+
+    @property
+    def min_size(self) -> Size | None:
+        """How small a photograph may be decoded (`decoding.decode`) without a crop ever being enlarged for it."""
+        height, width = self._size
+        if self._none:
+            return None
+        if self._crop != "random_resized":
+            # The resizing that follows is antialiased over at least two pixels.
+            return 2 * height, 2 * width
+        side = math.ceil(math.sqrt(max(height**2 * self._ratio[1], width**2 / self._ratio[0]) / self._scale[0]))
+        return side, side
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The augmented uint8 image [height, width, 3] of a uint8 RGB image of any size, which is not modified."""
+        if self._none:
+            return transforms.center_crop(image, self._size, self._eval_crop)
+        if self._crop == "random_resized":
+            image = transforms.random_resized_crop(image, self._size, self._scale, self._ratio, rng)
+        else:
+            image = transforms.resize(image, self._size)
+            if self._crop == "pad":
+                image = transforms.pad_crop(image, self._padding, rng)
+        if self._flip:
+            image = transforms.random_flip(image, rng)
+        if self._color is not None:
+            image = self._color(image, rng)
+        if self._erasing is not None:
+            image = self._erasing(image, rng)
+        return image
