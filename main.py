@@ -1,6 +1,9 @@
 """Trains or evaluates what a config describes: `python main.py --config=configs/digits.py [--mode=eval]`.
 
-Any field is overridden with `--config.x.y=…`. Exit codes: 0 done; 2 a mistake that the message explains; 130 or 143
+Any field is overridden with `--config.x.y=…`. On several hosts each runs the same command: on SLURM and Cloud TPUs they
+find each other, elsewhere `--coordinator_address`, `--num_processes` and `--process_id` say where they are.
+
+Exit codes: 0 done; 2 a mistake that the message explains; 3 the loss became infinite or not a number; 130 or 143
 stopped by SIGINT or SIGTERM with a checkpoint written, from which the same command goes on.
 """
 
@@ -8,41 +11,36 @@ import re
 import sys
 from pathlib import Path
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from posmlp_jax import training
 from posmlp_jax.errors import ConfigError, exit_on_mistake, nearest
-from posmlp_jax.training.config import check_override
-from posmlp_jax.training.stopping import Stopped
+from posmlp_jax.training.flags import parse_config_flags
+from posmlp_jax.training.hosts import connect
+from posmlp_jax.training.stopping import RunEnded
 
 MODES = ("train", "eval")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and metrics go; by default runs/<config name>.")
-_MODE = flags.DEFINE_string("mode", "train", "train, or eval: the workdir's newest checkpoint on the evaluation split.")
+_MODE = flags.DEFINE_string("mode", "train", "train, or eval: a checkpoint of the workdir on the evaluation split.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "latest", "For eval: latest, best (by the config's keep_best) or a step."
+)
+_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "Several hosts: host:port of process 0.")
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "Several hosts: how many processes.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process_id", None, "Several hosts: which process this is, from 0.", lower_bound=0)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Absl's flag parsing, with one clear line for whatever is wrong."""
-    for argument in argv[1:]:
-        override = re.match(r"--?(?:no)?config\.([^=]+)", argument)
-        if override:
-            check_override(override[1])
-        path = re.fullmatch(r"--?config=(.*)", argument)
-        if path and not Path(path[1].split(":")[0]).is_file():
-            known = sorted(str(path) for path in Path("configs").glob("*.py"))
-            raise ConfigError(f"there is no config file '{path[1]}'; {nearest(path[1], known)}")
-    try:
-        rest = app.parse_flags_with_usage(argv) if "--help" in argv else flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(str(error)) from error
-    if len(rest) > 1:
-        raise ConfigError(f"unexpected argument '{rest[1]}'; options look like --config=configs/digits.py")
-    if _CONFIG.value is None:
-        raise ConfigError("which config? for example --config=configs/digits.py")
+    rest = parse_config_flags(argv)
     if _MODE.value not in MODES:
         raise ConfigError(f"unknown mode '{_MODE.value}'; {nearest(_MODE.value, MODES)}")
+    if not re.fullmatch(r"latest|best|\d+", _CHECKPOINT.value):
+        raise ConfigError(f"checkpoint is '{_CHECKPOINT.value}', and should be latest, best or a step")
     return rest
 
 
@@ -50,13 +48,17 @@ def main(argv: list[str]) -> None:
     """Runs what the flags ask for."""
     del argv
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells at INFO level of every array it writes.
+        # Orbax tells at INFO level of every array it writes, and logs what it raises as well.
+        logging.set_verbosity(logging.FATAL)
+    connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = _WORKDIR.value or f"runs/{name}"
     if _MODE.value == "eval":
-        training.evaluate(_CONFIG.value, workdir)
+        training.evaluate(_CONFIG.value, workdir, _CHECKPOINT.value)
         return
     results = training.train(_CONFIG.value, workdir)
+    if jax.process_index():
+        return
     averaged = f" (moving average {100 * results['ema']['top1']:.2f} %)" if "ema" in results else ""
     print(f"\ntest top-1: {100 * results['eval']['top1']:.2f} %{averaged}; everything is in {workdir}")
     command = f"python main.py --config={config_flags.get_config_filename(flags.FLAGS['config'])}"
@@ -65,14 +67,21 @@ def main(argv: list[str]) -> None:
     print("      --config.data.name=image_folder --config.data.data_dir=DIR  trains on your own images (see README)")
 
 
+def _report_unraisable(unraisable) -> None:
+    """Python's own report, but for the writes that find their event loop gone when another has filled the disk."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
 def run() -> None:
     """Runs `main`, turning what users can mend into one line and an exit code."""
+    sys.unraisablehook = _report_unraisable
     try:
         with exit_on_mistake():
             app.run(main, flags_parser=parse_flags)
-    except Stopped as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(stop.exit_code)
+    except RunEnded as end:
+        print(end, file=sys.stderr)
+        sys.exit(end.exit_code)
 
 
 if __name__ == "__main__":

@@ -1,51 +1,28 @@
-"""Checkpoints and the working directory they belong to.
+"""The checkpoints of a run.
 
-A working directory holds `config.json` (the resolved config), `checkpoints/<step>/` (Orbax), `metrics.jsonl` and
-`tensorboard/`. A checkpoint has four parts, so that each can be loaded without the others: `weights`, `ema`,
-`optimizer` and `run`, a JSON text with the step, the config, the model and the class names.
+A checkpoint is a folder `checkpoints/<step>/`, written by Orbax. It has four parts, so that each can be loaded without
+the others: `weights`, `ema`, `optimizer` and `run`, a JSON text with the step, the config, the model and the class
+names. It gets its name only when all of it is written, so what was killed on the way is never loaded.
 """
 
-import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers as policies
 
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
-from posmlp_jax.training.config import differences, plain
+from posmlp_jax.training.config import plain
+from posmlp_jax.training.disk import writing_to
 from posmlp_jax.training.state import TrainState, Weights, create_weights, model_merge
-
-
-def claim_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Makes the working directory this experiment's: writes `config.json`, or checks the one that is there.
-
-    Raises:
-      CheckpointError: if another experiment lives there (names what differs), or it cannot be written.
-    """
-    path = workdir / "config.json"
-    current = plain(config)
-    if path.exists():
-        changed = list(differences(json.loads(path.read_text()), current))
-        if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            raise CheckpointError(
-                f"{workdir} holds a different experiment ({'; '.join(changed[:3])}{more}); choose another --workdir"
-            )
-    elif any((workdir / "checkpoints").glob("*")):
-        raise CheckpointError(f"{workdir} holds checkpoints without their config.json; choose another --workdir")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            partial = path.with_suffix(".json.partial")
-            partial.write_text(json.dumps(current, indent=2) + "\n")
-            partial.replace(path)
-    except OSError as error:
-        raise CheckpointError(f"cannot write to the working directory {workdir}: {error.strerror}") from None
 
 
 class Checkpoints:
@@ -54,26 +31,89 @@ class Checkpoints:
     Args:
       workdir: holds `checkpoints/`.
       keep: how many of the newest to keep; None opens them for reading.
+      keep_best: the metric, as 'eval/top1', whose best checkpoint is kept besides; '': none.
     """
 
-    def __init__(self, workdir: Path, keep: int | None = None):
+    def __init__(self, workdir: Path, keep: int | None = None, keep_best: str = ""):
         self.directory = Path(workdir).absolute() / "checkpoints"
-        writable = keep is not None
+        self._score = partial(score, keep_best)
+        self._keeps_best = bool(keep_best)
+        self._manager = None
+        if keep is None and not self.directory.is_dir():
+            return
+        preserved = [policies.LatestN(keep)]
+        if keep_best:
+            preserved.append(
+                policies.BestN(get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False),
+            )
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=writable, read_only=not writable, save_interval_steps=int(writable)
+            preservation_policy=policies.AnyPreservationPolicy(preserved),
+            best_fn=self._score if keep_best else None,
+            cleanup_tmp_directories=keep is not None,
+            create=keep is not None,
+            read_only=keep is None,
+            save_interval_steps=int(keep is not None),
         )
         names = ("weights", "ema", "optimizer", "run")
         handlers = {name: ocp.StandardCheckpointHandler() for name in names[:3]} | {"run": ocp.JsonCheckpointHandler()}
-        self._manager = None
-        if writable or self.directory.is_dir():
+        with writing_to(workdir):
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        # Not looked up when asked for: a checkpoint under way has no metrics on disk yet.
+        self._best = max((self._score(self._manager.metrics(step)) for step in self._steps()), default=-math.inf)
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint's step, or None."""
         return None if self._manager is None else self._manager.latest_step()
 
-    def save(self, state: TrainState, config: ConfigDict, model: BackboneConfig, class_names: Sequence[str] | None):
-        """Starts to write a checkpoint; returns when the arrays are copied, before they are on disk."""
+    def select(self, which: str | int) -> int:
+        """The step of one checkpoint.
+
+        Args:
+          which: 'latest', 'best' (by the `keep_best` that the newest was trained with) or a step.
+
+        Raises:
+          CheckpointError: if there is none such.
+        """
+        latest = self.latest_step()
+        if latest is None:
+            raise CheckpointError(f"there is no checkpoint in {self.directory}; train first, or name another --workdir")
+        if which == "latest":
+            return latest
+        steps = self._steps()
+        if which == "best":
+            metric = self.run(latest)["config"].get("keep_best")
+            if not metric:
+                raise CheckpointError(
+                    f"{self.directory} has no best checkpoint: it was trained with keep_best='', and should be with "
+                    "'eval/top1', for example"
+                )
+            return max(steps, key=lambda step: (score(metric, self._manager.metrics(step)), step))
+        if str(which) not in map(str, steps):
+            raise CheckpointError(f"there is no checkpoint of step {which} in {self.directory}; there are {steps}")
+        return int(which)
+
+    def _steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def is_best(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a checkpoint with these metrics would be better than all that there are, by `keep_best`."""
+        return self._keeps_best and self._score(metrics) > self._best
+
+    def save(
+        self,
+        state: TrainState,
+        config: ConfigDict,
+        model: BackboneConfig,
+        class_names: Sequence[str] | None,
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Starts to write a checkpoint; returns when the arrays are copied, before they are on disk.
+
+        `metrics` are those of an evaluation of this very state, as {'eval/top1': …}, or empty.
+
+        Raises:
+          CheckpointError: if the disk refuses it, or the one before it.
+        """
         step = int(state.step)
         if step == self.latest_step():
             return
@@ -90,53 +130,69 @@ class Checkpoints:
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(_tree(state.ema))
-        self._manager.save(step, args=ocp.args.Composite(**items))
+        with self._writing():
+            tracked = dict(metrics) if self._keeps_best else None
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=tracked)
+        self._best = max(self._best, self._score(metrics))
 
-    def restore(self, target: TrainState) -> TrainState:
-        """The newest checkpoint, on the devices that the abstract `target` names.
+    def restore(self, step: int, target: TrainState) -> TrainState:
+        """A checkpoint, on the devices that the abstract `target` names.
 
         Raises:
-          CheckpointError: if there is none, or its architecture is another (names the first differing parameters).
+          CheckpointError: if its architecture is another (names the first differing parameters).
         """
-        step = self._require_step()
-        weights = self.restore_weights("weights", target.weights)
-        ema = None if target.ema is None else self.restore_weights("ema", target.ema)
+        weights = self.restore_weights(step, "weights", target.weights)
+        ema = None if target.ema is None else self.restore_weights(step, "ema", target.ema)
         args = ocp.args.Composite(optimizer=ocp.args.StandardRestore(target.optimizer))
         optimizer = self._manager.restore(step, args=args)["optimizer"]
-        count = jax.device_put(np.int32(step), target.step.sharding)
+        count = jax.make_array_from_callback((), target.step.sharding, lambda _: np.int32(step))
         return TrainState(count, weights, optimizer, ema)
 
-    def restore_weights(self, item: str, target: Weights) -> Weights:
-        """Only 'weights' or 'ema' of the newest checkpoint, checked and placed like `restore`'s."""
-        step = self._require_step()
+    def restore_weights(self, step: int, item: str, target: Weights) -> Weights:
+        """Only 'weights' or 'ema' of a checkpoint, checked and placed like `restore`'s."""
         self._check_architecture(step, item, target)
         args = ocp.args.Composite(**{item: ocp.args.StandardRestore(_tree(target))})
         tree = self._manager.restore(step, args=args)[item]
         return Weights(tree["params"], tree["batch_stats"])
 
-    def run(self) -> dict:
-        """The newest checkpoint's `run`: its step, config, model and class names."""
-        step = self._require_step()
+    def run(self, step: int) -> dict:
+        """A checkpoint's `run`: its step, config, model and class names."""
         return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
 
-    def has_ema(self) -> bool:
-        """Whether the newest checkpoint holds a moving average."""
-        return (self.directory / str(self._require_step()) / "ema").is_dir()
+    def has_ema(self, step: int) -> bool:
+        """Whether a checkpoint holds a moving average."""
+        return (self.directory / str(step) / "ema").is_dir()
+
+    def check(self) -> None:
+        """Raises the CheckpointError of a save that has failed since; does not wait for one that is under way."""
+        if not self._manager.is_saving_in_progress():
+            self.wait()
 
     def wait(self) -> None:
-        """Returns when everything saved is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when everything saved is on disk.
+
+        Raises:
+          CheckpointError: if the disk refused it.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and frees the threads that write."""
         if self._manager is not None:
-            self._manager.close()
+            with self._writing():
+                self._manager.close()
 
-    def _require_step(self) -> int:
-        step = self.latest_step()
-        if step is None:
-            raise CheckpointError(f"there is no checkpoint in {self.directory}; train first, or name another --workdir")
-        return step
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with writing_to(self.directory.parent):
+                yield
+        except CheckpointError as error:
+            # Orbax takes a checkpoint that failed off its list, and removes old ones only once a new one is complete.
+            step = self.latest_step()
+            kept = "there was no checkpoint before" if step is None else f"the checkpoint of step {step} is intact"
+            raise CheckpointError(f"{error} while saving a checkpoint; {kept}") from error
 
     def _check_architecture(self, step: int, item: str, target: Weights) -> None:
         saved = {
@@ -161,27 +217,39 @@ class Checkpoints:
             )
 
 
-def load_model(workdir: str | Path, *, ema: bool = True) -> tuple[Backbone, tuple[str, ...] | None]:
-    """The newest model of a working directory, for predictions or as a backbone.
+def score(metric: str, metrics: Mapping[str, float] | None) -> float:
+    """How good a checkpoint is by one of its metrics: more is better, and without the metric it is the worst."""
+    value = (metrics or {}).get(metric, math.nan)
+    if math.isnan(value):
+        return -math.inf
+    return -value if metric.endswith("/loss") else value
+
+
+def load_model(
+    workdir: str | Path, *, ema: bool = True, checkpoint: str | int = "latest"
+) -> tuple[Backbone, tuple[str, ...] | None]:
+    """A trained model of a working directory, for predictions or as a backbone.
 
     Args:
       workdir: where it was trained.
       ema: the moving average where the checkpoint has one, else the raw weights.
+      checkpoint: 'latest', 'best' (by the config's `keep_best`) or a step.
 
     Returns:
       The model, with its trained weights, and its class names, if the data set had names.
 
     Raises:
-      CheckpointError: if there is no checkpoint.
+      CheckpointError: if there is no such checkpoint.
     """
     checkpoints = Checkpoints(Path(workdir))
-    run = checkpoints.run()
+    step = checkpoints.select(checkpoint)
+    run = checkpoints.run(step)
     fields = dict(run["model"])
     config = registry.model_config(fields.pop("name"), **{k: _tuples(v) for k, v in fields.items()})
     target = jax.eval_shape(lambda: create_weights(config, 0))
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target)
-    weights = checkpoints.restore_weights("ema" if ema and checkpoints.has_ema() else "weights", target)
+    weights = checkpoints.restore_weights(step, "ema" if ema and checkpoints.has_ema(step) else "weights", target)
     checkpoints.close()
     names = run["class_names"]
     return model_merge(config)(weights), None if names is None else tuple(names)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import jax
 from ml_collections import ConfigDict, config_dict
 
+from posmlp_jax.data import check_config
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import BackboneConfig
@@ -20,13 +21,17 @@ _NOT_THE_EXPERIMENT = (
     "data.data_dir",
     "data.threads",
     "data.processes",
+    "data.max_broken",
     "eval_batch_size",
     "log_every",
     "eval_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "keep_best",
     "devices",
+    "fsdp",
 )
+_BEST = tuple(f"{split}/{metric}" for split in ("eval", "ema") for metric in ("top1", "top5", "loss"))
 
 
 def default_config(model: str = "posmlp_t") -> ConfigDict:
@@ -45,12 +50,26 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "eval_split": "validation",
                 # image_folder without train/ and val/: the share of each class that is held out for evaluation.
                 "holdout": 0.0,
+                # The share of each class's training images to use, the same ones whatever the seed.
+                "train_fraction": 1.0,
+                # The share of the training images that may be broken, and is replaced, before the run stops.
+                "max_broken": 0.01,
+                # 'standard': crop, flip and what is set below; 'none': what evaluation sees, whatever is set below.
+                "augment": "standard",
                 # 'random_resized' (Inception crops), 'pad' (random shifts, for small images) or 'resize' (no crop).
                 "crop": "random_resized",
                 "crop_scale": (0.08, 1.0),
                 "crop_ratio": (3 / 4, 4 / 3),
                 "crop_padding": 4,
                 "flip": True,
+                # timm's notation, such as 'rand-m6-n3-mstd1.0-inc1' (data/randaugment.py); '': off.
+                "randaugment": "",
+                # Brightness, contrast and saturation change by up to this share; 0: off. Not with RandAugment.
+                "color_jitter": 0.0,
+                # Random erasing: how often (0: off), with noise ('pixel') or the mean colour ('const'), most boxes.
+                "erasing_probability": 0.0,
+                "erasing_mode": "pixel",
+                "erasing_count": 1,
                 # Evaluation: the shorter side is resized to image_size / eval_crop, then the centre is cut out.
                 "eval_crop": 0.9,
                 "mean": (0.485, 0.456, 0.406),
@@ -82,15 +101,21 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "clip_norm": 1.0,
             },
             "label_smoothing": 0.1,
+            # Mixup and CutMix: each one's α (0: off), and how often a batch is mixed, and then by CutMix.
+            "mixing": {"mixup": 0.0, "cutmix": 0.0, "probability": 1.0, "switch_probability": 0.5},
             # Moving average of parameters and batch statistics, evaluated beside the raw ones; 0: none.
             "ema_decay": 0.99992,
             "eval_batch_size": 0,  # 0: batch_size
             "log_every": "50 steps",
             "eval_every": "1 epochs",
             "checkpoint_every": "1 epochs",
+            # The newest so many are kept, and the best by a metric, as 'eval/top1' or 'ema/loss' ('': none).
             "keep_checkpoints": 3,
+            "keep_best": "",
             # How many of the machine's devices to use; 0: all.
             "devices": 0,
+            # Over how many of them parameters and optimizer state are split, to save memory; 1: every device has all.
+            "fsdp": 1,
         }
     )
 
@@ -145,6 +170,8 @@ def check_values(config: ConfigDict) -> None:
         ("accumulate", config.accumulate >= 1, "1 or more"),
         ("eval_batch_size", config.eval_batch_size >= 0, "0 (as batch_size) or more"),
         ("devices", config.devices >= 0, "0 (all) or more"),
+        ("fsdp", config.fsdp >= 1, "1 (off) or more"),
+        ("keep_best", config.keep_best in ("", *_BEST), f"'' (off) or one of {', '.join(_BEST)}"),
         ("keep_checkpoints", config.keep_checkpoints >= 1, "1 or more"),
         ("label_smoothing", 0 <= config.label_smoothing < 1, "at least 0 and less than 1"),
         ("ema_decay", 0 <= config.ema_decay < 1, "at least 0 (off) and less than 1"),
@@ -158,6 +185,16 @@ def check_values(config: ConfigDict) -> None:
             for part in field.split("."):
                 value = value[part]
             raise ConfigError(f"{field} is {value}, and should be {wanted}")
+    check_config(config.data)
+    if config.keep_best.startswith("ema/") and not config.ema_decay:
+        raise ConfigError(f"keep_best is {config.keep_best}, but ema_decay is 0: there is no moving average")
+    mixing = config.mixing
+    if min(mixing.mixup, mixing.cutmix) < 0 or not all(
+        0 <= value <= 1 for value in (mixing.probability, mixing.switch_probability)
+    ):
+        raise ConfigError("mixing takes α of 0 (off) or more and probabilities from 0 to 1")
+    if (mixing.mixup or mixing.cutmix) and config.batch_size // config.accumulate % 2:
+        raise ConfigError(f"mixing pairs examples, so batch_size {config.batch_size} / accumulate should be even")
     if config.batch_size % config.accumulate:
         raise ConfigError(
             f"accumulate {config.accumulate} does not divide batch_size {config.batch_size} into equal parts"

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,8 +12,9 @@ from ml_collections import ConfigDict
 from posmlp_jax.data import eval_batches
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.experiment import Experiment, check_class_names, open_evaluation
+from posmlp_jax.training.hosts import together
 from posmlp_jax.training.metrics import report
-from posmlp_jax.training.sharding import batch_sharding, replicated, to_devices
+from posmlp_jax.training.sharding import place, replicated, to_devices
 from posmlp_jax.training.state import Weights, create_weights
 from posmlp_jax.training.step import make_eval_step
 
@@ -24,12 +26,7 @@ def make_evaluator(experiment: Experiment) -> Evaluator:
 
     Every example counts once, whatever the batch size and the number of hosts.
     """
-    everywhere, split = replicated(experiment.mesh), batch_sharding(experiment.mesh)
-    step = jax.jit(
-        make_eval_step(experiment.merge, experiment.options),
-        in_shardings=(everywhere, split),
-        out_shardings=everywhere,
-    )
+    step = jax.jit(make_eval_step(experiment.merge, experiment.options), out_shardings=replicated(experiment.mesh))
 
     def evaluator(weights: Weights) -> dict[str, float]:
         batches = eval_batches(
@@ -59,12 +56,13 @@ def _add(sums: dict[str, float], result: dict[str, jax.Array]) -> None:
         sums[name] += float(np.float64(value))
 
 
-def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]]:
-    """Evaluates the newest checkpoint of a working directory, its raw weights and their moving average.
+def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "latest") -> dict[str, dict[str, float]]:
+    """Evaluates a checkpoint of a working directory, its raw weights and their moving average.
 
     Args:
       config: names the data and the model; only these are read.
       workdir: where `train` wrote.
+      checkpoint: 'latest', 'best' (by the `keep_best` it was trained with) or a step.
 
     Returns:
       `{'eval': …, 'ema': …}`, each with `loss`, `top1`, `top5` and `count`; 'ema' only where the checkpoint has one.
@@ -73,18 +71,16 @@ def evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, flo
       PosMLPError: for a mistake in the config, missing data, or a checkpoint that does not fit.
     """
     checkpoints = Checkpoints(Path(workdir))
-    run = checkpoints.run()
-    experiment = open_evaluation(config)
-    check_class_names(run["class_names"], experiment.eval_source)
-    sharding = replicated(experiment.mesh)
-    shapes = jax.eval_shape(lambda: create_weights(experiment.model, 0))
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    step = checkpoints.select(checkpoint)
+    experiment = together(partial(open_evaluation, config))
+    check_class_names(checkpoints.run(step)["class_names"], experiment.eval_source)
+    target = place(jax.eval_shape(lambda: create_weights(experiment.model, 0)), experiment.mesh)
     evaluator = make_evaluator(experiment)
-    report(f"evaluating step {run['step']} of {workdir} on {experiment.eval_source.description}")
+    report(f"evaluating step {step} of {workdir} on {experiment.eval_source.description}")
     results = {}
     for split, item in (("eval", "weights"), ("ema", "ema")):
-        if item == "weights" or checkpoints.has_ema():
-            results[split] = evaluator(checkpoints.restore_weights(item, target))
+        if item == "weights" or checkpoints.has_ema(step):
+            results[split] = evaluator(checkpoints.restore_weights(step, item, target))
             report(format_result(split, results[split]))
     checkpoints.close()
     return results

@@ -12,9 +12,10 @@ from posmlp_jax.data import Source, open_source
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.training.config import check_fields, check_values, resolve_model
+from posmlp_jax.training.mixing import MixOptions
 from posmlp_jax.training.optimizer import create_optimizer
 from posmlp_jax.training.schedules import learning_rate, to_steps
-from posmlp_jax.training.sharding import check_batch_size, create_mesh, replicated
+from posmlp_jax.training.sharding import check_batch_size, create_mesh, place, shardings
 from posmlp_jax.training.state import Merge, TrainState, create_state, model_merge
 from posmlp_jax.training.step import StepOptions
 
@@ -53,13 +54,11 @@ class Training(Experiment):
 
     def new_state(self) -> TrainState:
         """A fresh state on the mesh, from the config's seed."""
-        return jax.jit(self._create, out_shardings=replicated(self.mesh))()
+        return jax.jit(self._create, out_shardings=shardings(self.abstract_state()))()
 
     def abstract_state(self) -> TrainState:
         """The shapes, types and shardings of a state."""
-        sharding = replicated(self.mesh)
-        shapes = jax.eval_shape(self._create)
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+        return place(jax.eval_shape(self._create), self.mesh)
 
     @property
     def _create(self):
@@ -110,7 +109,7 @@ def _common(config: ConfigDict) -> dict:
     check_values(config)
     # The model first: its mistakes are found without touching any data.
     resolve_model(config, num_classes=1)
-    mesh = create_mesh(config.devices)
+    mesh = create_mesh(config.devices, config.fsdp)
     eval_source = open_source(config.data, "eval")
     model = resolve_model(config, eval_source.num_classes)
     if model.num_classes < eval_source.num_classes:
@@ -126,6 +125,7 @@ def _common(config: ConfigDict) -> dict:
         label_smoothing=config.label_smoothing,
         ema_decay=config.ema_decay,
         accumulate=config.accumulate,
+        mixing=MixOptions(**config.mixing.to_dict()),
         seed=config.seed,
     )
     return {

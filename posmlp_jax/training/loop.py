@@ -1,6 +1,9 @@
 """The training loop."""
 
+import contextlib
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -8,14 +11,17 @@ from ml_collections import ConfigDict
 
 from posmlp_jax.analysis.complexity import count_macs
 from posmlp_jax.data import Batches, train_batches
-from posmlp_jax.training.checkpoints import Checkpoints, claim_workdir
+from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.evaluation import format_result, make_evaluator
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
+from posmlp_jax.training.hosts import AgreedMaximum, together
 from posmlp_jax.training.metrics import MetricsWriter, ProgressBar, StepClock, format_log_line, report
-from posmlp_jax.training.sharding import batch_sharding, replicated, to_devices
+from posmlp_jax.training.non_finite import stop_at
+from posmlp_jax.training.sharding import batch_sharding, replicated, shardings, to_devices
 from posmlp_jax.training.state import TrainState
 from posmlp_jax.training.step import batch_shapes, make_train_step
 from posmlp_jax.training.stopping import Stopped, StopSignals
+from posmlp_jax.training.workdir import claim_workdir
 
 
 def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]]:
@@ -29,60 +35,69 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
       The last evaluation: `{'eval': …, 'ema': …}`, as `evaluate` gives it.
 
     Raises:
-      PosMLPError: for a mistake in the config, the data or the working directory.
+      PosMLPError: for a mistake in the config, the data or the working directory, and for a disk that is full.
       Stopped: after SIGINT or SIGTERM, once a checkpoint is written.
+      NonFiniteLoss: when the loss or its gradient is infinite or not a number; such a state is not saved.
     """
     workdir = Path(workdir)
-    run = open_training(config)
-    claim_workdir(workdir, config)
-    checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints)
-    state = _first_state(run, checkpoints)
-    step = int(state.step)
-    _report_start(run, workdir, step, state)
+    run = together(partial(open_training, config))
+    together(partial(claim_workdir, workdir, config))
+    with ExitStack() as closing:
+        checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints, keep_best=config.keep_best)
+        closing.callback(checkpoints.close)
+        state = _first_state(run, checkpoints)
+        step = int(state.step)
+        _report_start(run, workdir, step, state)
 
-    compiled, macs, memory = _compile(run, state)
-    evaluator = make_evaluator(run)
-    writer = MetricsWriter(workdir, start_step=step)
-    clock = StepClock(config.batch_size, macs, run.mesh.size)
-    lengths, results = run.lengths, {}
-    bar = ProgressBar(step, lengths.total, config.batch_size)
-    host_batches = _host_batches(run, step)
-    batches = to_devices(host_batches, run.mesh)
+        compiled, macs, memory = _compile(run, state)
+        evaluator = make_evaluator(run)
+        writer = closing.enter_context(contextlib.closing(MetricsWriter(workdir, start_step=step)))
+        clock = StepClock(config.batch_size, macs, run.mesh.size)
+        lengths, results = run.lengths, {}
+        bar = closing.enter_context(contextlib.closing(ProgressBar(step, lengths.total, config.batch_size)))
+        host_batches = closing.enter_context(contextlib.closing(_host_batches(run, step)))
+        batches = to_devices(host_batches, run.mesh)
+        signals, agreed = closing.enter_context(StopSignals()), AgreedMaximum(run.mesh)
+        stop = 0
 
-    def due(every: int) -> bool:
-        return step % every == 0 or step == lengths.total
+        def due(every: int) -> bool:
+            return step % every == 0 or step == lengths.total
 
-    try:
-        with StopSignals() as signals:
-            clock.restart()
-            while step < lengths.total and not signals.received:
-                asked = time.perf_counter()
-                batch = next(batches)
-                clock.waited(time.perf_counter() - asked)
-                state, metrics = compiled(state, batch)
-                clock.add(metrics)
-                step += 1
-                bar.advance()
-                if due(lengths.log):
-                    values = clock.collect()
-                    epoch = step * config.batch_size / len(run.train_source)
-                    writer.write(step, "train", {"epoch": epoch, **values})
-                    bar.show(values["loss"])
-                    report(format_log_line(step, lengths.total, epoch, values, memory))
-                if due(lengths.evaluate):
-                    results = _evaluate(evaluator, state, step, writer)
-                    clock.restart()
-                if due(lengths.checkpoint) or signals.received:
-                    checkpoints.save(state, config, run.model, run.train_source.class_names)
-                    clock.restart()
-            checkpoints.wait()
-            if signals.received:
-                raise Stopped(signals.received, step)
-    finally:
-        host_batches.close()
-        bar.close()
-        writer.close()
-        checkpoints.close()
+        def check_finite() -> None:
+            back = clock.first_non_finite()
+            if back is not None:
+                raise stop_at(step - back, run, workdir, checkpoints.latest_step())
+
+        clock.restart()
+        while step < lengths.total and not stop:
+            asked = time.perf_counter()
+            batch = next(batches)
+            clock.waited(time.perf_counter() - asked)
+            state, metrics = compiled(state, batch)
+            clock.add(metrics)
+            step += 1
+            bar.advance()
+            if due(lengths.log):
+                check_finite()
+                values = clock.collect()
+                epoch = step * config.batch_size / len(run.train_source)
+                writer.write(step, "train", {"epoch": epoch, **values})
+                bar.show(values["loss"])
+                report(format_log_line(step, lengths.total, epoch, values, memory))
+                checkpoints.check()
+            evaluated = {}
+            if due(lengths.evaluate):
+                results = _evaluate(evaluator, state, step, writer)
+                evaluated = {f"{split}/{name}": x for split, result in results.items() for name, x in result.items()}
+                clock.restart()
+            stop = agreed(signals.received)
+            if due(lengths.checkpoint) or stop or checkpoints.is_best(evaluated):
+                check_finite()
+                checkpoints.save(state, config, run.model, run.train_source.class_names, evaluated)
+                clock.restart()
+        checkpoints.wait()
+        if stop:
+            raise Stopped(stop, step)
     # A finished run that is started again has nothing left to train, and still answers.
     return results or {split: evaluator(weights) for split, weights in _variants(state)}
 
@@ -90,8 +105,9 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
 def _first_state(run: Training, checkpoints: Checkpoints) -> TrainState:
     if checkpoints.latest_step() is None:
         return run.new_state()
-    check_class_names(checkpoints.run()["class_names"], run.train_source)
-    return checkpoints.restore(run.abstract_state())
+    step = checkpoints.select("latest")
+    check_class_names(checkpoints.run(step)["class_names"], run.train_source)
+    return checkpoints.restore(step, run.abstract_state())
 
 
 def _report_start(run: Training, workdir: Path, step: int, state: TrainState) -> None:
@@ -108,7 +124,7 @@ def _compile(run: Training, state: TrainState):
     """The compiled step, its multiply-accumulates, and the memory it needs on each device, in bytes."""
     everywhere, split = replicated(run.mesh), batch_sharding(run.mesh)
     step = make_train_step(run.merge, run.optimizer, run.schedule, run.options)
-    jitted = jax.jit(step, donate_argnums=0, in_shardings=(everywhere, split), out_shardings=everywhere)
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings(state), everywhere))
     start = time.perf_counter()
     traced = jitted.trace(state, batch_shapes(run.config.batch_size, run.model.image_size, split))
     compiled = traced.lower().compile()
@@ -128,6 +144,7 @@ def _host_batches(run: Training, start_step: int) -> Batches:
         start_step=start_step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        report=report,
     )
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
+
+from posmlp_jax.training.disk import writing_to
+from posmlp_jax.training.tensorboard import ScalarEvents
 
 
 def report(line: str) -> None:
@@ -31,33 +33,40 @@ class MetricsWriter:
     """
 
     def __init__(self, workdir: Path, start_step: int):
+        self._workdir = workdir
         self._file = self._events = None
         if jax.process_index():
             return
         path = workdir / "metrics.jsonl"
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start_step]
-            partial = path.with_suffix(".jsonl.partial")
-            partial.write_text("".join(f"{line}\n" for line in kept))
-            partial.replace(path)
-        self._file = path.open("a")
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None)
+        with writing_to(workdir):
+            if path.exists():
+                kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start_step]
+                partial = path.with_suffix(".jsonl.partial")
+                partial.write_text("".join(f"{line}\n" for line in kept))
+                partial.replace(path)
+            self._events = ScalarEvents(workdir / "tensorboard", start_step)
+            self._file = path.open("a")
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Writes one set of values."""
+        """Writes one set of values.
+
+        Raises:
+          CheckpointError: if the disk refuses them.
+        """
         if self._file is None:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        with writing_to(self._workdir):
+            self._file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
+            self._file.flush()
+            self._events.write(step, {f"{split}/{name}": value for name, value in values.items()})
 
     def close(self) -> None:
         """Flushes and closes both."""
         if self._file is not None:
-            self._file.close()
-            self._events.close()
+            with writing_to(self._workdir):
+                self._file.close()
+                self._events.close()
 
 
 def _step_of(line: str) -> float:
@@ -99,6 +108,13 @@ class StepClock:
         if len(self._pending) > self._IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - self._IN_FLIGHT])
 
+    def first_non_finite(self) -> int | None:
+        """Counted back from the newest step (0), the first since `collect` whose loss or gradient is not finite."""
+        for back, metrics in zip(range(len(self._pending))[::-1], jax.device_get(self._pending), strict=True):
+            if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
+                return back
+        return None
+
     def collect(self) -> dict[str, float]:
         """Means since the last call: the steps' metrics, then rates and times since then or `restart`.
 
@@ -130,11 +146,11 @@ def format_log_line(step: int, total: int, epoch: float, values: Mapping[str, fl
             f"loss {values['loss']:.4f}",
             f"top-1 {100 * values['top1']:.1f} %",
             f"rate {values['learning_rate']:.2e}",
-            f"{values['images_per_second']:.0f} images/s ({values['images_per_second_per_chip']:.0f} a chip)",
-            f"step {1e3 * values['step_seconds']:.0f} ms",
+            f"{values['images_per_second']:.0f} images/s ({values['images_per_second_per_chip']:.0f}/chip)",
+            f"{1e3 * values['step_seconds']:.0f} ms/step",
             f"data wait {100 * values['data_wait']:.0f} %",
             f"{values['tflops']:.3g} TFLOP/s",
-            f"memory {memory_bytes / 2**30:.2f} GiB a chip",
+            f"{memory_bytes / 2**30:.2f} GiB/chip",
         ]
     )
 

@@ -1,7 +1,9 @@
 """One mesh for every machine, from one CPU to many hosts, and how state and batches lie on it."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,19 +11,30 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from posmlp_jax.errors import ConfigError
 
+AXES = ("data", "fsdp")
+# Arrays of fewer elements are kept whole: sharing them saves no memory worth a message.
+MIN_SHARDED = 2**14
 
-def create_mesh(devices: int = 0) -> Mesh:
-    """A mesh with one axis, `data`, over the first `devices` devices (0: all, on all hosts).
+
+def create_mesh(devices: int = 0, fsdp: int = 1) -> Mesh:
+    """A mesh with the axes `data` and `fsdp` over the first `devices` devices (0: all, on all hosts).
+
+    Batches are split over both axes, parameters and what goes with them over `fsdp`.
 
     Raises:
-      ConfigError: if the machine has fewer.
+      ConfigError: if the machine has fewer, or `fsdp` does not divide them.
     """
     available = jax.devices()
     if devices > len(available):
         raise ConfigError(f"devices is {devices}, but JAX sees only {len(available)} ({available[0].platform})")
     chosen = np.array(available[: devices or None])
+    if jax.process_count() > 1 and len(chosen) < len(available):
+        raise ConfigError(f"devices is {devices}, and on several hosts should be 0 (all {len(available)})")
+    if len(chosen) % fsdp:
+        fitting = [n for n in range(1, len(chosen) + 1) if len(chosen) % n == 0]
+        raise ConfigError(f"fsdp {fsdp} does not divide the {len(chosen)} devices; {fitting} would")
     # Auto axes: with JAX's newer default, explicit types, cutting a sharded map into windows is an error.
-    return Mesh(chosen, ("data",), axis_types=(AxisType.Auto,))
+    return Mesh(chosen.reshape(-1, fsdp), AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -31,7 +44,35 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis split over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def state_spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
+    """How an array of the state lies on a mesh with `fsdp` devices along that axis.
+
+    Its largest axis that `fsdp` divides is split; arrays of fewer than `MIN_SHARDED` elements, or without such an axis,
+    are on every device. The shape alone decides, so parameters, their moving average and the optimizer's moments agree.
+    """
+    divisible = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
+    if fsdp == 1 or math.prod(shape) < MIN_SHARDED or not divisible:
+        return PartitionSpec()
+    split = max(divisible, key=lambda axis: shape[axis])
+    return PartitionSpec(*[None] * split, "fsdp")
+
+
+def place(shapes: Any, mesh: Mesh) -> Any:
+    """A tree of shapes (`jax.eval_shape`'s) with each one's sharding: what a checkpoint is restored to."""
+
+    def placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        sharding = NamedSharding(mesh, state_spec(leaf.shape, mesh.shape["fsdp"]))
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(placed, shapes)
+
+
+def shardings(tree: Any) -> Any:
+    """The shardings of a tree of arrays or shapes."""
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
 
 
 def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:

@@ -1,7 +1,7 @@
 """One step of training and one of evaluation, as pure functions to be jitted."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 
 from posmlp_jax.training.losses import correct_top, cross_entropy, soft_targets
+from posmlp_jax.training.mixing import MixOptions, draw_mask, mix
 from posmlp_jax.training.state import Merge, TrainState, Weights, module_weights
 
 Batch = dict[str, jax.Array]
@@ -26,7 +27,8 @@ class StepOptions:
       label_smoothing: ε.
       ema_decay: of the moving average, if the state has one.
       accumulate: parts that the batch is worked through in.
-      seed: of dropout and drop path; each step's draws are a function of (seed, step) alone.
+      mixing: mixup and CutMix.
+      seed: of mixing, dropout and drop path; each step's draws are a function of (seed, step) alone.
     """
 
     num_classes: int
@@ -35,12 +37,24 @@ class StepOptions:
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
     accumulate: int = 1
+    mixing: MixOptions = field(default_factory=MixOptions)
     seed: int = 0
 
 
 def normalize_images(images: jax.Array, mean, std) -> jax.Array:
     """uint8 pixels `[B, H, W, 3]` as float32 with the data's mean and standard deviation taken out."""
     return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
+
+
+def split_batch(x: jax.Array, parts: int) -> jax.Array:
+    """`[B, …]` as `[parts, B / parts, …]`.
+
+    Neighbours go round the parts pair by pair: each device's examples are spread over all parts, and the pairs that
+    `mixing.mix` mixes stay together.
+    """
+    together = 2 if x.shape[0] // parts % 2 == 0 else 1
+    pairs = x.reshape(-1, parts, together, *x.shape[1:])
+    return jnp.swapaxes(pairs, 0, 1).reshape(parts, -1, *x.shape[1:])
 
 
 def make_train_step(
@@ -52,30 +66,32 @@ def make_train_step(
     scalars: `loss`, `top1`, `grad_norm` (before clipping) and `learning_rate`.
     """
 
-    def loss(params, batch_stats, batch: Batch, key: jax.Array):
+    def loss(params, batch_stats, batch: Batch, mask: jax.Array | None, key: jax.Array):
         model = merge(Weights(params, batch_stats))
         images = normalize_images(batch["image"], options.mean, options.std)
-        logits = model(images, train=True, rngs=nnx.Rngs(dropout=key))
         targets = soft_targets(batch["label"], options.num_classes, options.label_smoothing)
+        if mask is not None:
+            images, targets = mix(images, targets, mask)
+        logits = model(images, train=True, rngs=nnx.Rngs(dropout=key))
         value = cross_entropy(logits, targets).mean()
-        top1 = correct_top(logits, batch["label"], 1).astype(jnp.float32).mean()
+        top1 = correct_top(logits, targets, 1).astype(jnp.float32).mean()
         return value, (module_weights(model).batch_stats, {"loss": value, "top1": top1})
 
-    def gradients(weights: Weights, batch: Batch, key: jax.Array):
+    def gradients(weights: Weights, batch: Batch, mask: jax.Array | None, key: jax.Array):
         """Gradients, batch statistics and metrics of the whole batch; BatchNorm sees one part at a time."""
         grad = jax.grad(loss, has_aux=True)
         if options.accumulate == 1:
-            grads, (batch_stats, metrics) = grad(weights.params, weights.batch_stats, batch, key)
+            grads, (batch_stats, metrics) = grad(weights.params, weights.batch_stats, batch, mask, key)
             return grads, batch_stats, metrics
 
         def add_part(carry, part):
             sums, batch_stats = carry
             index, examples = part
-            grads, (batch_stats, metrics) = grad(weights.params, batch_stats, examples, jax.random.fold_in(key, index))
+            part_key = jax.random.fold_in(key, index)
+            grads, (batch_stats, metrics) = grad(weights.params, batch_stats, examples, mask, part_key)
             return (jax.tree.map(jnp.add, sums, grads), batch_stats), metrics
 
-        # Every n-th example goes into part n, so that each device's examples are spread over all parts.
-        parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, options.accumulate, *x.shape[1:]), 0, 1), batch)
+        parts = {name: split_batch(x, options.accumulate) for name, x in batch.items()}
         zeros = jax.tree.map(jnp.zeros_like, weights.params)
         (sums, batch_stats), metrics = jax.lax.scan(
             add_part, (zeros, weights.batch_stats), (jnp.arange(options.accumulate), parts)
@@ -84,8 +100,9 @@ def make_train_step(
         return grads, batch_stats, jax.tree.map(jnp.mean, metrics)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(options.seed), state.step)
-        grads, batch_stats, metrics = gradients(state.weights, batch, key)
+        mix_key, drop_key = jax.random.split(jax.random.fold_in(jax.random.key(options.seed), state.step))
+        mask = draw_mask(mix_key, batch["image"].shape[1:3], options.mixing) if options.mixing.active else None
+        grads, batch_stats, metrics = gradients(state.weights, batch, mask, drop_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.weights.params)
         weights = Weights(optax.apply_updates(state.weights.params, updates), batch_stats)
         ema = state.ema

@@ -23,7 +23,7 @@ def tiny_config():
         config.data.update(name="synthetic", num_examples=40, num_classes=5, crop="pad", threads=1)
         config.batch_size = 16
         config.length = "8 steps"
-        config.optimizer.update(peak_rate=1e-2, warmup="2 steps", constant="1 steps")
+        config.optimizer.update(peak_rate=3e-3, warmup="2 steps", constant="1 steps")
         config.ema_decay = 0.9
         config.log_every = "1 steps"
         config.eval_every = "4 steps"

@@ -1,11 +1,11 @@
 import json
 import os
-import shutil
 import signal
 
 import jax
 import numpy as np
 import pytest
+from runs import assert_equal, metrics
 
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
 from posmlp_jax.training import evaluate, load_model, train
@@ -13,23 +13,12 @@ from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
 
-TIMINGS = ("images_per_second", "images_per_second_per_chip", "step_seconds", "data_wait", "tflops")
-
-
-def metrics(workdir) -> list[dict]:
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
-
 
 def checkpoint(config, workdir):
     checkpoints = Checkpoints(workdir)
-    state = checkpoints.restore(open_training(config).abstract_state())
+    state = checkpoints.restore(checkpoints.select("latest"), open_training(config).abstract_state())
     checkpoints.close()
     return jax.device_get(state)
-
-
-def assert_equal(left, right):
-    jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +93,6 @@ def test_one_and_eight_devices_have_the_same_losses(trained, tiny_config, tmp_pa
         np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-def test_a_checkpoint_of_eight_devices_goes_on_with_two(tiny_config, tmp_path):
-    unbroken = train(tiny_config(devices=8, checkpoint_every="5 steps"), tmp_path)
-    shutil.rmtree(tmp_path / "checkpoints" / "9")  # What is left is step 5.
-    resumed = train(tiny_config(devices=2), tmp_path)
-    assert resumed["eval"] == pytest.approx(unbroken["eval"], rel=1e-5)
-    assert [line["step"] for line in metrics(tmp_path) if line["split"] == "train"] == list(range(1, 10))
-
-
 def test_load_model_gives_the_trained_network(trained):
     config, workdir, _ = trained
     state = checkpoint(config, workdir)
@@ -140,9 +121,16 @@ def test_another_architecture_is_refused_by_its_parameters(trained, tiny_config)
 
 
 def test_evaluating_what_was_never_trained(tiny_config, tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint in .*; train first"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .*; train first"):
         evaluate(tiny_config(), tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
+
+
+def test_the_best_of_a_run_that_kept_none(trained):
+    config, workdir, _ = trained
+    assert not Checkpoints(workdir).is_best({"eval/top1": 1.0})
+    with pytest.raises(CheckpointError, match="no best checkpoint: it was trained with keep_best=''"):
+        evaluate(config, workdir, "best")
 
 
 @pytest.mark.parametrize(
@@ -155,6 +143,10 @@ def test_evaluating_what_was_never_trained(tiny_config, tmp_path):
         ({"accumulate": 3}, ConfigError, "accumulate 3 does not divide batch_size 16"),
         ({"devices": 8, "batch_size": 12}, ConfigError, "batch_size 12 cannot be shared equally by 8 devices; 8 could"),
         ({"devices": 99}, ConfigError, "devices is 99, but JAX sees only 8"),
+        ({"devices": 6, "fsdp": 4}, ConfigError, r"fsdp 4 does not divide the 6 devices; \[1, 2, 3, 6\] would"),
+        ({"fsdp": 0}, ConfigError, r"fsdp is 0, and should be 1 \(off\) or more"),
+        ({"keep_best": "top1"}, ConfigError, r"keep_best is top1, and should be '' \(off\) or one of eval/top1, "),
+        ({"keep_best": "ema/top1", "ema_decay": 0.0}, ConfigError, "ema_decay is 0: there is no moving average"),
         ({"length": "0.1 steps"}, ConfigError, "less than one step"),
         ({"optimizer.warmup": "8 steps"}, ConfigError, "should be shorter than the run's 8"),
         ({"data.name": "imagenet2012"}, DataError, "python -m posmlp_jax.data.prepare imagenet2012 --source="),

@@ -7,6 +7,7 @@ from flax import nnx
 
 from posmlp_jax.models import create_model, model_config
 from posmlp_jax.training.losses import soft_targets
+from posmlp_jax.training.mixing import MixOptions
 from posmlp_jax.training.state import TrainState, Weights, create_state, split_model
 from posmlp_jax.training.step import StepOptions, make_eval_step, make_train_step, normalize_images
 
@@ -73,9 +74,10 @@ def test_integer_labels_and_their_soft_targets_are_the_same():
     assert_close(metrics, hard, rtol=1e-6)
 
 
-def test_accumulation_changes_nothing_where_examples_do_not_see_each_other():
-    _, whole, metrics = one_step()
-    _, parts, part_metrics = one_step(accumulate=4)
+@pytest.mark.parametrize("mixing", [MixOptions(), MixOptions(mixup=0.5, cutmix=1.0)])
+def test_accumulation_changes_nothing_where_parts_do_not_see_each_other(mixing):
+    _, whole, metrics = one_step(mixing=mixing)
+    _, parts, part_metrics = one_step(mixing=mixing, accumulate=4)
     assert_close(parts.weights.params, whole.weights.params, rtol=1e-5, atol=1e-6)
     assert_close(part_metrics, metrics, rtol=1e-5)
 
@@ -84,9 +86,9 @@ def test_accumulated_batch_statistics_go_from_part_to_part():
     state, after, _ = one_step({"stem_norm": "batch"}, accumulate=2)
     merge, _ = split_model(create_model("posmlp_t", **(TINY | {"stem_norm": "batch"})))
     stats = state.weights.batch_stats
-    for part in range(2):
+    for part in ([0, 1, 4, 5], [2, 3, 6, 7]):
         model = merge(Weights(state.weights.params, stats))
-        model(normalize_images(batch()["image"][part::2], (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), train=True)
+        model(normalize_images(batch()["image"][part], (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), train=True)
         stats = split_model(model)[1].batch_stats
     assert_close(after.weights.batch_stats, stats, rtol=1e-5, atol=1e-6)
 

@@ -1,0 +1,41 @@
+"""A disk that is full, read-only or failing, as a mistake that a user can mend."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from posmlp_jax.errors import CheckpointError
+
+# TensorStore, which writes checkpoints, puts the system's error into a text.
+_REASONS = tuple(
+    os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+)
+
+
+@contextlib.contextmanager
+def writing_to(directory: Path) -> Iterator[None]:
+    """Turns what the disk refuses inside into a CheckpointError that says why."""
+    try:
+        yield
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        raise CheckpointError(f"cannot write to the working directory {directory}: {reason}") from error
+
+
+def _reason(error: BaseException | None) -> str | None:
+    """The system's words for what the disk refused, from the error or what led to it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return os.strerror(error.errno)
+        for reason in _REASONS:
+            if reason in str(error):
+                return reason
+        for part in getattr(error, "exceptions", ()):
+            if reason := _reason(part):
+                return reason
+        error = error.__cause__
+    return None

@@ -1,0 +1,75 @@
+"""Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019) on the device, for a whole batch at a time."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True)
+class MixOptions:
+    """How batches are mixed, as in timm's `batch` mode.
+
+    Attributes:
+      mixup: α of mixup's λ ~ Beta(α, α); 0: no mixup.
+      cutmix: α of CutMix's λ; 0: no CutMix.
+      probability: that a batch is mixed at all.
+      switch_probability: where both are on, that a mixed batch gets CutMix.
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    probability: float = 1.0
+    switch_probability: float = 0.5
+
+    @property
+    def active(self) -> bool:
+        """Whether any batch is ever mixed."""
+        return self.probability > 0 and (self.mixup > 0 or self.cutmix > 0)
+
+
+def draw_mask(key: jax.Array, size: tuple[int, int], options: MixOptions) -> jax.Array:
+    """How much of each pixel an image keeps, the rest being its partner's: float32 `[height, width]`.
+
+    All λ for mixup, 0 in a box and 1 around it for CutMix, all 1 for a batch that is not mixed. The mean is the weight
+    of the image's own label: exactly so for CutMix too, whose box the border may have cut.
+    """
+    mixed_key, switch_key, mixup_key, cutmix_key, box_key = jax.random.split(key, 5)
+    mask = jnp.ones(size)
+    if options.mixup > 0:
+        mask = jnp.full(size, jax.random.beta(mixup_key, options.mixup, options.mixup))
+    if options.cutmix > 0:
+        share = jax.random.beta(cutmix_key, options.cutmix, options.cutmix)
+        switch = options.switch_probability if options.mixup > 0 else 1.0
+        mask = jnp.where(jax.random.bernoulli(switch_key, switch), 1.0 - draw_box(box_key, size, 1 - share), mask)
+    return jnp.where(jax.random.bernoulli(mixed_key, options.probability), mask, 1.0)
+
+
+def draw_box(key: jax.Array, size: tuple[int, int], area: jax.Array) -> jax.Array:
+    """1 in a box of the image's shape, `area` of its size before the border cuts it, centred anywhere; 0 elsewhere."""
+    inside = []
+    for axis_key, side in zip(jax.random.split(key), size, strict=True):
+        half = (side * jnp.sqrt(area)).astype(jnp.int32) // 2
+        centre = jax.random.randint(axis_key, (), 0, side)
+        places = jnp.arange(side)
+        inside.append((places >= centre - half) & (places < centre + half))
+    return (inside[0][:, None] & inside[1][None, :]).astype(jnp.float32)
+
+
+def mix(images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mixes each image and its target with its neighbour's in the batch, 0 with 1, 2 with 3 and so on.
+
+    A shuffled batch has no order, so neighbours are as good as any pairs, and they lie on the same device.
+
+    Args:
+      images: float `[B, height, width, 3]`, B even.
+      targets: `[B, num_classes]`, each summing to 1.
+      mask: from `draw_mask`.
+    """
+    own = jnp.mean(mask)
+    mixed = images * mask[:, :, None] + _partners(images) * (1 - mask[:, :, None])
+    return mixed, targets * own + _partners(targets) * (1 - own)
+
+
+def _partners(x: jax.Array) -> jax.Array:
+    return jnp.flip(x.reshape(-1, 2, *x.shape[1:]), axis=1).reshape(x.shape)

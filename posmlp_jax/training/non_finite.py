@@ -1,0 +1,66 @@
+"""What a run does when its loss becomes infinite or not a number."""
+
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import jax
+
+from posmlp_jax.data import train_batches
+from posmlp_jax.training.disk import writing_to
+from posmlp_jax.training.experiment import Training
+from posmlp_jax.training.hosts import together
+from posmlp_jax.training.stopping import RunEnded
+
+
+class NonFiniteLoss(RunEnded):
+    """The loss or its gradient is infinite or not a number. The newest checkpoint is from before that.
+
+    Attributes:
+      step: the first such step.
+      exit_code: 3.
+    """
+
+    exit_code = 3
+
+    def __init__(self, step: int, checkpoint: int | None, file: Path):
+        last = "there is no checkpoint yet" if checkpoint is None else f"the last checkpoint is of step {checkpoint}"
+        super().__init__(
+            f"the loss of step {step}, or its gradient, is not finite; {last}, and {file} names the step's examples. "
+            "The same command would only repeat it: a lower optimizer.peak_rate or optimizer.clip_norm may help"
+        )
+        self.step = step
+
+
+def stop_at(step: int, run: Training, workdir: Path, checkpoint: int | None) -> NonFiniteLoss:
+    """Writes the names of a step's examples to `non_finite_step_<step>.txt`, one a line, and gives what to raise.
+
+    They are computed once more: the data stream is a function of (seed, step).
+
+    Args:
+      step: the step, counted from 1 as in the metrics.
+      run: the training under way.
+      workdir: where the file goes.
+      checkpoint: the newest checkpoint's step, if there is one.
+    """
+    file = workdir / f"non_finite_step_{step}.txt"
+    together(partial(_write_examples, step, run, workdir, file))
+    return NonFiniteLoss(step, checkpoint, file)
+
+
+def _write_examples(step: int, run: Training, workdir: Path, file: Path) -> None:
+    if jax.process_index():
+        return
+    config = run.config
+    batches = train_batches(
+        run.train_source,
+        config.data,
+        run.model.image_size,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start_step=step - 1,
+    )
+    with closing(batches):
+        indices = next(batches)["index"]
+    with writing_to(workdir):
+        file.write_text("".join(f"{run.train_source.example_id(int(index))}\n" for index in indices))

@@ -1,0 +1,137 @@
+"""What several test files need of runs: `main.py` as a process, and what a run leaves in its working directory."""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+ROOT = Path(__file__).parent.parent
+# A two-stage PosMLP on generated images, in seconds; the batches of 16 go across the borders of epochs of 40 images.
+TINY = [
+    "--config=configs/digits.py",
+    "--config.data.name=synthetic",
+    "--config.data.num_examples=40",
+    "--config.data.num_classes=4",
+    "--config.data.threads=1",
+    "--config.model.image_size=16",
+    "--config.model.widths=(8,16)",
+    "--config.model.depths=(1,1)",
+    "--config.model.windows=(4,2)",
+    "--config.model.groups=(2,4)",
+    "--config.batch_size=16",
+    "--config.length=3 steps",
+    "--config.optimizer.warmup=1 steps",
+    "--config.optimizer.constant=0 steps",
+    "--config.log_every=1 steps",
+    "--config.devices=1",
+]
+TIMINGS = ("images_per_second", "images_per_second_per_chip", "step_seconds", "data_wait", "tflops")
+
+
+class Process:
+    """A program under way, whose lines are collected as they come."""
+
+    def __init__(self, *arguments: str, program: Path = ROOT / "main.py", **environment: str):
+        self.lines = []
+        self._process = subprocess.Popen(
+            [sys.executable, program, *arguments],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        atexit.register(self._process.kill)  # Of a test that failed half-way.
+        self._errors = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(self._process.stdout, self.lines), daemon=True),
+            threading.Thread(target=self._read, args=(self._process.stderr, self._errors), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @staticmethod
+    def _read(stream, lines: list[str]) -> None:
+        lines.extend(iter(stream.readline, ""))
+
+    def wait_for(self, start: str, seconds: float = 300) -> None:
+        """Returns when a line starts with `start`."""
+        self.wait_until(lambda: any(line.startswith(start) for line in list(self.lines)), seconds)
+
+    def wait_until(self, holds, seconds: float = 300) -> None:
+        """Returns when `holds()`; an error when the program ends before."""
+        end = time.monotonic() + seconds
+        while not holds():
+            assert self._process.poll() is None, f"ended with {self._process.returncode}: {self.output} {self.errors}"
+            assert time.monotonic() < end, f"still waiting: {self.output} {self.errors}"
+            time.sleep(0.002)
+
+    def send(self, signum: int) -> None:
+        self._process.send_signal(signum)
+
+    def end(self, seconds: float = 300) -> int:
+        """Waits for the end and gives the exit code."""
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+        finally:
+            for reader in self._readers:
+                reader.join()
+        return code
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    @property
+    def errors(self) -> str:
+        return "".join(self._errors)
+
+    @property
+    def error_lines(self) -> list[str]:
+        return [line for line in self.errors.splitlines() if line]
+
+
+def run(*arguments: str, **environment: str) -> Process:
+    """`main.py`, from start to end."""
+    process = Process(*arguments, **environment)
+    process.code = process.end()
+    return process
+
+
+def metrics(workdir: Path) -> list[dict]:
+    """The lines of `metrics.jsonl` without times."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def losses(workdir: Path, split: str = "train") -> list[float]:
+    """The losses of a split, step by step."""
+    return [line["loss"] for line in metrics(workdir) if line["split"] == split]
+
+
+def steps(workdir: Path) -> list[int]:
+    """The steps of the complete checkpoints."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal())
+
+
+def saved_arrays(workdir: Path, step: int) -> dict:
+    """Everything that a checkpoint holds, as Orbax reads it without our help."""
+    folder = workdir.absolute() / "checkpoints" / str(step)
+    with ocp.StandardCheckpointer() as checkpointer:
+        return {item: checkpointer.restore(folder / item) for item in ("weights", "ema", "optimizer")}
+
+
+def assert_equal(left, right) -> None:
+    """Two trees of arrays, to the last bit."""
+    jax.tree.map(np.testing.assert_array_equal, left, right)
