@@ -1,7 +1,7 @@
 """A small PosMLP on CIFAR-10, for two CPU cores.
 
-    python -m posmlp_jax.data.prepare cifar10 --source=cifar-10-python.tar.gz
-    python main.py --config=configs/cifar10.py
+python -m posmlp_jax.data.prepare cifar10 --source=cifar-10-python.tar.gz
+python main.py --config=configs/cifar10.py
 """
 
 from posmlp_jax.training import default_config
@@ -22,10 +22,11 @@ def get_config():
     config.data.update(name="cifar10", eval_split="test", crop="pad", crop_padding=4, eval_crop=1.0, threads=2)
     config.data.update(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
     config.batch_size = 128
-    config.length = "24 epochs"
-    config.optimizer.update(peak_rate=2e-3, warmup="2 epochs", constant="0 epochs", weight_decay=0.05)
+    config.eval_batch_size = 500
+    config.length = "15 epochs"
+    config.optimizer.update(peak_rate=2e-3, warmup="1 epochs", constant="0 epochs", weight_decay=0.05, eps=1e-8)
     config.ema_decay = 0.998
     config.log_every = "0.5 epochs"
-    config.eval_every = "2 epochs"
+    config.eval_every = "3 epochs"
     config.checkpoint_every = "1 epochs"
     return config

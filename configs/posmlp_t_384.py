@@ -6,11 +6,11 @@ The paper states neither the windows at 384² nor how the model was trained ther
 that it prints.
 """
 
-from configs.imagenet import imagenet_config
+from configs.recipe import released_recipe
 
 
 def get_config():
-    config = imagenet_config("posmlp_t_384")
+    config = released_recipe("posmlp_t_384")
     config.batch_size = 512
     config.optimizer.peak_rate = 1e-3
     config.model.remat = True

@@ -1,11 +1,17 @@
-"""How many multiply-accumulates a function does, and how many parameters and operations the papers' formulas give."""
+"""How many multiply-accumulates a function does, and what each model costs.
+
+`python -m posmlp_jax.analysis.complexity` prints a table of the models.
+"""
 
 import math
 
 import jax
+import jax.numpy as jnp
+from flax import nnx
 from jax.extend import core
 
 from posmlp_jax.layers import depthwise_conv
+from posmlp_jax.models import create_model, list_models, parameter_count
 
 
 def count_macs(jaxpr: core.ClosedJaxpr) -> int:
@@ -20,6 +26,14 @@ def count_macs(jaxpr: core.ClosedJaxpr) -> int:
 def forward_macs(function, *args) -> int:
     """`count_macs` of `function(*args)`, which is traced and not run; the arguments may be `jax.ShapeDtypeStruct`."""
     return count_macs(jax.make_jaxpr(function)(*args))
+
+
+def model_cost(name: str, **overrides) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates for one image of the model's `image_size`; no parameters are made."""
+    model = nnx.eval_shape(lambda: create_model(name, **overrides))
+    graph, state = nnx.split(model)
+    image = jax.ShapeDtypeStruct((1, *model.config.image_size, 3), jnp.float32)
+    return parameter_count(model), forward_macs(lambda state, image: nnx.merge(graph, state)(image), state, image)
 
 
 def _equation_macs(equation) -> int:
@@ -49,3 +63,15 @@ def _as_jaxpr(value) -> core.Jaxpr | None:
     if isinstance(value, core.ClosedJaxpr):
         return value.jaxpr
     return value if isinstance(value, core.Jaxpr) else None
+
+
+def main() -> None:
+    """Prints the table."""
+    print(f"{'model':14} {'parameters':>12} {'GMACs':>7}")
+    for name in list_models():
+        parameters, macs = model_cost(name)
+        print(f"{name:14} {parameters:12,} {macs / 1e9:7.2f}")
+
+
+if __name__ == "__main__":
+    main()
