@@ -81,7 +81,8 @@ def train_batches(
       seed: of order and augmentation.
       start_step: the step of the first batch; the stream is the one that a run from step 0 has there.
       process_index: which of `process_count` JAX processes this is.
-      process_count: process p gets the examples p, p + process_count, … of each step.
+      process_count: process p gets the p-th part of each step's examples, so that the processes' parts one after the
+        other are the batch that a single process would have.
       report: takes the lines that name broken images.
 
     Returns:
@@ -149,10 +150,12 @@ class _Places:
             raise ConfigError(
                 f"batch size {batch_size} must be a positive multiple of the {process_count} JAX processes"
             )
-        self._batch_size, self._index, self._count = batch_size, process_index, process_count
+        self._batch_size, self._share = batch_size, batch_size // process_count
+        self._first = process_index * self._share
 
     def __call__(self, step: int) -> range:
-        return range(step * self._batch_size + self._index, (step + 1) * self._batch_size, self._count)
+        start = step * self._batch_size + self._first
+        return range(start, start + self._share)
 
 
 class _TrainBatch:

@@ -95,7 +95,7 @@ def test_hosts_share_the_stream(digits, hosts):
     parts = [take(config, source, 70, process_index=host, process_count=hosts) for host in range(hosts)]
     for step, batch in enumerate(whole):
         for host in range(hosts):
-            assert_equal([parts[host][step]], [{key: value[host::hosts] for key, value in batch.items()}])
+            assert_equal([parts[host][step]], [{key: np.split(value, hosts)[host] for key, value in batch.items()}])
 
 
 def test_epochs_and_seeds(digits):

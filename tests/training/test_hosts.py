@@ -23,8 +23,10 @@ RUN = [
     "--config.eval_every=20 steps",
     "--config.checkpoint_every=10 steps",
     "--config.optimizer.peak_rate=1e-4",
-    # What is dropped goes by the place in the batch, and two hosts have the examples in another order.
-    "--config.model.drop_path=0",
+    # What is dropped and mixed goes by the place in the batch, which the number of hosts does not change.
+    "--config.model.drop_path=0.1",
+    "--config.mixing.mixup=0.5",
+    "--config.mixing.cutmix=1.0",
 ]
 
 
