@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from posmlp_jax import training
 from posmlp_jax.errors import ConfigError, exit_on_mistake, nearest
-from posmlp_jax.training.flags import parse_config_flags
+from posmlp_jax.training.flags import parse_config_flags, quieten_libraries
 from posmlp_jax.training.hosts import connect
 from posmlp_jax.training.stopping import RunEnded
 
@@ -47,9 +47,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 def main(argv: list[str]) -> None:
     """Runs what the flags ask for."""
     del argv
-    if not flags.FLAGS["verbosity"].present:
-        # Orbax tells at INFO level of every array it writes, and logs what it raises as well.
-        logging.set_verbosity(logging.FATAL)
+    quieten_libraries()
     connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = _WORKDIR.value or f"runs/{name}"

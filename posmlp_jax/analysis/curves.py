@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from posmlp_jax.analysis.figures import save_figure
 from posmlp_jax.errors import DataError, exit_on_mistake
 
 # Loss and top-1 of what `metrics.jsonl` calls its splits, and the learning rate beneath them.
@@ -55,8 +56,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR")
     parser.add_argument("--output", type=Path, default=Path("curves.png"))
     options = parser.parse_args(arguments)
-    draw_curves(options.workdirs).savefig(options.output, dpi=120)
-    print(f"wrote {options.output}")
+    save_figure(draw_curves(options.workdirs), options.output)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from absl import app, flags
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
 
+from posmlp_jax.analysis.figures import save_figure
 from posmlp_jax.data import open_source, train_batches
 from posmlp_jax.errors import exit_on_mistake
 
@@ -91,7 +92,7 @@ def preview(config: ConfigDict) -> Figure:
 
 def run() -> None:
     """The program: writes the picture that the command line asks for."""
-    from posmlp_jax.training.flags import parse_config_flags
+    from posmlp_jax.training.flags import parse_config_flags, quieten_libraries
 
     # Not at the top: whoever imports this module may have flags of these names.
     config = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
@@ -99,11 +100,8 @@ def run() -> None:
 
     def main(argv: list[str]) -> None:
         del argv
-        figure = preview(config.value)
-        path = Path(output.value)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-        print(f"wrote {path}")
+        quieten_libraries()
+        save_figure(preview(config.value), Path(output.value))
 
     with exit_on_mistake():
         app.run(main, flags_parser=parse_config_flags)
