@@ -74,7 +74,7 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "eval_crop": 0.9,
                 "mean": (0.485, 0.456, 0.406),
                 "std": (0.229, 0.224, 0.225),
-                # Loading: threads in this process, or processes (0: none) of as many threads.
+                # Loading: threads in this process or, where there are any, processes of one thread each.
                 "threads": 8,
                 "processes": 0,
                 # 'synthetic' only.

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from posmlp_jax.data import eval_batches
@@ -53,7 +52,7 @@ def make_evaluator(experiment: Experiment) -> Evaluator:
 
 def _add(sums: dict[str, float], result: dict[str, jax.Array]) -> None:
     for name, value in jax.device_get(result).items():
-        sums[name] += float(np.float64(value))
+        sums[name] += float(value)
 
 
 def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "latest") -> dict[str, dict[str, float]]:

@@ -82,8 +82,8 @@ def open_training(config: ConfigDict) -> Training:
     """
     common = _common(config)
     source = open_source(config.data, "train", num_classes=common["model"].num_classes)
+    # Each part's examples are shared by the devices, and so then are the whole batch's.
     check_batch_size("batch_size", config.batch_size // config.accumulate, common["mesh"])
-    check_batch_size("batch_size", config.batch_size, common["mesh"])
     steps = partial(to_steps, batch_size=config.batch_size, num_examples=len(source))
     decay = steps(config.length)
     if decay < 1:
