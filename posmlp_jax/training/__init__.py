@@ -1,8 +1,8 @@
 """Training and evaluation."""
 
-from posmlp_jax.training.checkpoints import load_model
 from posmlp_jax.training.config import default_config
 from posmlp_jax.training.evaluation import evaluate
 from posmlp_jax.training.loop import train
+from posmlp_jax.training.pretrained import from_pretrained, open_pretrained
 
-__all__ = ["default_config", "evaluate", "load_model", "train"]
+__all__ = ["default_config", "evaluate", "from_pretrained", "open_pretrained", "train"]

@@ -18,11 +18,10 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.models import registry
-from posmlp_jax.models.backbone import Backbone, BackboneConfig
+from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.training.config import plain
 from posmlp_jax.training.disk import writing_to
-from posmlp_jax.training.state import TrainState, Weights, create_weights, model_merge
+from posmlp_jax.training.state import TrainState, Weights
 
 
 class Checkpoints:
@@ -225,36 +224,6 @@ def score(metric: str, metrics: Mapping[str, float] | None) -> float:
     return -value if metric.endswith("/loss") else value
 
 
-def load_model(
-    workdir: str | Path, *, ema: bool = True, checkpoint: str | int = "latest"
-) -> tuple[Backbone, tuple[str, ...] | None]:
-    """A trained model of a working directory, for predictions or as a backbone.
-
-    Args:
-      workdir: where it was trained.
-      ema: the moving average where the checkpoint has one, else the raw weights.
-      checkpoint: 'latest', 'best' (by the config's `keep_best`) or a step.
-
-    Returns:
-      The model, with its trained weights, and its class names, if the data set had names.
-
-    Raises:
-      CheckpointError: if there is no such checkpoint.
-    """
-    checkpoints = Checkpoints(Path(workdir))
-    step = checkpoints.select(checkpoint)
-    run = checkpoints.run(step)
-    fields = dict(run["model"])
-    config = registry.model_config(fields.pop("name"), **{k: _tuples(v) for k, v in fields.items()})
-    target = jax.eval_shape(lambda: create_weights(config, 0))
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target)
-    weights = checkpoints.restore_weights(step, "ema" if ema and checkpoints.has_ema(step) else "weights", target)
-    checkpoints.close()
-    names = run["class_names"]
-    return model_merge(config)(weights), None if names is None else tuple(names)
-
-
 def _tree(weights: Weights) -> dict:
     """Weights as a nested dict, which a checkpoint can be read from without our classes."""
     return {"params": weights.params, "batch_stats": weights.batch_stats}
@@ -262,7 +231,3 @@ def _tree(weights: Weights) -> dict:
 
 def _model_fields(model: BackboneConfig) -> dict:
     return {name: getattr(model, name) for name in model.__dataclass_fields__}
-
-
-def _tuples(value):
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -2,7 +2,7 @@ import pytest
 from runs import metrics, steps
 
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.training import evaluate, load_model, train
+from posmlp_jax.training import evaluate, from_pretrained, train
 from posmlp_jax.training.checkpoints import Checkpoints, score
 
 
@@ -40,10 +40,10 @@ def test_the_best_can_be_evaluated_and_loaded(trained):
     best = Checkpoints(workdir).select("best")
     line = evaluations(workdir)[best]
     assert {"step": best, "split": "ema", **evaluate(config, workdir, "best")["ema"]} == line
-    model, _ = load_model(workdir, checkpoint="best")
-    same, _ = load_model(workdir, checkpoint=best)
+    model = from_pretrained(workdir, checkpoint="best")
+    same = from_pretrained(workdir, checkpoint=best)
     assert (model.head.kernel[...] == same.head.kernel[...]).all()
-    assert (model.head.kernel[...] != load_model(workdir)[0].head.kernel[...]).any()
+    assert (model.head.kernel[...] != from_pretrained(workdir).head.kernel[...]).any()
 
 
 def test_what_was_best_is_known_when_a_run_goes_on(trained):

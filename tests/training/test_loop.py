@@ -8,7 +8,7 @@ import pytest
 from runs import assert_equal, metrics
 
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
-from posmlp_jax.training import evaluate, load_model, train
+from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, train
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
@@ -93,15 +93,15 @@ def test_one_and_eight_devices_have_the_same_losses(trained, tiny_config, tmp_pa
         np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-def test_load_model_gives_the_trained_network(trained):
+def test_from_pretrained_gives_the_trained_network(trained):
     config, workdir, _ = trained
     state = checkpoint(config, workdir)
     images = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
     merge = open_training(config).merge
     for ema, weights in ((True, state.ema), (False, state.weights)):
-        model, class_names = load_model(workdir, ema=ema)
+        model = from_pretrained(workdir, ema=ema)
         np.testing.assert_array_equal(model(images), merge(weights)(images))
-    assert class_names is None
+    assert open_pretrained(workdir).class_names is None
     assert model.config.num_classes == 5
 
 

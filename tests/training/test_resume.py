@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runs import ROOT, TINY, Process, assert_equal, metrics, run, saved_arrays, steps
 
-from posmlp_jax.training import load_model
+from posmlp_jax.training import from_pretrained
 
 STEPS = 60
 RUN = [*TINY, f"--config.length={STEPS} steps", "--config.eval_every=30 steps", "--config.checkpoint_every=4 steps"]
@@ -85,7 +85,7 @@ def test_a_save_that_is_killed_is_never_loaded(unbroken, tmp_path, kills):
         process.send(signal.SIGKILL)
         assert process.end() == -signal.SIGKILL
         for step in steps(tmp_path):  # What has a name is complete.
-            load_model(tmp_path, checkpoint=step)
+            from_pretrained(tmp_path, checkpoint=step)
             saved_arrays(tmp_path, step)
     # Of a step that is not saved again.
     (checkpoints / "3.orbax-checkpoint-tmp" / "weights").mkdir(parents=True)
