@@ -1,6 +1,6 @@
-"""Published PyTorch checkpoints of PosMLP into our models.
+"""Published PyTorch checkpoints of PosMLP and PosMLP-Video into our models.
 
-The two are the same function of the image; what differs is bookkeeping:
+The two are the same function of the image or clip; what differs is bookkeeping:
 
 - Linear and convolution kernels are transposed.
 - The published code interleaves groups (channel c of the mixed half is in group c mod s), ours are contiguous: the
@@ -18,21 +18,30 @@ from flax import nnx
 
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.gating import GatingUnit, mixed_channels
-from posmlp_jax.layers import ConvMerging, GatedBlock
+from posmlp_jax.layers import ConvMerging, GatedBranch
 from posmlp_jax.models.posmlp import PosMLP
+from posmlp_jax.models.posmlp_video import PosMLPVideo
 from posmlp_jax.relations import DenseRelation, LearnedRelation, QuadraticRelation, SumRelation
 
 # Index tables that published checkpoints store beside what they learned, and a counter no result depends on.
 _NOT_LEARNED = ("rel_indices", "relative_position_index", "num_batches_tracked")
+# What a published model can have, of the options that change which parameters there are.
+_PUBLISHED = {
+    "stem": ("conv", "conv2d"),
+    "merge": ("conv",),
+    "block": ("parallel", "spatial"),
+    "version": ("v1",),
+    "absolute_position": (False,),
+}
 # Ours (y, x) to theirs (x, −y).
 _AXES = np.array([[0.0, 1.0], [-1.0, 0.0]], np.float32)
 
 
-def load_published(model: PosMLP, state_dict: Mapping[str, np.ndarray]) -> None:
+def load_published(model: PosMLP | PosMLPVideo, state_dict: Mapping[str, np.ndarray]) -> None:
     """Copies a published state dict into `model`, in place.
 
     Args:
-      model: a PosMLP with the same architecture.
+      model: one with the same architecture.
       state_dict: PyTorch parameter names to arrays.
 
     Raises:
@@ -40,20 +49,12 @@ def load_published(model: PosMLP, state_dict: Mapping[str, np.ndarray]) -> None:
         what no published one has. The model is then as it was.
     """
     config = model.config
-    for option, unpublished in (
-        ("stem='linear'", config.stem == "linear"),
-        ("merge='linear'", config.merge == "linear"),
-        ("absolute_position=True", config.absolute_position),
-    ):
-        if unpublished:
-            raise CheckpointError(f"no published checkpoint has {option}, which this model has")
+    for option, published in _PUBLISHED.items():
+        value = getattr(config, option, published[0])
+        if value not in published:
+            raise CheckpointError(f"no published checkpoint has {option}={value!r}, which this model has")
     source = _Source(state_dict)
-    _stem(model, source.under("patch_embed."))
-    for level, stage in enumerate(model.stages):
-        if level:
-            _merging(model.mergings[level - 1], source.under(f"levels.{level}.pool."))
-        for index, block in enumerate(stage.blocks):
-            _block(block, source.under(f"levels.{level}.encoder.{index}."))
+    (_video_body if isinstance(model, PosMLPVideo) else _image_body)(model, source)
     _norm(model.norm, source.under("norm."))
     if model.head is not None:
         _linear(model.head, source.under("head."))
@@ -111,6 +112,42 @@ class _Source:
             variable[...] = array
 
 
+def _image_body(model: PosMLP, source: _Source) -> None:
+    for index, (conv, norm) in enumerate(zip(model.stem.convs, model.stem.norms, strict=True)):
+        source.put(f"patch_embed.projs.{index}.weight", conv.kernel, (2, 3, 1, 0))
+        source.put(f"patch_embed.projs.{index}.bias", conv.bias)
+        _norm(norm, source.under(f"patch_embed.norms.{index}."))
+    for level, stage in enumerate(model.stages):
+        if level:
+            _merging(model.mergings[level - 1], source.under(f"levels.{level}.pool."))
+        for index, block in enumerate(stage.blocks):
+            _branch(block, source.under(f"levels.{level}.encoder.{index}."), "proj_c_e", "proj_c_s")
+
+
+def _video_body(model: PosMLPVideo, source: _Source) -> None:
+    for number, (conv, norm) in enumerate(zip(model.stem.convs, model.stem.norms, strict=True), start=1):
+        _frame_conv(conv, source.under(f"patch_embed1.proj{number}."))
+        _norm(norm, source.under(f"patch_embed1.norm{number}."))
+    for level, stage in enumerate(model.stages, start=1):
+        if level > 1:
+            merging = model.mergings[level - 2]
+            _frame_conv(merging.conv, source.under(f"patch_embed{level}.proj."))
+            _norm(merging.norm, source.under(f"patch_embed{level}.norm."))
+        for index, block in enumerate(stage.blocks):
+            place = f"blocks{level}.{index}"
+            if model.config.block == "parallel":
+                _branch(block.temporal, source.under(f"{place}.t_fc.encoder."), "fc1", "fc2")
+            _branch(block.spatial, source.under(f"{place}.fc.encoder."), "fc1", "fc2")
+
+
+def _frame_conv(conv: nnx.Conv, source: _Source) -> None:
+    """A published (1, 3, 3) convolution, which has an axis more than ours."""
+    rows, columns, inputs, outputs = conv.kernel.shape
+    weight = source.take("weight", (outputs, inputs, 1, rows, columns))
+    source.set(conv.kernel, weight[:, :, 0].transpose(2, 3, 1, 0))
+    source.put("bias", conv.bias)
+
+
 def _norm(norm: nnx.LayerNorm | nnx.BatchNorm, source: _Source, order: np.ndarray | slice = slice(None)) -> None:
     source.put("weight", norm.scale, order=order)
     source.put("bias", norm.bias, order=order)
@@ -124,33 +161,27 @@ def _linear(layer: nnx.Linear, source: _Source, order: np.ndarray | slice = slic
     source.put("bias", layer.bias, order=order)
 
 
-def _stem(model: PosMLP, source: _Source) -> None:
-    for index, (conv, norm) in enumerate(zip(model.stem.convs, model.stem.norms, strict=True)):
-        source.put(f"projs.{index}.weight", conv.kernel, (2, 3, 1, 0))
-        source.put(f"projs.{index}.bias", conv.bias)
-        _norm(norm, source.under(f"norms.{index}."))
-
-
 def _merging(merging: ConvMerging, source: _Source) -> None:
     source.put("conv.weight", merging.kernel, (2, 3, 1, 0))
     source.put("conv.bias", merging.bias)
     _norm(merging.norm, source.under("norm."))
 
 
-def _block(block: GatedBlock, source: _Source) -> None:
-    gate = block.gate
-    expanded = block.expand.out_features
+def _branch(branch: GatedBranch, source: _Source, expand: str, project: str) -> None:
+    """A gated branch, whose linear layers have these published names."""
+    gate = branch.gate
+    expanded = branch.expand.out_features
     mixed = mixed_channels(expanded, gate.split)
     # Contiguous position p holds the interleaved channel order[p].
     order = np.arange(mixed).reshape(-1, gate.relation.groups).T.reshape(-1)
     rows = np.concatenate([order + start for start in range(0, expanded, mixed)])
     columns = np.concatenate([order + start for start in range(0, gate.out_channels, mixed)])
 
-    _norm(block.norm, source.under("norm."))
-    _linear(block.expand, source.under("proj_c_e."), rows)
-    project = source.take("proj_c_s.weight", block.project.kernel.shape[::-1])
-    source.set(block.project.kernel, project.T[columns])
-    source.put("proj_c_s.bias", block.project.bias)
+    _norm(branch.norm, source.under("norm."))
+    _linear(branch.expand, source.under(f"{expand}."), rows)
+    weight = source.take(f"{project}.weight", branch.project.kernel.shape[::-1])
+    source.set(branch.project.kernel, weight.T[columns])
+    source.put(f"{project}.bias", branch.project.bias)
     _gate(gate, source.under("gate_unit."), order)
 
 

@@ -22,8 +22,8 @@ class DataError(PosMLPError):
     """A data set that is missing, empty, or not what the config says."""
 
 
-class BrokenImageError(DataError):
-    """An image that cannot be decoded, while the rest of its data set may be as it should."""
+class BrokenExampleError(DataError):
+    """An image or video that cannot be decoded, while the rest of its data set may be as it should."""
 
 
 class CheckpointError(PosMLPError):

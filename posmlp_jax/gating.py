@@ -12,10 +12,10 @@ from flax import nnx
 
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.relations import Relation
-from posmlp_jax.windows import WindowLayout
+from posmlp_jax.windows import WindowLayout, join_frames, split_frames
 
 GATES = ("multiply", "add", "concat")
-NORM_EPSILON = 1e-6
+NORM_EPSILON = 1e-6  # PosMLP's; PosMLP-Video has its own.
 
 
 def mix_tokens(relation: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -51,6 +51,9 @@ class GatingUnit(nnx.Module):
       norm: LayerNorm before mixing (Eq. 10–11, Figure 3 d).
       token_bias: b, one value a token and shared by all channels (Eq. 15).
       bias_init: b's initial value: 0 in PosMLP, 1 in gMLP.
+      over_frames: whether the relation's tokens are those at one place in all frames (PoTGU), of an input whose windows
+        are of single frames.
+      epsilon: of the normalisation.
       dtype: compute type of the normalisation's result.
 
     Raises:
@@ -67,6 +70,8 @@ class GatingUnit(nnx.Module):
         norm: bool = False,
         token_bias: bool = True,
         bias_init: float = 0.0,
+        over_frames: bool = False,
+        epsilon: float = NORM_EPSILON,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -75,8 +80,8 @@ class GatingUnit(nnx.Module):
         mixed = mixed_channels(channels, split)
         if mixed % relation.groups:
             raise ConfigError(f"groups {relation.groups} do not divide the gating unit's {mixed} mixed channels")
-        self.relation, self.gate, self.split = relation, gate, split
-        self.norm = nnx.LayerNorm(mixed, epsilon=NORM_EPSILON, dtype=dtype, rngs=rngs) if norm else None
+        self.relation, self.gate, self.split, self.over_frames = relation, gate, split, over_frames
+        self.norm = nnx.LayerNorm(mixed, epsilon=epsilon, dtype=dtype, rngs=rngs) if norm else None
         self.bias = nnx.Param(jnp.full((math.prod(relation.grid),), bias_init)) if token_bias else None
         self.out_channels = mixed * (2 if gate == "concat" else 1)
 
@@ -85,15 +90,22 @@ class GatingUnit(nnx.Module):
         mixed, other = jnp.split(x, 2, axis=-1) if self.split else (x, x)
         if self.norm is not None:
             mixed = self.norm(mixed)
-        mixed = mix_windows(self.relation, mixed, layout)
-        if self.bias is not None:
-            mixed = mixed + self.bias[...].astype(x.dtype)[:, None]
+        if self.over_frames:
+            # Only what is mixed changes its order, next to a product that XLA gives another order anyway.
+            mixed = split_frames(self._mix(join_frames(mixed, self.relation.grid[0]), None), x.shape[1])
+        else:
+            mixed = self._mix(mixed, layout)
         match self.gate:
             case "add":
                 return mixed + other
             case "concat":
                 return jnp.concatenate([mixed, other], axis=-1)
         return mixed * other
+
+    def _mix(self, tokens: jax.Array, layout: WindowLayout | None) -> jax.Array:
+        """W X₁ + b, for `[B, windows, N, C]`."""
+        mixed = mix_windows(self.relation, tokens, layout)
+        return mixed if self.bias is None else mixed + self.bias[...].astype(mixed.dtype)[:, None]
 
 
 def mixed_channels(channels: int, split: bool) -> int:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posmlp_jax.errors import ConfigError, nearest
-from posmlp_jax.gating import NORM_EPSILON, GatingUnit
+from posmlp_jax.gating import NORM_EPSILON
 from posmlp_jax.windows import WindowLayout
 
 DOWNSAMPLINGS = ("conv", "linear")
@@ -17,16 +17,18 @@ NORMS = ("batch", "layer")
 kernel_init = nnx.initializers.normal(0.02)
 
 
-def normalization(kind: str, channels: int, dtype, rngs: nnx.Rngs) -> nnx.BatchNorm | nnx.LayerNorm:
+def normalization(
+    kind: str, channels: int, dtype, rngs: nnx.Rngs, *, epsilon: float = NORM_EPSILON
+) -> nnx.BatchNorm | nnx.LayerNorm:
     """'batch' or 'layer' normalisation over the last axis, statistics in float32.
 
     Batch statistics are those of the whole array: under `jax.jit` with a sharded batch, of the global batch.
     """
     if kind == "batch":
         # Without a dtype, which would round the running statistics too.
-        return nnx.BatchNorm(channels, momentum=0.9, epsilon=NORM_EPSILON, rngs=rngs)
+        return nnx.BatchNorm(channels, momentum=0.9, epsilon=epsilon, rngs=rngs)
     if kind == "layer":
-        return nnx.LayerNorm(channels, epsilon=NORM_EPSILON, dtype=dtype, rngs=rngs)
+        return nnx.LayerNorm(channels, epsilon=epsilon, dtype=dtype, rngs=rngs)
     raise ConfigError(f"unknown norm '{kind}'; {nearest(kind, NORMS)}")
 
 
@@ -53,37 +55,67 @@ def linear(channels: int, out_channels: int, dtype, rngs: nnx.Rngs, *, bias: boo
 
 
 class ConvStem(nnx.Module):
-    """ConvPE (Figure 2 b): two 3×3 convolutions of stride 2 and a 1×1, each normalised, GELU between; 4× smaller."""
+    """ConvPE (Figure 2 b): two 3×3 convolutions of stride 2 and a 1×1, each normalised, GELU between; 4× smaller.
 
-    def __init__(self, channels: int, norm: str, dtype, rngs: nnx.Rngs):
-        def conv(inputs: int, outputs: int, side: int) -> nnx.Conv:
-            return nnx.Conv(
-                inputs,
-                outputs,
-                (side, side),
-                strides=side // 2 + 1,
-                padding=side // 2,
-                kernel_init=kernel_init,
-                dtype=dtype,
-                rngs=rngs,
-            )
+    PosMLP-Video's (its Figure 4) has no 1×1 convolution. Frames are convolved one by one, unless time is halved.
 
-        sizes = [(3, channels // 2, 3), (channels // 2, channels, 3), (channels, channels, 1)]
-        self.convs = nnx.List([conv(*size) for size in sizes])
-        self.norms = nnx.List([normalization(norm, outputs, dtype, rngs) for _, outputs, _ in sizes])
+    Args:
+      channels: of the result.
+      norm: 'batch' or 'layer'.
+      pointwise: whether the 1×1 convolution is there.
+      halve_time: whether the first convolution is 3×3×3 and of stride 2 in time too.
+      epsilon: of the norms.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        norm: str,
+        dtype,
+        rngs: nnx.Rngs,
+        *,
+        pointwise: bool = True,
+        halve_time: bool = False,
+        epsilon: float = NORM_EPSILON,
+    ):
+        first = (3,) * (3 if halve_time else 2)
+        sizes = [(3, channels // 2, first), (channels // 2, channels, (3, 3))]
+        if pointwise:
+            sizes.append((channels, channels, (1, 1)))
+        self.convs = nnx.List([conv(*size, dtype, rngs) for size in sizes])
+        self.norms = nnx.List([normalization(norm, outputs, dtype, rngs, epsilon=epsilon) for _, outputs, _ in sizes])
 
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        """`[B, H, W, 3]` to `[B, ⌈H/4⌉, ⌈W/4⌉, channels]`."""
+        """`[B, H, W, 3]` to `[B, ⌈H/4⌉, ⌈W/4⌉, channels]`, `[B, T, H, W, 3]` to `[B, T or ⌈T/2⌉, …]`."""
         x = normalize(self.norms[0], self.convs[0](images), train)
-        for conv, norm in zip(self.convs[1:], self.norms[1:], strict=True):
-            x = normalize(norm, conv(gelu(x)), train)
+        for layer, norm in zip(self.convs[1:], self.norms[1:], strict=True):
+            x = normalize(norm, layer(gelu(x)), train)
         return x
+
+
+def conv(inputs: int, outputs: int, kernel: tuple[int, ...], dtype, rngs: nnx.Rngs) -> nnx.Conv:
+    """A convolution over as many axes as `kernel` has: of stride 2 with sides of 3, point-wise with sides of 1.
+
+    Axes before those (the frames of a clip, for a kernel of two) are taken one by one.
+    """
+    return nnx.Conv(
+        inputs,
+        outputs,
+        kernel,
+        strides=tuple(side // 2 + 1 for side in kernel),
+        padding=[(side // 2, side // 2) for side in kernel],
+        kernel_init=kernel_init,
+        dtype=dtype,
+        rngs=rngs,
+    )
 
 
 class LinearStem(nnx.Module):
     """Non-overlapping patches through one linear layer, then an optional norm (Table 10 "Linear"; gMLP's stem)."""
 
-    def __init__(self, channels: int, patch: int, norm: str | None, dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, channels: int, patch: int, norm: str | None, dtype, rngs: nnx.Rngs, *, epsilon: float = NORM_EPSILON
+    ):
         self.conv = nnx.Conv(
             3,
             channels,
@@ -95,10 +127,10 @@ class LinearStem(nnx.Module):
             rngs=rngs,
         )
         self.patch = patch
-        self.norm = normalization(norm, channels, dtype, rngs) if norm else None
+        self.norm = normalization(norm, channels, dtype, rngs, epsilon=epsilon) if norm else None
 
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        """`[B, H, W, 3]` to `[B, ⌈H/patch⌉, ⌈W/patch⌉, channels]`; the last patches are padded with zeros."""
+        """`[..., H, W, 3]` to `[..., ⌈H/patch⌉, ⌈W/patch⌉, channels]`; the last patches are padded with zeros."""
         x = self.conv(_pad_to_multiple(images, self.patch))
         return x if self.norm is None else normalize(self.norm, x, train)
 
@@ -139,6 +171,18 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return sum(taps).reshape(batch, rows, columns, -1)
 
 
+class FullConvMerging(nnx.Module):
+    """PosMLP-Video's merging: a 3×3 convolution of stride 2 over all channels, frame by frame, then LayerNorm."""
+
+    def __init__(self, channels: int, out_channels: int, dtype, rngs: nnx.Rngs, *, epsilon: float = NORM_EPSILON):
+        self.conv = conv(channels, out_channels, (3, 3), dtype, rngs)
+        self.norm = normalization("layer", out_channels, dtype, rngs, epsilon=epsilon)
+
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """`[..., H, W, C]` to `[..., ⌈H/2⌉, ⌈W/2⌉, out_channels]`."""
+        return normalize(self.norm, self.conv(x), train)
+
+
 class LinearMerging(nnx.Module):
     """Swin's patch merging (Table 10 "Linear"): 2×2 neighbours concatenated, a norm, Linear 4C → 2C without bias."""
 
@@ -154,12 +198,13 @@ class LinearMerging(nnx.Module):
 
 
 def _pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
-    height, width = x.shape[1:3]
-    return jnp.pad(x, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)))
+    height, width = x.shape[-3:-1]
+    outer = [(0, 0)] * (x.ndim - 3)
+    return jnp.pad(x, (*outer, (0, -height % multiple), (0, -width % multiple), (0, 0)))
 
 
-class GatedBlock(nnx.Module):
-    """The block of gMLP and PosMLP (Figure 1 a): x + DropPath(Dropout(Linear(gate(GELU(Linear(Norm(x)))))))."""
+class GatedBranch(nnx.Module):
+    """What a block adds to its input: Dropout(Linear(gate(GELU(Linear(Norm(x))))))."""
 
     def __init__(
         self,
@@ -168,25 +213,40 @@ class GatedBlock(nnx.Module):
         make_gate,
         *,
         dropout: float = 0.0,
-        drop_path: float = 0.0,
+        epsilon: float = NORM_EPSILON,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        """Args: `make_gate(channels)` builds the `GatingUnit` for the expanded channels; rates are probabilities."""
-        self.norm = nnx.LayerNorm(channels, epsilon=NORM_EPSILON, dtype=dtype, rngs=rngs)
+        """Args: `make_gate(channels)` builds the gate for the expanded channels; `dropout` is a probability."""
+        self.norm = nnx.LayerNorm(channels, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.expand = linear(channels, expansion * channels, dtype, rngs)
-        self.gate: GatingUnit = make_gate(expansion * channels)
+        self.gate = make_gate(expansion * channels)
         self.project = linear(self.gate.out_channels, channels, dtype, rngs)
         self.dropout = nnx.Dropout(dropout)
-        # One draw an example for the whole residual branch, scaled by 1/keep: stochastic depth.
-        self.drop_path = nnx.Dropout(drop_path, broadcast_dims=(1, 2, 3))
+
+    def __call__(self, x: jax.Array, layout: WindowLayout | None = None, key: jax.Array | None = None) -> jax.Array:
+        """`[B, windows, N, C]` to the same; with a random `key` the branch drops, without one it does not."""
+        y = gelu(self.expand(self.norm(x)))
+        y = self.project(self.gate(y, layout))
+        return y if key is None else self.dropout(y, rngs=key)
+
+
+class GatedBlock(GatedBranch):
+    """The block of gMLP and PosMLP (Figure 1 a): x + DropPath(branch(x))."""
+
+    def __init__(self, channels: int, expansion: int, make_gate, *, drop_path: float = 0.0, **options):
+        """Args: as `GatedBranch`; `drop_path` is a probability."""
+        super().__init__(channels, expansion, make_gate, **options)
+        self.drop_path = stochastic_depth(drop_path)
 
     def __call__(self, x: jax.Array, layout: WindowLayout | None = None, key: jax.Array | None = None) -> jax.Array:
         """`[B, windows, N, C]` to the same; with a random `key` the block drops, without one it does not."""
-        y = gelu(self.expand(self.norm(x)))
-        y = self.project(self.gate(y, layout))
-        if key is not None:
-            dropout_key, path_key = jax.random.split(key)
-            y = self.dropout(y, rngs=dropout_key)
-            y = self.drop_path(y, rngs=path_key)
-        return x + y
+        if key is None:
+            return x + super().__call__(x, layout)
+        dropout_key, path_key = jax.random.split(key)
+        return x + self.drop_path(super().__call__(x, layout, dropout_key), rngs=path_key)
+
+
+def stochastic_depth(rate: float) -> nnx.Dropout:
+    """Drop path: one draw an example for a whole `[B, windows, N, C]`, scaled by 1/keep."""
+    return nnx.Dropout(rate, broadcast_dims=(1, 2, 3))

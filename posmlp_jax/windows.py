@@ -55,9 +55,10 @@ def window_layout(map_size: tuple[int, ...], window: tuple[int, ...], shifted: b
         padding |= along >= size
     region[padding] = -1
     tokens = _cut(np.roll(region, [-s for s in shift], range(len(shift)))[None, ..., None], counts, window)[0, ..., 0]
-    masks = tokens[:, :, None] == tokens[:, None, :]
-    unique, index = np.unique(masks, axis=0, return_inverse=True)
-    return WindowLayout(map_size, window, shift, counts, unique, index.reshape(-1))
+    # Windows with the same regions first: a clip has many windows, of few kinds, and masks are large.
+    kinds, kind = np.unique(tokens, axis=0, return_inverse=True)
+    masks, index = np.unique(kinds[:, :, None] == kinds[:, None, :], axis=0, return_inverse=True)
+    return WindowLayout(map_size, window, shift, counts, masks, index.reshape(-1)[kind.reshape(-1)])
 
 
 def partition(x: jax.Array, layout: WindowLayout) -> jax.Array:
@@ -82,6 +83,19 @@ def merge(tokens: jax.Array, layout: WindowLayout) -> jax.Array:
     if any(layout.shift):
         x = jnp.roll(x, layout.shift, range(1, axes + 1))
     return x[(slice(None), *(slice(size) for size in layout.map_size))]
+
+
+def join_frames(tokens: jax.Array, frames: int) -> jax.Array:
+    """Windows of single frames, `[B, frames·n, N, C]`, as `[B, n·N, frames, C]`: the tokens at one place together.
+
+    What `partition` gives for windows of (1, h, w) has the frames in front; places keep their order.
+    """
+    return rearrange(tokens, "b (t n) k c -> b (n k) t c", t=frames)
+
+
+def split_frames(tokens: jax.Array, windows: int) -> jax.Array:
+    """The inverse of `join_frames`: `[B, n·N, frames, C]` as `[B, frames·n, N, C]`, for `windows` of frames·n."""
+    return rearrange(tokens, "b (n k) t c -> b (t n) k c", n=windows // tokens.shape[2])
 
 
 def _cut(x, counts: tuple[int, ...], window: tuple[int, ...]):

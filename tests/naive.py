@@ -168,6 +168,19 @@ def depthwise_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return result
 
 
+def conv(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Sides of 3, stride 2 and padding 1 along every axis: `[*map, C]` and `[3, …, C, D]` to `[*⌈map/2⌉, D]`."""
+    size = x.shape[:-1]
+    result = np.zeros((*((n + 1) // 2 for n in size), kernel.shape[-1]))
+    for place in positions(result.shape[:-1]):
+        result[place] = bias
+        for tap in positions(kernel.shape[:-2]):
+            seen = tuple(2 * p + t - 1 for p, t in zip(place, tap, strict=True))
+            if all(0 <= s < n for s, n in zip(seen, size, strict=True)):
+                result[place] += x[seen] @ kernel[tap]
+    return result
+
+
 def numeric_gradients(loss: Callable[[dict], float], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Central differences of a scalar function of a dict of arrays, one entry at a time.
 

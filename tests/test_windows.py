@@ -9,9 +9,10 @@ from flax import nnx
 from helpers import functional, last_names, random_relation, randomized
 
 from posmlp_jax.gating import mix_windows
-from posmlp_jax.models.backbone import Stage
+from posmlp_jax.layers import GatedBlock
 from posmlp_jax.models.posmlp import PosMLPConfig
-from posmlp_jax.windows import merge, partition, window_layout
+from posmlp_jax.models.stages import Stage, branch_options, gate_maker
+from posmlp_jax.windows import join_frames, merge, partition, split_frames, window_layout
 
 # (map, window, shifted): divided or not, along one axis only, odd windows, a window larger than the map.
 CUTS = [
@@ -153,7 +154,13 @@ def test_a_stage_shifts_every_second_block(size, shift):
     """Three blocks in a row, on maps that windows divide or not: padding left by one block must not reach the next."""
     width, window, groups = 4, (3, 2), 2
     config = PosMLPConfig(dropout=0.0, drop_path=0.0)
-    stage = randomized(lambda: Stage(config, width, 2, window, groups, [0.0] * 3, shift=shift, rngs=nnx.Rngs(0)), 0.4)
+
+    def create():
+        rngs = nnx.Rngs(0)
+        make_gate, options = gate_maker(config, window, groups, rngs), branch_options(config, rngs)
+        return Stage([GatedBlock(width, 2, make_gate, **options) for _ in range(3)], window, shift=shift)
+
+    stage = randomized(create, 0.4)
     x = np.random.default_rng(3).standard_normal((1, *size, width)).astype(np.float32)
     values = {name: np.asarray(value, np.float64) for name, value in functional(stage)[0].items()}
     expected = x[0].astype(np.float64)
@@ -161,3 +168,17 @@ def test_a_stage_shifts_every_second_block(size, shift):
         own = {name.split(".", 2)[2]: v for name, v in values.items() if name.startswith(f"blocks.{index}.")}
         expected = naive_block(expected, own, window, groups, shifted=shift and index == 1)
     naive.assert_close(jax.jit(stage)(x)[0], expected)
+
+
+def test_frames():
+    """The tokens at one place of all frames, of windows that single frames were cut into."""
+    frames, size, window = 3, (5, 4), (2, 2)
+    x = np.random.default_rng(4).standard_normal((2, frames, *size, 2)).astype(np.float32)
+    tokens = partition(x, window_layout((frames, *size), (1, *window)))
+    joined = np.asarray(join_frames(tokens, frames))
+    assert joined.shape == (2, 3 * 2 * 4, frames, 2)
+    for place in naive.positions(size):
+        number, inside = naive.window_of(place, window, (0, 0))
+        index = (number[0] * 2 + number[1]) * 4 + inside[0] * 2 + inside[1]
+        np.testing.assert_array_equal(joined[:, index], x[:, :, *place])
+    np.testing.assert_array_equal(split_frames(joined, tokens.shape[1]), tokens)

@@ -29,10 +29,10 @@ def forward_macs(function, *args) -> int:
 
 
 def model_cost(name: str, **overrides) -> tuple[int, int]:
-    """Parameters, and multiply-accumulates for one image of the model's `image_size`; no parameters are made."""
+    """Parameters, and multiply-accumulates for one image or clip of the model's size; no parameters are made."""
     model = nnx.eval_shape(lambda: create_model(name, **overrides))
     graph, state = nnx.split(model)
-    image = jax.ShapeDtypeStruct((1, *model.config.image_size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *model.config.input_size, 3), jnp.float32)
     return parameter_count(model), forward_macs(lambda state, image: nnx.merge(graph, state)(image), state, image)
 
 
@@ -67,10 +67,10 @@ def _as_jaxpr(value) -> core.Jaxpr | None:
 
 def main() -> None:
     """Prints the table."""
-    print(f"{'model':14} {'parameters':>12} {'GMACs':>7}")
+    print(f"{'model':20} {'parameters':>12} {'GMACs':>7}")
     for name in list_models():
         parameters, macs = model_cost(name)
-        print(f"{name:14} {parameters:12,} {macs / 1e9:7.2f}")
+        print(f"{name:20} {parameters:12,} {macs / 1e9:7.2f}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 
 from posmlp_jax.data.cache import DecodedImages
 from posmlp_jax.data.source import Source
-from posmlp_jax.errors import BrokenImageError, DataError
+from posmlp_jax.errors import BrokenExampleError, DataError
 
 _TRIES = 50
 _NAMED = 10
@@ -37,7 +37,7 @@ def read_decodable(
         try:
             image, label = images(picked)
             return image, label, picked, -1 if picked == index else index
-        except BrokenImageError as error:
+        except BrokenExampleError as error:
             last = error
             picked = int(rng.integers(length))
     raise DataError(f"{_TRIES} images in a row cannot be decoded, the last: {last}")
@@ -92,6 +92,6 @@ class BrokenImages:
     def _reason(self, index: int) -> str:
         try:
             DecodedImages(self._source)(index)
-        except BrokenImageError as error:
+        except BrokenExampleError as error:
             return " ".join(str(error).split())
         return self._source.example_id(index)  # It can be read by now.

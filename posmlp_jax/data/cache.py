@@ -4,7 +4,7 @@ import numpy as np
 
 from posmlp_jax.data.decoding import Size, decode
 from posmlp_jax.data.source import Source
-from posmlp_jax.errors import BrokenImageError
+from posmlp_jax.errors import BrokenExampleError
 
 
 class DecodedImages:
@@ -26,7 +26,7 @@ class DecodedImages:
         """The image, which must not be written to, and its label.
 
         Raises:
-          BrokenImageError: when it cannot be decoded; the message names it.
+          BrokenExampleError: when it cannot be decoded; the message names it.
           DataError: when it cannot be read, or its label is out of range.
         """
         if index in self._kept:
@@ -36,8 +36,8 @@ class DecodedImages:
         if isinstance(image, bytes):
             try:
                 image = decode(image, self._min_size)
-            except BrokenImageError as error:
-                raise BrokenImageError(
+            except BrokenExampleError as error:
+                raise BrokenExampleError(
                     f"{self._source.example_id(index)}: {error} ({self._source.description})"
                 ) from error
         if not self._kept and image.nbytes * len(self._source) > self._keep_bytes:

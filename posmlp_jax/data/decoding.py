@@ -7,7 +7,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
-from posmlp_jax.errors import BrokenImageError
+from posmlp_jax.errors import BrokenExampleError
 
 Size = tuple[int, int]
 
@@ -42,10 +42,10 @@ def decode(data: bytes, min_size: Size | None = None) -> np.ndarray:
       min_size: a JPEG more than twice as large is decoded at a fraction of its size, but no smaller than this.
 
     Raises:
-      BrokenImageError: when `data` is no image, a truncated one, or one of more than MAX_PIXELS.
+      BrokenExampleError: when `data` is no image, a truncated one, or one of more than MAX_PIXELS.
     """
     if not data:
-        raise BrokenImageError("the file is empty")
+        raise BrokenExampleError("the file is empty")
     if data[:2] == b"\xff\xd8":
         orientation = _jpeg_orientation(data) if _has_exif(data) else 1
         image = _decode_jpeg(data, min_size if orientation < 5 or min_size is None else min_size[::-1])
@@ -74,10 +74,12 @@ def _decode_with_pillow(data: bytes, min_size: Size | None) -> np.ndarray:
             image.load()
             return _upright(_to_rgb(image), _orientation(image))
     except UnidentifiedImageError as error:
-        raise BrokenImageError(f"not a {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} image, or a broken one") from error
+        raise BrokenExampleError(
+            f"not a {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} image, or a broken one"
+        ) from error
     # Besides its own errors Pillow lets through whatever its parsers stumble over: struct.error, IndexError, …
     except Exception as error:
-        raise BrokenImageError(f"the image cannot be decoded: {error or type(error).__name__}") from error
+        raise BrokenExampleError(f"the image cannot be decoded: {error or type(error).__name__}") from error
 
 
 def _has_exif(data: bytes) -> bool:

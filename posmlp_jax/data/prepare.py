@@ -11,24 +11,35 @@ from pathlib import Path
 from posmlp_jax.data import builders
 from posmlp_jax.data.locate import data_folder, find_version
 from posmlp_jax.data.shards import write_dataset
-from posmlp_jax.errors import DataError, exit_on_mistake, nearest
+from posmlp_jax.data.unreadable import LIST, count_unreadable
+from posmlp_jax.errors import ConfigError, DataError, exit_on_mistake, nearest
+
+# Of Kinetics-400, a few percent are gone from where they were downloaded.
+MAX_BROKEN = 0.1
 
 
-def prepare(name: str, source: str | None = None, data_dir: str = "", under: str | None = None) -> Path:
+def prepare(
+    name: str, source: str | None = None, data_dir: str = "", under: str | None = None, max_broken: float = MAX_BROKEN
+) -> Path:
     """Writes the data set `name` as array_record, in the layout of tfds, and goes on if it was begun before.
 
     Args:
       name: one of `builders.BUILDERS`.
-      source: the file or folder that holds the images; see the builder's `official`.
+      source: the file or folder that holds the images or videos; see the builder's `official`.
       data_dir: where prepared data sets lie; '' is tfds' own folder.
       under: the name to prepare it under; None keeps `name`.
+      max_broken: the share of its videos, in [0, 1], that may be left out because they are missing or broken. Those
+        that are left out are listed in `unreadable.txt` in the data set's folder.
 
     Returns:
       The folder of the prepared data set, `data_dir/name/version`.
 
     Raises:
+      ConfigError: when `max_broken` is no share.
       DataError: when the name is unknown, the source missing or broken, or the folder cannot be written.
     """
+    if not 0 <= max_broken <= 1:
+        raise ConfigError(f"--max_broken must be a share in [0, 1], not {max_broken}")
     if name not in builders.BUILDERS:
         raise DataError(f"no builder for '{name}': {nearest(name, builders.BUILDERS)}")
     builder = builders.BUILDERS[name]
@@ -41,7 +52,7 @@ def prepare(name: str, source: str | None = None, data_dir: str = "", under: str
     path = None if source is None else Path(source).expanduser().resolve()
     folder = data_folder(data_dir)
     done = find_version(folder / (under or name))
-    return done or write_dataset(builder.build(path, under or name), folder)
+    return done or write_dataset(builder.build(path, under or name), folder, max_broken)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -49,13 +60,20 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m posmlp_jax.data.prepare", description=__doc__)
     listed = "; ".join(f"{name}: {builder.official}" for name, builder in builders.BUILDERS.items())
     parser.add_argument("dataset", metavar="NAME", help=listed)
-    parser.add_argument("--source", help="the file or folder that holds the images")
+    parser.add_argument("--source", help="the file or folder that holds the images or videos")
     parser.add_argument("--data_dir", default="", help="where to put it (TFDS_DATA_DIR, else ~/tensorflow_datasets)")
     parser.add_argument("--name", help="the name to prepare it under (image_folder needs one)")
+    parser.add_argument(
+        "--max_broken", type=float, default=MAX_BROKEN, help="the share of videos that may be missing or broken"
+    )
     arguments = parser.parse_args(argv)
     before = find_version(data_folder(arguments.data_dir) / (arguments.name or arguments.dataset))
-    folder = prepare(arguments.dataset, arguments.source, arguments.data_dir, arguments.name)
-    print(f"already prepared: {folder}" if before else f"prepared: {folder}")
+    folder = prepare(
+        arguments.dataset, arguments.source, arguments.data_dir, arguments.name, max_broken=arguments.max_broken
+    )
+    count = count_unreadable(folder)
+    lacking = f"; {count} videos could not be read and are left out, see {folder / LIST}" if count else ""
+    print(f"{'already prepared' if before else 'prepared'}: {folder}{lacking}")
 
 
 def run(argv: list[str] | None = None) -> None:

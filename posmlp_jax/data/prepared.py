@@ -15,12 +15,14 @@ from posmlp_jax.data.builders import BUILDERS
 from posmlp_jax.data.locate import data_folder, find_version
 from posmlp_jax.data.source import Source
 from posmlp_jax.data.tfrecord import TFRecordReader
+from posmlp_jax.data.video.encoded import EncodedVideo
 from posmlp_jax.errors import DataError, nearest
 
 # name, name/config, name:1.2.3 or name/config:1.2.3, as tfds has it.
 _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 # Text features that name an example, in the order of preference.
 _ID_FEATURES = ("file_name", "filename", "id")
+_VIDEO_FEATURES = ("video", "num_frames", "fps", "id")
 
 
 def find_prepared(name: str, data_dir: str) -> Path:
@@ -74,7 +76,7 @@ class PreparedSource(Source):
 
     Raises:
       DataError: when the split does not exist or is empty, when files are missing or in a format that cannot be read
-        here, or when the examples have no image or no label.
+        here, or when the examples have neither image nor video, or no label.
     """
 
     def __init__(self, folder: Path, split: str, num_classes: int | None = None):
@@ -83,11 +85,13 @@ class PreparedSource(Source):
         info = tfds.builder_from_directory(folder).info
         self._split = split
         self.description = f"{info.name} {split} in {folder}"
-        missing = [name for name in ("image", "label") if name not in info.features]
+        self.kind = "video" if set(_VIDEO_FEATURES) <= set(info.features) else "image"
+        missing = [name for name in (self.kind, "label") if name not in info.features]
         if missing:
             raise DataError(
                 f"{info.name} in {folder} has no feature {' and no '.join(map(repr, missing))}: it has "
-                f"{', '.join(sorted(info.features))}; image classification needs image and label"
+                f"{', '.join(sorted(info.features))}; classification needs image and label, or video, num_frames, fps, "
+                "id and label"
             )
         label = info.features["label"]
         self.num_classes = getattr(label, "num_classes", None) or num_classes
@@ -96,8 +100,10 @@ class PreparedSource(Source):
         names = getattr(label, "names", None)
         self.class_names = tuple(names) if names and len(names) == self.num_classes else None
         # Only these are parsed: other features cost time, and some cannot be decoded without TensorFlow.
-        self._features = tfds.features.FeaturesDict({"image": info.features["image"], "label": label})
-        self._decoders = {"image": tfds.decode.SkipDecoding()}
+        parsed = (*_VIDEO_FEATURES, "label") if self.kind == "video" else ("image", "label")
+        self._features = tfds.features.FeaturesDict({name: info.features[name] for name in parsed})
+        # Videos are kept as plain bytes, of which tfds knows nothing.
+        self._decoders = {"image": tfds.decode.SkipDecoding()} if self.kind == "image" else None
         self._label_feature = tfds.features.FeaturesDict({"label": label})
         self._labels_file = folder / f"labels-{quote(split, safe='')}.npy"
         named = [name for name in _ID_FEATURES if name in info.features]
@@ -105,18 +111,23 @@ class PreparedSource(Source):
         self._records = _open_records(info, folder, split)
 
     def __len__(self) -> int:
-        """The number of images."""
+        """The number of images or videos."""
         return len(self._records)
 
-    def read(self, index: int) -> tuple[bytes, int]:
-        """The image's encoded bytes, and its label."""
+    def read(self, index: int) -> tuple[bytes | EncodedVideo, int]:
+        """The image's encoded bytes, or the video, and its label."""
         example = self._features.deserialize_example_np(self._records[index], decoders=self._decoders)
-        return example["image"], int(example["label"])
+        label = int(example["label"])
+        if self.kind == "image":
+            return example["image"], label
+        data = example["video"] if isinstance(example["video"], bytes) else tuple(example["video"])
+        name = example["id"].decode(errors="replace")
+        return EncodedVideo(data, int(example["num_frames"]), float(example["fps"]), name), label
 
     def read_labels(self) -> np.ndarray:
         """As `Source.read_labels`; kept in a file beside the data where that can be written.
 
-        The labels lie in the same records as the images, so the first time all of these are read from the disk.
+        The labels lie in the same records as the images or videos: the first time, all of these are read from the disk.
         """
         if self._labels_file.is_file() and len(labels := np.load(self._labels_file)) == len(self):
             return labels

@@ -2,7 +2,8 @@
 
 `download_and_prepare` of tfds starts from the beginning after a stop, which for ImageNet costs hours. Here the shards
 go one by one into a folder `VERSION.incomplete`, each under a temporary name until it lies safely on the disk; the
-next run skips those that are there. The folder gets its name when everything is in it.
+next run skips those that are there. The folder gets its name when everything is in it. Examples that cannot be read
+are left out (`unreadable`).
 """
 
 import contextlib
@@ -10,40 +11,47 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from posmlp_jax.data.builders.base import Recipe, Shard
+from posmlp_jax.data.builders.base import Example, Recipe
 from posmlp_jax.data.locate import find_version
+from posmlp_jax.data.unreadable import Unreadable, remove_lists
 from posmlp_jax.errors import DataError
 
 _PLAN = "plan.json"
 _PARTIAL = ".partial"
 
 
-def write_dataset(recipe: Recipe, data_dir: Path) -> Path:
+def write_dataset(recipe: Recipe, data_dir: Path, max_broken: float) -> Path:
     """Writes what is missing of the data set.
+
+    Args:
+      recipe: the data set.
+      data_dir: where prepared data sets lie.
+      max_broken: the share of its examples, in [0, 1], that may be left out because they cannot be read.
 
     Returns:
       The folder of the prepared data set, `data_dir/name/version`.
 
     Raises:
-      DataError: when the folder cannot be written, the disk is full, or the stopped run had another source.
+      DataError: when the folder cannot be written, the disk is full, the stopped run had another source, or too many
+        examples cannot be read.
     """
     folder = data_dir / recipe.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f".{recipe.version}.lock"):
             # Another process may have prepared it while this one waited for the lock.
-            return find_version(folder, recipe.version) or _write(recipe, folder)
+            return find_version(folder, recipe.version) or _write(recipe, folder, max_broken)
     except OSError as error:
         where = error.filename or folder
         raise DataError(f"cannot prepare {recipe.name}: {error.strerror or error} ({where})") from error
 
 
-def _write(recipe: Recipe, folder: Path) -> Path:
+def _write(recipe: Recipe, folder: Path, max_broken: float) -> Path:
     staging = folder / f"{recipe.version}.incomplete"
     staging.mkdir(exist_ok=True)
     _check_plan(recipe, staging)
@@ -52,27 +60,31 @@ def _write(recipe: Recipe, folder: Path) -> Path:
     total = sum(split.num_examples for split in recipe.splits.values())
     # Shards get their names when they are complete, so those that are there need no second look.
     done = {file.name: _count(file) for file in staging.glob(f"{recipe.name}-*")}
+    unreadable = Unreadable(recipe, staging, max_broken)
+    begun = sum(count + unreadable.resume(name) for name, count in done.items())
     lengths: dict[str, list[int]] = {}
-    with tqdm(total=total, initial=sum(done.values()), unit=" images", desc=recipe.name) as bar:
+    with tqdm(total=total, initial=begun, unit=f" {recipe.noun}", desc=recipe.name) as bar:
         for split, contents in recipe.splits.items():
-            lengths[split] = []
-            for number, shard in enumerate(contents.shards):
-                file = staging / _shard_name(recipe.name, split, number, len(contents.shards))
-                count = done[file.name] if file.name in done else _write_shard(recipe, shard, file, bar)
-                lengths[split].append(count)
-            if (found := sum(lengths[split])) != contents.num_examples:
+            names = [_shard_name(recipe.name, split, i, len(contents.shards)) for i in range(len(contents.shards))]
+            for name, shard in zip(names, contents.shards, strict=True):
+                if name not in done:
+                    done[name] = _write_shard(recipe, unreadable.leave_out(name, shard, bar), staging / name, bar)
+            lengths[split] = [done[name] for name in names]
+            if (found := sum(done[name] + unreadable.number_in(name) for name in names)) != contents.num_examples:
                 raise DataError(
-                    f"the source of {recipe.name} has {found} {split} images instead of {contents.num_examples}: "
-                    f"get it anew, delete {staging} and start again"
+                    f"the source of {recipe.name} has {found} {split} {recipe.noun} instead of "
+                    f"{contents.num_examples}: get it anew, delete {staging} and start again"
                 )
+    unreadable.write_list()
     _write_metadata(recipe, staging, lengths)
     target = folder / recipe.version
     staging.rename(target)
     _sync(folder)
+    remove_lists(target)
     return target
 
 
-def _write_shard(recipe: Recipe, shard: Shard, file: Path, bar: tqdm) -> int:
+def _write_shard(recipe: Recipe, examples: Iterable[Example], file: Path, bar: tqdm) -> int:
     """Writes one shard; returns the number of its examples."""
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.core.example_serializer import ExampleSerializer
@@ -83,7 +95,7 @@ def _write_shard(recipe: Recipe, shard: Shard, file: Path, bar: tqdm) -> int:
     try:
         # group_size:1, as in tfds: every record can be read by itself.
         with contextlib.closing(ArrayRecordWriter(str(partial), "group_size:1")) as writer:
-            for example in shard():
+            for example in examples:
                 proto = serializer.get_tf_example(recipe.features.encode_example(example))
                 # Otherwise the order of the features, and so the file, differs from process to process.
                 writer.write(proto.SerializeToString(deterministic=True))
@@ -95,7 +107,7 @@ def _write_shard(recipe: Recipe, shard: Shard, file: Path, bar: tqdm) -> int:
         raise DataError(f"cannot write {partial}: {reason}; make room and give the same command again") from error
     _sync(partial)
     if (written := _count(partial)) != count:
-        raise DataError(f"{partial} holds {written} of {count} images after writing: is the disk full?")
+        raise DataError(f"{partial} holds {written} of {count} {recipe.noun} after writing: is the disk full?")
     partial.rename(file)
     _sync(file.parent)
     return count
@@ -116,7 +128,7 @@ def _write_metadata(recipe: Recipe, staging: Path, lengths: dict[str, list[int]]
         description=recipe.description,
         features=recipe.features,
         homepage=recipe.homepage,
-        supervised_keys=("image", "label"),
+        supervised_keys=("video" if "video" in recipe.features else "image", "label"),
         disable_shuffling=True,
     )
     info.set_file_format("array_record")

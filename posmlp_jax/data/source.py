@@ -1,7 +1,7 @@
-"""What every data set looks like from here on: random access to labelled images that are still encoded."""
+"""What every data set looks like from here on: random access to labelled images or videos that are still encoded."""
 
 import abc
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -10,32 +10,37 @@ from posmlp_jax.errors import DataError
 
 
 class Source(abc.ABC):
-    """Labelled images, by index. Sources can be pickled, so that loading processes can be given one.
+    """Labelled images or videos, by index. Sources can be pickled, so that loading processes can be given one.
 
     Attributes:
+      kind: which of the two.
       num_classes: labels are in [0, num_classes).
       class_names: their names in the order of the labels, or None where the data set has none.
       description: one line, what the images are and where they lie.
     """
 
+    kind: Literal["image", "video"] = "image"
     num_classes: int
     class_names: tuple[str, ...] | None
     description: str
 
     @abc.abstractmethod
     def __len__(self) -> int:
-        """The number of images."""
+        """The number of images or videos."""
 
     @abc.abstractmethod
     def read(self, index: int) -> tuple[Any, int]:
-        """The image, encoded bytes or a uint8 array [H, W, 3], and its label as the data set has it, unchecked."""
+        """One image or video, and its label as the data set has it, unchecked.
+
+        An image is encoded bytes or a uint8 array [H, W, 3], a video an `EncodedVideo`.
+        """
 
     @abc.abstractmethod
     def example_id(self, index: int) -> str:
-        """A name by which a person can find the image: its file, or its split and index."""
+        """A name by which a person can find the image or video: its file, or its split and index."""
 
     def read_labels(self) -> np.ndarray:
-        """All labels, int64 [n], without decoding an image; a bar on stderr where that takes more than a second.
+        """All labels, int64 [n], without decoding anything; a bar on stderr where that takes more than a second.
 
         Raises:
           DataError: when a label is outside [0, num_classes).
@@ -64,7 +69,8 @@ class Source(abc.ABC):
         """One example.
 
         Returns:
-          `{'image': bytes (JPEG, PNG, …) or uint8 [H, W, 3], 'label': int}`.
+          `{'image': bytes (JPEG, PNG, …) or uint8 [H, W, 3], 'label': int}`, or
+          `{'video': EncodedVideo, 'label': int}`.
 
         Raises:
           IndexError: when `index` is outside [0, len).
@@ -72,6 +78,6 @@ class Source(abc.ABC):
         """
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside [0, {len(self)})")
-        image, label = self.read(index)
+        encoded, label = self.read(index)
         self._check_label(index, label)
-        return {"image": image, "label": label}
+        return {self.kind: encoded, "label": label}

@@ -21,7 +21,7 @@ class Subset(Source):
 
     def __init__(self, source: Source, indices: np.ndarray, description: str):
         self._source, self._indices = source, indices
-        self.num_classes, self.class_names = source.num_classes, source.class_names
+        self.kind, self.num_classes, self.class_names = source.kind, source.num_classes, source.class_names
         self.description = description
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 from posmlp_jax.models.backbone import parameter_count
 from posmlp_jax.models.gmlp import GMLP, GMLPConfig
 from posmlp_jax.models.posmlp import PosMLP, PosMLPConfig
+from posmlp_jax.models.posmlp_video import PosMLPVideo, PosMLPVideoConfig
 from posmlp_jax.models.registry import create_model, list_models, model_config
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "GMLPConfig",
     "PosMLP",
     "PosMLPConfig",
+    "PosMLPVideo",
+    "PosMLPVideoConfig",
     "create_model",
     "list_models",
     "model_config",

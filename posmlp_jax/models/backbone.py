@@ -1,4 +1,4 @@
-"""What every model of the registry shares: stages of gated blocks, the classification head, the checks of a config."""
+"""What every model of the registry shares: a config's fields and their checks, and the way from input to logits."""
 
 import contextlib
 import types
@@ -12,10 +12,9 @@ import numpy as np
 from flax import nnx
 
 from posmlp_jax.errors import ConfigError, nearest
-from posmlp_jax.gating import GATES, NORM_EPSILON, GatingUnit, mixed_channels
-from posmlp_jax.layers import GatedBlock, kernel_init
-from posmlp_jax.relations import COVARIANCES, RELATIONS, create_relation
-from posmlp_jax.windows import merge, partition, window_layout
+from posmlp_jax.gating import GATES, NORM_EPSILON, mixed_channels
+from posmlp_jax.layers import kernel_init
+from posmlp_jax.relations import COVARIANCES, RELATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +65,16 @@ class BackboneConfig:
                 raise ConfigError(f"{field} {getattr(self, field)} should be at least 0 and less than 1")
 
     @property
+    def input_size(self) -> tuple[int, ...]:
+        """What the model takes without batch and channels: (height, width), or (frames, height, width) of a clip."""
+        return self.image_size
+
+    @property
+    def norm_epsilon(self) -> float:
+        """What the family's normalisations add to the variance."""
+        return NORM_EPSILON
+
+    @property
     def normalizes_gate(self) -> bool:
         """`gate_norm`, or where it is None what the published code does: on for the dense relation (SGU) alone."""
         return self.relation == "dense" if self.gate_norm is None else self.gate_norm
@@ -100,103 +109,43 @@ def check_choice(field: str, value: str, choices: Sequence[str]) -> None:
         raise ConfigError(f"{field} '{value}' is unknown; {nearest(str(value), choices)}")
 
 
-def check_groups(stage: int, width: int, expansion: int, groups: int, split: bool) -> None:
-    """Raises a ConfigError, with the numbers that would do, unless `groups` divide the stage's mixed channels."""
-    if split and expansion * width % 2:
-        raise ConfigError(
-            f"stage {stage}: width {width} times expansion {expansion} should be even, to be split in two"
-        )
-    channels = mixed_channels(expansion * width, split)
+def check_stages(config: BackboneConfig, *per_stage: str) -> None:
+    """Brings the fields that have a value for each stage, `widths`, `windows` and others, to tuples, and checks them.
+
+    Raises:
+      ConfigError: unless there is one for each of `widths`, all positive; windows may be sides or (height, width).
+    """
+    for field in ("widths", *per_stage):
+        object.__setattr__(config, field, tuple(getattr(config, field)))
+        if len(getattr(config, field)) != len(config.widths) or not config.widths:
+            raise ConfigError(
+                f"{field} has {len(getattr(config, field))} values and widths {len(config.widths)}; "
+                "both should have one for each stage"
+            )
+    sides = tuple((w, w) if isinstance(w, int) else tuple(w) for w in config.windows)
+    object.__setattr__(config, "windows", sides)
+    for field in ("widths", *per_stage):
+        if field != "windows" and min(getattr(config, field)) < 1:
+            raise ConfigError(f"{field} {getattr(config, field)} should all be 1 or more")
+    if any(len(window) != 2 or min(window) < 1 for window in sides):
+        raise ConfigError(f"windows {config.windows} should each be a positive side or (height, width)")
+
+
+def check_groups(stage: int, width: int, expansion: int, groups: int, split: bool, units: int = 1) -> None:
+    """Raises a ConfigError, with the numbers that would do, unless `groups` divide the channels that a unit mixes.
+
+    The expanded channels are shared out to `units` gating units.
+    """
+    parts = units * (2 if split else 1)
+    if expansion * width % parts:
+        wanted = "even, to be split in two" if parts == 2 else f"a multiple of {parts}, to be split in {parts}"
+        raise ConfigError(f"stage {stage}: width {width} times expansion {expansion} should be {wanted}")
+    channels = mixed_channels(expansion * width // units, split)
     if groups < 1 or channels % groups:
         divisors = [n for n in range(1, channels + 1) if channels % n == 0]
         raise ConfigError(
             f"stage {stage}: groups {groups} do not divide the {channels} mixed channels "
             f"(width {width}, expansion {expansion}); these would: {', '.join(map(str, divisors))}"
-        )
-
-
-def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Stochastic depth, growing linearly from 0 at the first block to `rate` at the last."""
-    return [rate * block / max(depth - 1, 1) for block in range(depth)]
-
-
-class Stage(nnx.Module):
-    """Gated blocks of one width that mix tokens in windows of one size.
-
-    Args:
-      config: the model's; its relation, gate, dropout, dtype and remat fields.
-      width: channels.
-      window: tokens along each axis of a window.
-      drop_paths: one rate for each block; their number is the depth.
-      shift: whether every second block's windows are shifted by half.
-      dense_stddev, bias_init: initial values of a dense relation and of the token bias.
-    """
-
-    def __init__(
-        self,
-        config: BackboneConfig,
-        width: int,
-        expansion: int,
-        window: tuple[int, ...],
-        groups: int,
-        drop_paths: Sequence[float],
-        *,
-        shift: bool = False,
-        dense_stddev: float = 0.02,
-        bias_init: float = 0.0,
-        rngs: nnx.Rngs,
-    ):
-        dtype = jnp.dtype(config.dtype)
-
-        def make_gate(channels: int) -> GatingUnit:
-            relation = create_relation(
-                config.relation,
-                window,
-                groups,
-                covariance=config.covariance,
-                learn_center=config.learn_center,
-                dense_stddev=dense_stddev,
-                rngs=rngs,
-            )
-            return GatingUnit(
-                channels,
-                relation,
-                gate=config.gate,
-                split=config.split,
-                norm=config.normalizes_gate,
-                token_bias=config.token_bias,
-                bias_init=bias_init,
-                dtype=dtype,
-                rngs=rngs,
-            )
-
-        self.window, self.shift, self.remat = window, shift, config.remat
-        self.blocks = nnx.List(
-            GatedBlock(width, expansion, make_gate, dropout=config.dropout, drop_path=rate, dtype=dtype, rngs=rngs)
-            for rate in drop_paths
-        )
-
-    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """A map `[B, *map, width]` to the same; with a random `key` the blocks drop."""
-        size = x.shape[1:-1]
-        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
-        layout = window_layout(size, self.window)
-        tokens = partition(x, layout)
-        for index, block in enumerate(self.blocks):
-            # Blocks that share a layout stay in window order; maps are only put together where the layout changes.
-            wanted = window_layout(size, self.window, self.shift and index % 2 == 1)
-            if wanted is not layout:
-                tokens, layout = partition(merge(tokens, layout), wanted), wanted
-            tokens = self._apply(block, tokens, layout, keys[index])
-        return merge(tokens, layout)
-
-    def _apply(self, block: GatedBlock, tokens: jax.Array, layout, key: jax.Array | None) -> jax.Array:
-        if not self.remat:
-            return block(tokens, layout, key)
-        # A block changes no state, so its parameters can go through jax.checkpoint as plain arrays.
-        graph, state = nnx.split(block)
-        return jax.checkpoint(lambda state, tokens, key: nnx.merge(graph, state)(tokens, layout, key))(
-            state, tokens, key
         )
 
 
@@ -207,22 +156,28 @@ class Backbone(nnx.Module):
         self.config = config
 
     def _add_position(self, tokens: tuple[int, int], width: int, rngs: nnx.Rngs) -> None:
-        """The learned absolute position embedding of Table 7, after the stem, where the config asks for one."""
+        """The learned absolute position embedding of Table 7, after the stem, where the config asks for one.
+
+        All frames of a clip have the same.
+        """
         shape = (*tokens, width)
         self.position = nnx.Param(kernel_init(rngs.params(), shape)) if self.config.absolute_position else None
 
     def _add_head(self, width: int, rngs: nnx.Rngs) -> None:
         dtype = jnp.dtype(self.config.dtype)
-        self.norm = nnx.LayerNorm(width, epsilon=NORM_EPSILON, dtype=dtype, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, epsilon=self.config.norm_epsilon, dtype=dtype, rngs=rngs)
         classes = self.config.num_classes
         # Logits are float32 whatever the compute type.
         self.head = nnx.Linear(width, classes, kernel_init=kernel_init, rngs=rngs) if classes else None
 
     def features(self, images: jax.Array, *, train: bool = False, rngs: nnx.Rngs | None = None) -> list[jax.Array]:
-        """The stages' maps `[B, h, w, C]` in the compute type, from fine to coarse, the last after the final norm.
+        """The stages' maps in the compute type, from fine to coarse, the last after the final norm.
+
+        They are `[B, h, w, C]` of images and `[B, t, h, w, C]` of clips.
 
         Args:
-          images: float `[B, H, W, 3]`, normalised with the data's mean and standard deviation.
+          images: float `[B, H, W, 3]` or, for a model of clips, `[B, T, H, W, 3]`, normalised with the data's mean and
+            standard deviation.
           train: dropout, drop path and batch statistics on. Needs `rngs` where the config drops anything.
           rngs: a stream `dropout`.
         """
@@ -234,10 +189,10 @@ class Backbone(nnx.Module):
 
         x = self.stem(images.astype(self.config.dtype), train=train)
         if self.position is not None:
-            if x.shape[1:] != self.position.shape:
+            if x.shape[-3:] != self.position.shape:
                 raise ConfigError(
                     f"a model with absolute_position takes images of its image_size {self.config.image_size}, "
-                    f"not {images.shape[1:3]}"
+                    f"not {images.shape[-3:-1]}"
                 )
             x = x + self.position[...].astype(x.dtype)
         maps = []
@@ -249,12 +204,15 @@ class Backbone(nnx.Module):
         return [*maps[:-1], self.norm(x)]
 
     def _check_images(self, images: jax.Array) -> None:
-        if images.ndim != 4 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
-            raise ConfigError(f"images should be float [batch, height, width, 3], not {images.dtype} {images.shape}")
+        axes = len(self.config.input_size)
+        if images.ndim != axes + 2 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
+            wanted = "images should be float [batch, " if axes == 2 else "clips should be float [batch, frames, "
+            raise ConfigError(f"{wanted}height, width, 3], not {images.dtype} {images.shape}")
 
     def __call__(self, images: jax.Array, *, train: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Float32 logits `[B, num_classes]` of the last map's average over places; without a head, that average."""
-        pooled = jnp.mean(self.features(images, train=train, rngs=rngs)[-1].astype(jnp.float32), axis=(1, 2))
+        """Float32 logits `[B, num_classes]` of the last map's average over its axes; without a head, that average."""
+        last = self.features(images, train=train, rngs=rngs)[-1].astype(jnp.float32)
+        pooled = jnp.mean(last, axis=tuple(range(1, last.ndim - 1)))
         return pooled if self.head is None else self.head(pooled)
 
 

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.layers import LinearStem
-from posmlp_jax.models.backbone import Backbone, BackboneConfig, Stage, check_groups, drop_path_rates
+from posmlp_jax.layers import GatedBlock, LinearStem
+from posmlp_jax.models.backbone import Backbone, BackboneConfig, check_groups
+from posmlp_jax.models.stages import Stage, branch_options, drop_path_rates, gate_maker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +53,19 @@ class GMLP(Backbone):
         self.mergings = nnx.List([])
         # gMLP starts as a plain MLP, its Token FC near 0 and its bias at 1; other relations need no such b.
         near_zero = config.relation == "dense"
-        stage = Stage(
+        make_gate = gate_maker(
             config,
-            config.width,
-            config.expansion,
             config.grid,
             config.groups,
-            drop_path_rates(config.drop_path, config.depth),
+            rngs,
             dense_stddev=1e-3,
             bias_init=1.0 if near_zero else 0.0,
-            rngs=rngs,
         )
-        self.stages = nnx.List([stage])
+        blocks = [
+            GatedBlock(config.width, config.expansion, make_gate, drop_path=rate, **branch_options(config, rngs))
+            for rate in drop_path_rates(config.drop_path, config.depth)
+        ]
+        self.stages = nnx.List([Stage(blocks, config.grid, remat=config.remat)])
         self._add_head(config.width, rngs)
 
     def _check_images(self, images):

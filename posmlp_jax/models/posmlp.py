@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.layers import DOWNSAMPLINGS, NORMS, ConvMerging, ConvStem, LinearMerging, LinearStem
-from posmlp_jax.models.backbone import Backbone, BackboneConfig, Stage, check_choice, check_groups, drop_path_rates
+from posmlp_jax.layers import DOWNSAMPLINGS, NORMS, ConvMerging, ConvStem, GatedBlock, LinearMerging, LinearStem
+from posmlp_jax.models.backbone import Backbone, BackboneConfig, check_choice, check_groups, check_stages
+from posmlp_jax.models.stages import Stage, branch_options, drop_path_rates, gate_maker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +56,7 @@ class PosMLPConfig(BackboneConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for field in ("widths", "depths", "expansions", "windows", "groups"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
-            if len(getattr(self, field)) != len(self.widths) or not self.widths:
-                raise ConfigError(
-                    f"{field} has {len(getattr(self, field))} values and widths {len(self.widths)}; "
-                    "both should have one for each stage"
-                )
-        sides = tuple((w, w) if isinstance(w, int) else tuple(w) for w in self.windows)
-        object.__setattr__(self, "windows", sides)
-        for field in ("widths", "depths", "expansions", "groups"):
-            if min(getattr(self, field)) < 1:
-                raise ConfigError(f"{field} {getattr(self, field)} should all be 1 or more")
-        if any(len(window) != 2 or min(window) < 1 for window in sides):
-            raise ConfigError(f"windows {self.windows} should each be a positive side or (height, width)")
+        check_stages(self, "depths", "expansions", "windows", "groups")
         for before, after in zip(self.widths, self.widths[1:], strict=False):
             if after != 2 * before:
                 raise ConfigError(f"widths {self.widths} should double from stage to stage: merging does that")
@@ -102,14 +90,19 @@ class PosMLP(Backbone):
         rates = iter(drop_path_rates(config.drop_path, sum(config.depths)))
         self.stages = nnx.List(
             Stage(
-                config,
-                width,
-                expansion,
+                [
+                    GatedBlock(
+                        width,
+                        expansion,
+                        gate_maker(config, window, groups, rngs),
+                        drop_path=next(rates),
+                        **branch_options(config, rngs),
+                    )
+                    for _ in range(depth)
+                ],
                 window,
-                groups,
-                [next(rates) for _ in range(depth)],
                 shift=config.shift_windows,
-                rngs=rngs,
+                remat=config.remat,
             )
             for width, depth, expansion, window, groups in zip(
                 config.widths, config.depths, config.expansions, config.windows, config.groups, strict=True

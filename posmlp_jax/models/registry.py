@@ -6,8 +6,15 @@ from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.models.gmlp import GMLP, GMLPConfig
 from posmlp_jax.models.posmlp import PosMLP, PosMLPConfig
+from posmlp_jax.models.posmlp_video import PosMLPVideo, PosMLPVideoConfig
 
-_FAMILIES = {PosMLPConfig: PosMLP, GMLPConfig: GMLP}
+_FAMILIES = {PosMLPConfig: PosMLP, GMLPConfig: GMLP, PosMLPVideoConfig: PosMLPVideo}
+
+_VIDEO = {
+    "posmlp_video_s": PosMLPVideoConfig(),
+    # The published numbers, 4/6/15/4 blocks of 112/224/392/784, do not build: groups of 32 do not divide 392.
+    "posmlp_video_b": PosMLPVideoConfig(widths=(112, 224, 448, 896), depths=(4, 6, 15, 4)),
+}
 
 _PRESETS: dict[str, BackboneConfig] = {
     "posmlp_t": PosMLPConfig(),
@@ -17,6 +24,14 @@ _PRESETS: dict[str, BackboneConfig] = {
     "posmlp_t_384": PosMLPConfig(image_size=384, windows=(32, 16, 12, 12)),
     "gmlp_s": GMLPConfig(),
     "gmlp_b": GMLPConfig(width=512),
+    **_VIDEO,
+    # Twice the frames, of which the stem makes as many steps.
+    **{f"{name}_32": config.replace(num_frames=32, stem="conv3d") for name, config in _VIDEO.items()},
+    # Images first: what the video models' spatial parts are trained as.
+    **{
+        f"{name}_image": config.replace(num_frames=0, block="spatial", num_classes=1000)
+        for name, config in _VIDEO.items()
+    },
 }
 
 
@@ -47,10 +62,11 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> Bac
     Args:
       name: one of `list_models()`.
       rngs: where the parameters come from; by default `nnx.Rngs(0)`.
-      **overrides: fields of the family's config dataclass (`PosMLPConfig`, `GMLPConfig`).
+      **overrides: fields of the family's config dataclass (`PosMLPConfig`, `GMLPConfig`, `PosMLPVideoConfig`).
 
     Returns:
-      A module: `model(images, train=False, rngs=None)` takes float `[B, H, W, 3]` and gives float32 logits.
+      A module: `model(images, train=False, rngs=None)` takes float `[B, H, W, 3]`, or `[B, T, H, W, 3]` if it is
+      one of clips, and gives float32 logits.
 
     Raises:
       ConfigError: as `model_config`.

@@ -126,7 +126,7 @@ def _compile(run: Training, state: TrainState):
     step = make_train_step(run.merge, run.optimizer, run.schedule, run.options)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings(state), everywhere))
     start = time.perf_counter()
-    traced = jitted.trace(state, batch_shapes(run.config.batch_size, run.model.image_size, split))
+    traced = jitted.trace(state, batch_shapes(run.config.batch_size, run.model.input_size, split))
     compiled = traced.lower().compile()
     report(f"compiled the training step in {time.perf_counter() - start:.1f} s")
     usage = compiled.memory_analysis()

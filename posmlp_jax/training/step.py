@@ -138,9 +138,9 @@ def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Bat
     return eval_step
 
 
-def batch_shapes(batch_size: int, image_size: tuple[int, int], sharding) -> Batch:
-    """The shapes of a training batch, to compile a step before there is data."""
+def batch_shapes(batch_size: int, input_size: tuple[int, ...], sharding) -> Batch:
+    """The shapes of a training batch of images or clips (`BackboneConfig.input_size`), before there is data."""
     return {
-        "image": jax.ShapeDtypeStruct((batch_size, *image_size, 3), np.uint8, sharding=sharding),
+        "image": jax.ShapeDtypeStruct((batch_size, *input_size, 3), np.uint8, sharding=sharding),
         "label": jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=sharding),
     }

@@ -1,5 +1,7 @@
 import io
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -52,6 +54,53 @@ def encoded():
         image = image if isinstance(image, Image.Image) else Image.fromarray(image)
         buffer = io.BytesIO()
         image.save(buffer, kind, **options)
+        return buffer.getvalue()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def moving_picture(picture):
+    """A clip [frames, height, width, 3]: a part of a smooth picture that moves on by some pixels each frame."""
+
+    def make(frames: int = 40, height: int = 64, width: int = 96, seed: int = 0) -> np.ndarray:
+        large = picture(height + frames, width + 2 * frames, seed)
+        return np.stack([large[i : i + height, 2 * i : 2 * i + width] for i in range(frames)])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def encoded_video():
+    """Encodes a clip [frames, height, width, 3] as a video file; every frame gets a time in milliseconds if given."""
+
+    def encode(
+        clip: np.ndarray,
+        form: str = "mp4",
+        codec: str = "mpeg4",
+        *,
+        pixels: str = "yuv420p",
+        gop: int = 12,
+        b_frames: int = 0,
+        times: list[int] | None = None,
+        rotation: tuple | None = None,
+        options: dict[str, str] | None = None,
+    ) -> bytes:
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format=form) as container:
+            stream = container.add_stream(codec, rate=25, options=options or {})
+            stream.height, stream.width = clip.shape[1:3]
+            stream.pix_fmt, stream.gop_size, stream.max_b_frames, stream.thread_count = pixels, gop, b_frames, 1
+            if times:
+                stream.codec_context.time_base = Fraction(1, 1000)
+            if rotation:
+                stream.set_display_rotation(*rotation)
+            for number, array in enumerate(clip):
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
+                if times:
+                    frame.pts, frame.time_base = int(times[number]), Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
         return buffer.getvalue()
 
     return encode

@@ -7,7 +7,7 @@ import pytest
 
 from posmlp_jax.data import eval_batches, train_batches
 from posmlp_jax.data.source import Source
-from posmlp_jax.errors import BrokenImageError, DataError
+from posmlp_jax.errors import BrokenExampleError, DataError
 
 
 class Pictures(Source):
@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_read_is_not_a_broken_image(image_folder, take):
     (root / "train/a/image0.jpg").unlink()
     with pytest.raises(DataError, match="cannot read") as caught:
         take(source, 1)
-    assert not isinstance(caught.value, BrokenImageError)
+    assert not isinstance(caught.value, BrokenExampleError)
 
 
 class Files(Source):

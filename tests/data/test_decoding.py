@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from posmlp_jax.data import decoding
 from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.transforms import resize
-from posmlp_jax.errors import BrokenImageError
+from posmlp_jax.errors import BrokenExampleError
 
 
 def pil(data: bytes) -> np.ndarray:
@@ -91,15 +91,15 @@ def test_one_pixel(encoded, kind, mode):
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
 def test_truncated_files_are_refused(picture, encoded, kind, share):
     data = encoded(picture(64, 64), kind)
-    with pytest.raises(BrokenImageError):
+    with pytest.raises(BrokenExampleError):
         decode(data[: int(share * len(data))])
 
 
 def test_what_is_no_image_is_refused():
-    with pytest.raises(BrokenImageError, match="the file is empty"):
+    with pytest.raises(BrokenExampleError, match="the file is empty"):
         decode(b"")
     for data in (b"GIF", b"\xff\xd8 no jpeg", b"<html></html>", b"%!PS-Adobe-3.0 EPSF-3.0"):
-        with pytest.raises(BrokenImageError, match="not a JPEG, PNG, WEBP, GIF or BMP image"):
+        with pytest.raises(BrokenExampleError, match="not a JPEG, PNG, WEBP, GIF or BMP image"):
             decode(data)
 
 
@@ -117,7 +117,7 @@ def claims(kind: str, height: int, width: int, encoded) -> bytes:
 def test_decompression_bombs_are_refused_at_once(encoded, kind):
     for height, width in ((60000, 60000), (13378, 13378)):
         start = time.perf_counter()
-        with pytest.raises(BrokenImageError, match="exceeds limit of 178956970 pixels"):
+        with pytest.raises(BrokenExampleError, match="exceeds limit of 178956970 pixels"):
             decode(claims(kind, height, width, encoded))
         assert time.perf_counter() - start < 0.1
     assert decoding.MAX_PIXELS == 178956970
@@ -130,7 +130,7 @@ def test_a_thousand_mutated_files_decode_or_are_refused(mutated_files, min_size)
     for data in mutated_files:
         try:
             image = decode(data, min_size)
-        except BrokenImageError:
+        except BrokenExampleError:
             refused += 1
         else:
             assert image.dtype == np.uint8

@@ -14,11 +14,16 @@ def case(name: str, overrides: dict, *parts: str):
     return pytest.param(name, overrides, parts, id="-".join([name, *map(str, overrides.items())]))
 
 
-T, GMLP = "posmlp_t", "gmlp_s"
+T, GMLP, VIDEO = "posmlp_t", "gmlp_s", "posmlp_video_s"
 CASES = [
     # Unknown names, with the nearest.
     case("posmlp_x", {}, "unknown model 'posmlp_x'", "did you mean 'posmlp_t'?"),
-    case("resnet", {}, "unknown model 'resnet'", "gmlp_b, gmlp_s, posmlp_b, posmlp_s, posmlp_t, posmlp_t_384"),
+    case(
+        "resnet",
+        {},
+        "unknown model 'resnet'",
+        "gmlp_b, gmlp_s, posmlp_b, posmlp_s, posmlp_t, posmlp_t_384, posmlp_video_b",
+    ),
     case(T, {"width": (96,)}, "unknown field 'width' of PosMLPConfig", "did you mean 'widths'?"),
     case(T, {"droppath": 0.1}, "unknown field 'droppath'", "did you mean 'drop_path'?"),
     case(GMLP, {"widths": (96,)}, "unknown field 'widths' of GMLPConfig", "did you mean 'width'?"),
@@ -36,7 +41,38 @@ CASES = [
     case(GMLP, {"groups": 7}, "groups 7 do not divide the 768 mixed channels", "width 256, expansion 6"),
     case(GMLP, {"groups": 0}, "groups 0 do not divide"),
     case(GMLP, {"width": 255, "expansion": 1}, "width 255 times expansion 1 should be even"),
+    case(VIDEO, {"groups": (8, 16, 32, 5)}, "stage 4: groups 5 do not divide the 576 mixed channels"),
+    case(
+        VIDEO,
+        {"version": "v2"},
+        "stage 1: groups 8 do not divide the 36 mixed channels",
+        "1, 2, 3, 4, 6, 9, 12, 18, 36",
+    ),
+    case(
+        VIDEO,
+        {"version": "v2", "widths": (9, 18), "depths": (1, 1), "windows": (7, 7), "groups": (1, 1)},
+        "stage 1: width 9 times expansion 2 should be a multiple of 4, to be split in 4",
+    ),
+    # What goes with images, and what with clips.
+    case(VIDEO, {"num_frames": 0}, "num_frames 0 makes a model of images", "block 'parallel'", "should be 'spatial'"),
+    case(VIDEO, {"num_frames": 0, "block": "spatial", "stem": "conv3d"}, "stem 'conv3d' should be"),
+    case(VIDEO, {"num_frames": -1}, "num_frames -1 should be 0 (images) or more"),
+    case(VIDEO, {"block": "joint", "version": "v3"}, "version 'v3' is one of block 'parallel', and block is 'joint'"),
+    case(
+        "posmlp_video_s_image", {"num_frames": 8, "block": "joint", "expansion": 0}, "expansion 0 should be 1 or more"
+    ),
     # Names of choices.
+    case(VIDEO, {"block": "temporal-spatial"}, "block 'temporal-spatial'", "did you mean 'temporal_spatial'?"),
+    case(VIDEO, {"version": "v5"}, "version 'v5'"),
+    case(VIDEO, {"stem": "conv"}, "stem 'conv'", "did you mean 'conv"),
+    case(
+        VIDEO,
+        {"expansions": (2, 2, 2, 2)},
+        "unknown field 'expansions' of PosMLPVideoConfig",
+        "did you mean 'expansion'?",
+    ),
+    case(VIDEO, {"depths": (3, 4)}, "depths has 2 values and widths 4"),
+    case(VIDEO, {"num_frames": 16.0}, "num_frames 16.0 should be of type int"),
     case(T, {"relation": "gqp"}, "relation 'gqp'", "did you mean 'gqpe'?"),
     case(T, {"relation": "sgu"}, "relation 'sgu'", "known: dense, gqpe, lrpe, lrpe_m"),
     case(T, {"covariance": "iso"}, "covariance 'iso'", "did you mean 'isotropic'?"),
@@ -144,3 +180,27 @@ def test_gmlp_takes_one_image_size():
     model = nnx.eval_shape(lambda: create_model("gmlp_s", image_size=(32, 48), width=8, depth=1))
     with pytest.raises(ConfigError, match=r"its image_size \(32, 48\), not \(48, 32\)"):
         jax.eval_shape(lambda model, x: model(x), model, jax.ShapeDtypeStruct((1, 48, 32, 3), jnp.float32))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "message"),
+    [
+        ((2, 32, 32, 3), jnp.float32, r"float \[batch, frames, height, width, 3\], not float32 \(2, 32, 32, 3\)"),
+        ((1, 4, 32, 32, 1), jnp.float32, r"not float32 \(1, 4, 32, 32, 1\)"),
+        ((1, 4, 32, 32, 3), jnp.uint8, r"not uint8 \(1, 4, 32, 32, 3\)"),
+        ((1, 5, 32, 32, 3), jnp.float32, "this model takes clips of its num_frames 4, not 5"),
+        ((1, 4, 36, 32, 3), jnp.float32, r"its image_size \(32, 32\), not \(36, 32\)"),
+    ],
+    ids=str,
+)
+def test_clips(shape, dtype, message):
+    small = {"widths": (8,), "depths": (1,), "windows": (4,), "groups": (1,), "absolute_position": True}
+    model = nnx.eval_shape(lambda: create_model(VIDEO, num_frames=4, image_size=32, **small))
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(lambda model, clips: model(clips), model, jax.ShapeDtypeStruct(shape, dtype))
+
+
+def test_an_image_model_takes_no_clips():
+    model = nnx.eval_shape(lambda: create_model("posmlp_video_s_image"))
+    with pytest.raises(ConfigError, match=r"images should be float \[batch, height, width, 3\], not float32 \(1, 16,"):
+        jax.eval_shape(lambda m, clips: m(clips), model, jax.ShapeDtypeStruct((1, 16, 224, 224, 3), jnp.float32))

@@ -13,8 +13,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from posmlp_jax import create_model, list_models
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.models import GMLPConfig, PosMLPConfig, model_config, parameter_count
-from posmlp_jax.models.backbone import drop_path_rates
+from posmlp_jax.models import GMLPConfig, PosMLPConfig, PosMLPVideoConfig, model_config, parameter_count
+from posmlp_jax.models.stages import drop_path_rates
 
 
 def gmlp_parameters(width: int, *, depth: int = 30, expansion: int = 6, tokens: int = 14**2, patch: int = 16) -> int:
@@ -26,8 +26,19 @@ def gmlp_parameters(width: int, *, depth: int = 30, expansion: int = 6, tokens: 
     return (3 * patch**2 * width + width) + depth * block + 2 * width + (width * 1000 + 1000)
 
 
-POSMLP_T = 20_925_538
-# PosMLP's are those of the published code. At 384² only the token biases' lengths change.
+def temporal_parameters(width: int, depths: tuple[int, ...], groups=(8, 16, 32, 64), frames: int = 16) -> int:
+    """PosMLP-Video's PoTGU branches by hand: norm, linear layers C → 2C and C → C, table and bias."""
+    widths = [width * 2**stage for stage in range(4)]
+    return sum(
+        depth * ((2 * c) + (c * 2 * c + 2 * c) + (c * c + c) + ((2 * frames - 1) * s + frames))
+        for c, depth, s in zip(widths, depths, groups, strict=True)
+    )
+
+
+POSMLP_T, VIDEO_S, VIDEO_B = 20_925_538, 13_509_537, 45_040_806
+# PosMLP's and PosMLP-Video's are those of the published code. At 384² only the token biases' lengths change. For 32
+# frames the first convolution has two 3×3 kernels more, 3 → C/2. The image forms lack what mixes time, and have 1000
+# classes, not 174.
 PARAMETERS = {
     "posmlp_t": POSMLP_T,
     "posmlp_s": 36_816_450,
@@ -35,9 +46,15 @@ PARAMETERS = {
     "posmlp_t_384": POSMLP_T + 2 * (32**2 - 14**2) + 2 * (16**2 - 14**2) + 18 * (12**2 - 14**2) + 2 * (12**2 - 7**2),
     "gmlp_s": gmlp_parameters(256),
     "gmlp_b": gmlp_parameters(512),
+    "posmlp_video_s": VIDEO_S,
+    "posmlp_video_b": VIDEO_B,
+    "posmlp_video_s_32": VIDEO_S + 2 * 9 * 3 * 36,
+    "posmlp_video_b_32": VIDEO_B + 2 * 9 * 3 * 56,
+    "posmlp_video_s_image": VIDEO_S - temporal_parameters(72, (3, 4, 9, 3)) + (1000 - 174) * (576 + 1),
+    "posmlp_video_b_image": VIDEO_B - temporal_parameters(112, (4, 6, 15, 4)) + (1000 - 174) * (896 + 1),
 }
 MODELS = pytest.mark.parametrize("name", list_models())
-ONE_OF_A_FAMILY = pytest.mark.parametrize("name", ["posmlp_t", "gmlp_s"])
+ONE_OF_A_FAMILY = pytest.mark.parametrize("name", ["posmlp_t", "gmlp_s", "posmlp_video_s"])
 
 
 def small(name: str) -> dict:
@@ -53,6 +70,15 @@ def small(name: str) -> dict:
             "windows": tuple(max(side // 4, 3) for side, _ in config.windows[:2]),
             "groups": (2, 4),
         }
+    if isinstance(config, PosMLPVideoConfig):
+        return common | {
+            "num_frames": config.num_frames // 4,
+            "image_size": 32,
+            "widths": tuple(width // 9 for width in config.widths[:2]),
+            "depths": (1, 1),
+            "windows": (3, 3),
+            "groups": (2, 4),
+        }
     assert isinstance(config, GMLPConfig)
     return common | {"image_size": 48, "width": config.width // 16, "depth": 2}
 
@@ -64,7 +90,7 @@ def random_model(name: str, **overrides):
 
 @functools.cache
 def random_images(name: str, batch: int = 4):
-    size = model_config(name, **small(name)).image_size
+    size = model_config(name, **small(name)).input_size
     return np.random.default_rng(0).standard_normal((batch, *size, 3)).astype(np.float32)
 
 
@@ -108,7 +134,7 @@ def abstract_model(name: str, **overrides):
     return nnx.eval_shape(lambda: create_model(name, **overrides))
 
 
-def image_shapes(size: tuple[int, int], batch: int = 2):
+def image_shapes(size: tuple[int, ...], batch: int = 2):
     return jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
 
 
@@ -128,9 +154,9 @@ def test_parameter_count(name):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_logits_are_float32(name, dtype):
     model = abstract_model(name, dtype=dtype)
-    images = image_shapes(model.config.image_size)
+    images = image_shapes(model.config.input_size)
     logits = jax.eval_shape(lambda model, images: model(images), model, images)
-    assert (logits.shape, logits.dtype) == ((2, 1000), jnp.float32)
+    assert (logits.shape, logits.dtype) == ((2, model.config.num_classes), jnp.float32)
     maps = jax.eval_shape(lambda model, images: model.features(images), model, images)
     assert {m.dtype for m in maps} == {jnp.dtype(dtype)}
     assert {value.dtype for value in jax.tree.leaves(nnx.state(model))} == {jnp.dtype(jnp.float32)}
@@ -145,24 +171,43 @@ def test_logits_are_float32(name, dtype):
         ("posmlp_t_384", (96, 48, 24, 12), (96, 192, 384, 768)),
         ("gmlp_s", (14,), (256,)),
         ("gmlp_b", (14,), (512,)),
+        ("posmlp_video_s", (56, 28, 14, 7), (72, 144, 288, 576)),
+        ("posmlp_video_b", (56, 28, 14, 7), (112, 224, 448, 896)),
+        ("posmlp_video_s_32", (56, 28, 14, 7), (72, 144, 288, 576)),
+        ("posmlp_video_s_image", (56, 28, 14, 7), (72, 144, 288, 576)),
     ],
 )
 def test_features(name, sides, widths):
     model = abstract_model(name)
-    maps = jax.eval_shape(lambda model, images: model.features(images), model, image_shapes(model.config.image_size))
-    assert [m.shape for m in maps] == [(2, side, side, width) for side, width in zip(sides, widths, strict=True)]
+    maps = jax.eval_shape(lambda model, images: model.features(images), model, image_shapes(model.config.input_size))
+    steps = (16,) * (len(model.config.input_size) - 2)  # With 32 frames too.
+    assert [m.shape for m in maps] == [
+        (2, *steps, side, side, width) for side, width in zip(sides, widths, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("size", [(224, 320), (225, 219), (57, 131), (7, 5)], ids=str)
-@pytest.mark.parametrize("overrides", [{}, {"stem": "linear", "merge": "linear"}, {"shift_windows": True}], ids=str)
-def test_any_image_size(size, overrides):
-    """Without absolute positions a PosMLP takes images of every size, whatever its `image_size`."""
-    model = abstract_model("posmlp_t", depths=(1, 2, 2, 1), **overrides)
-    maps = jax.eval_shape(lambda model, images: model.features(images), model, image_shapes(size))
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("posmlp_t", {}),
+        ("posmlp_t", {"stem": "linear", "merge": "linear"}),
+        ("posmlp_t", {"shift_windows": True}),
+        ("posmlp_video_s", {}),
+        ("posmlp_video_s", {"stem": "conv3d"}),
+        ("posmlp_video_s", {"stem": "linear"}),
+    ],
+    ids=str,
+)
+def test_any_image_size(name, overrides, size):
+    """Without absolute positions a PosMLP takes images of every size, whatever its `image_size`; clips too."""
+    model = abstract_model(name, depths=(1, 2, 2, 1), **overrides)
+    frames = model.config.input_size[:-2]
+    maps = jax.eval_shape(lambda model, images: model.features(images), model, image_shapes((*frames, *size)))
     shape = size
     for m, factor in zip(maps, (4, 2, 2, 2), strict=True):
         shape = tuple(-(-n // factor) for n in shape)
-        assert m.shape[1:3] == shape
+        assert m.shape[-3:-1] == shape
 
 
 def test_rectangular_models():
@@ -254,8 +299,9 @@ def test_remat_recomputes():
     [
         ("posmlp_t", (("widths", (12,)), ("depths", (1,)), ("expansions", (4,)), ("windows", (3,)), ("groups", (2,)))),
         ("gmlp_s", (("depth", 1),)),
+        ("posmlp_video_s", (("widths", (8,)), ("depths", (1,)), ("windows", (3,)), ("groups", (2,)))),
     ],
-    ids=["posmlp_t", "gmlp_s"],
+    ids=["posmlp_t", "gmlp_s", "posmlp_video_s"],
 )
 def test_jit_changes_nothing(name, overrides):
     """Value and gradients, with the same values dropped. One block: without jit, every operation compiles by itself."""
@@ -307,7 +353,7 @@ def test_training_drops(name):
 
 @ONE_OF_A_FAMILY
 def test_training_needs_random_numbers_only_where_something_drops(name):
-    size = model_config(name, **small(name)).image_size
+    size = model_config(name, **small(name)).input_size
     for dropout, drop_path in [(0.1, 0.0), (0.0, 0.1)]:
         model = abstract_model(name, **small(name) | {"dropout": dropout, "drop_path": drop_path})
         with pytest.raises(ConfigError, match="needs rngs"):
@@ -321,7 +367,7 @@ def test_without_a_head_the_output_is_the_average_of_the_last_map(name):
     model = random_model(name, num_classes=0)
     assert model.head is None
     last = np.asarray(model.features(random_images(name))[-1], np.float64)
-    naive.assert_close(model(random_images(name)), last.mean((1, 2)), 1e-6)
+    naive.assert_close(model(random_images(name)), last.mean(tuple(range(1, last.ndim - 1))), 1e-6)
 
 
 def test_head_is_linear():
@@ -367,8 +413,8 @@ def test_batch_statistics_are_those_of_the_global_batch():
 
 
 def test_published_drop_path_ramp():
-    """Linear over all blocks of the network, from 0 to the rate: 24 in PosMLP-T, 30 in gMLP-S."""
-    for name, depth in [("posmlp_t", 24), ("gmlp_s", 30)]:
+    """Linear over all blocks of the network, from 0 to the rate: 24 in PosMLP-T, 30 in gMLP-S, 19 in PosMLP-Video-S."""
+    for name, depth in [("posmlp_t", 24), ("gmlp_s", 30), ("posmlp_video_s", 19)]:
         model = abstract_model(name, drop_path=0.1)
         rates = [block.drop_path.rate for stage in model.stages for block in stage.blocks]
         np.testing.assert_allclose(rates, np.linspace(0, 0.1, depth))

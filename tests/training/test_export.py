@@ -33,7 +33,7 @@ def test_train_step_lowers(name):
     )
     step = make_train_step(model_merge(model), optimizer, schedule, options)
     state = jax.eval_shape(partial(create_state, model, optimizer, 0, ema=True))
-    exported = export.export(jax.jit(step), platforms=PLATFORMS)(state, batch_shapes(8, model.image_size, None))
+    exported = export.export(jax.jit(step), platforms=PLATFORMS)(state, batch_shapes(8, model.input_size, None))
     assert exported.platforms == tuple(PLATFORMS)
     # The state comes back with the shapes and types it came with, and four scalars beside it.
     metrics = [jax.ShapeDtypeStruct((), "float32")] * 4

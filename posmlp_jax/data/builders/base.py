@@ -5,14 +5,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from posmlp_jax.errors import BrokenExampleError
+
 Example = dict[str, Any]
-# Reads a shard's examples from the source, from the first, each time that it is called.
-Shard = Callable[[], Iterable[Example]]
+# Reads a shard's examples from the source, from the first, each time that it is called. In the place of an example
+# that cannot be read there is an error, which names the file.
+Shard = Callable[[], Iterable[Example | BrokenExampleError]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split: its shards in order, and how many images they hold together (for the progress bar)."""
+    """One split: its shards in order, and how many examples they hold together, those that cannot be read included."""
 
     shards: Sequence[Shard]
     num_examples: int
@@ -29,7 +32,8 @@ class Recipe:
       splits: by name.
       fingerprint: what identifies source and sharding, so that a stopped run is only continued with the same ones.
       description: one paragraph for dataset_info.json.
-      homepage: where the images come from.
+      homepage: where the examples come from.
+      noun: what the examples are, for messages.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Recipe:
     fingerprint: dict[str, Any]
     description: str
     homepage: str = ""
+    noun: str = "images"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Builder:
     Attributes:
       build: makes the recipe from the path given as `--source` (None when it was not given) and the name to prepare
         under; raises DataError when the source is not what it should be.
-      source: what `--source` must name, as a placeholder for commands; '' when the images ship with the project.
+      source: what `--source` must name, as a placeholder for commands; '' when the examples ship with the project.
       official: in words, what the source is and where people get it.
     """
 
@@ -58,9 +63,18 @@ class Builder:
 
 
 def cut(read: Callable[[int], Example], order: Sequence[int], per_shard: int) -> Split:
-    """The split that holds `read(i)` for every i of `order`, in shards of `per_shard` examples."""
+    """The split that holds `read(i)` for every i of `order`, in shards of `per_shard` examples.
+
+    `read` raises a BrokenExampleError, which names the file, where that cannot be read.
+    """
+
+    def read_or_say_why(index: int) -> Example | BrokenExampleError:
+        try:
+            return read(index)
+        except BrokenExampleError as error:
+            return error
 
     def shard(start: int) -> Shard:
-        return lambda: (read(int(i)) for i in order[start : start + per_shard])
+        return lambda: (read_or_say_why(int(i)) for i in order[start : start + per_shard])
 
     return Split([shard(start) for start in range(0, len(order), per_shard)], len(order))

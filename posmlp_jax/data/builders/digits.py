@@ -20,8 +20,14 @@ def load() -> tuple[np.ndarray, np.ndarray]:
     return table[:, :64].reshape(-1, 8, 8), table[:, 64]
 
 
+def split_indices() -> dict[str, np.ndarray]:
+    """The digits of the splits 'train' and 'test', every fifth of the table, in a fixed random order."""
+    shuffled = np.random.default_rng(0).permutation(len(load()[1]))
+    return {"train": shuffled[shuffled % 5 != 0], "test": shuffled[shuffled % 5 == 0]}
+
+
 def build(source: Path | None, name: str) -> Recipe:
-    """Every fifth digit of the table is for the test split; `source` is not used, the table ships with the package."""
+    """Images of the vendored table; `source` is not used."""
     import tensorflow_datasets as tfds
 
     del source
@@ -32,7 +38,6 @@ def build(source: Path | None, name: str) -> Recipe:
         _, png = cv2.imencode(".png", images[index])
         return {"id": f"digit_{index:04d}", "image": png.tobytes(), "label": int(labels[index])}
 
-    shuffled = np.random.default_rng(0).permutation(len(labels))
     return Recipe(
         name=name,
         version="1.0.0",
@@ -43,10 +48,7 @@ def build(source: Path | None, name: str) -> Recipe:
                 "label": tfds.features.ClassLabel(names=[str(digit) for digit in range(10)]),
             }
         ),
-        splits={
-            "train": cut(read, shuffled[shuffled % 5 != 0], PER_SHARD),
-            "test": cut(read, shuffled[shuffled % 5 == 0], PER_SHARD),
-        },
+        splits={split: cut(read, indices, PER_SHARD) for split, indices in split_indices().items()},
         fingerprint={"sha256": hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(), "per_shard": PER_SHARD},
         description="Optical recognition of handwritten digits: 1797 grey images of 8×8 pixels, as in scikit-learn.",
         homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",

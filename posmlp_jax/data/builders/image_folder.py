@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from posmlp_jax.data.builders.base import Builder, Example, Recipe, Split, cut
-from posmlp_jax.data.image_folder import find_eval_folder, find_train_folder, list_classes, list_known_classes
+from posmlp_jax.data.class_folders import (
+    IMAGES,
+    find_eval_folder,
+    find_train_folder,
+    list_classes,
+    list_known_classes,
+)
 from posmlp_jax.errors import DataError
 
 PER_SHARD = 2500
@@ -28,12 +34,12 @@ def build(source: Path | None, name: str) -> Recipe:
         raise DataError("image_folder needs --name=NAME, the name under which configs will find it (data.name)")
     if not source.is_dir():
         raise DataError(f"--source={source} is no folder: give {OFFICIAL}")
-    train = find_train_folder(source)
-    class_names, train_files = list_classes(train)
+    train = find_train_folder(source, IMAGES)
+    class_names, train_files = list_classes(train, IMAGES)
     files = {"train": train_files}
     evaluation = find_eval_folder(source)
     if evaluation is not None:
-        files["validation"] = list_known_classes(evaluation, class_names)
+        files["validation"] = list_known_classes(evaluation, IMAGES, class_names)
     digest = hashlib.sha256()
     for path in (path for split in files.values() for paths in split for path in paths):
         digest.update(f"{path.relative_to(source).as_posix()} {path.stat().st_size}\n".encode())

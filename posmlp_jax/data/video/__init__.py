@@ -1,0 +1,1 @@
+"""Videos: what a source gives (`encoded`), and its frames as arrays (`decoding`)."""

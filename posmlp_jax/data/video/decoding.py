@@ -1,0 +1,229 @@
+"""Frames of videos as arrays: uint8, RGB, [frames, height, width, 3], upright. Sizes are (height, width)."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import av
+import cv2
+import numpy as np
+from av.codec.context import CodecContext
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from posmlp_jax.data.decoding import MAX_PIXELS, Size, decode
+from posmlp_jax.data.video.encoded import EncodedVideo
+from posmlp_jax.data.video.packets import Packets, open_video, read_packets
+from posmlp_jax.errors import BrokenExampleError
+
+# Decoders that can leave out exactly the frames to which no other refers. In HEVC, what FFmpeg leaves out may still be
+# referred to from a higher temporal layer.
+_SKIPPING = ("h264", "mpeg4")
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoInfo:
+    """What `probe` finds: the number of frames, frames a second (0: not known), and the upright (height, width)."""
+
+    num_frames: int
+    fps: float
+    size: Size
+
+
+def probe(file: bytes | str | os.PathLike) -> VideoInfo:
+    """Counts the frames of a video file and decodes one, so that files which give none are found out.
+
+    Args:
+      file: its contents, or its path.
+
+    Raises:
+      BrokenExampleError: when it is no video file, has no video stream, or no frame of it can be decoded.
+      OSError: when there is no such file, or it cannot be read.
+    """
+    with open_video(file) as (container, stream):
+        packets = read_packets(container, stream)
+        _, frame = next(_decode_in_order(stream.codec_context, packets), (0, None))
+        if frame is None:
+            raise BrokenExampleError("no frame of the video can be decoded")
+        size = _Converter()(frame).shape[:2]
+    return VideoInfo(packets.num_frames, packets.fps, size)
+
+
+def decode_frames(video: EncodedVideo, indices: Sequence[int], min_size: Size | None = None) -> tuple[np.ndarray, int]:
+    """Decodes some frames of a video.
+
+    Frames are numbered in the order in which they are shown; with a variable frame rate too, the number is not a time.
+    They are turned upright as the file's rotation says. Pixels that the file says are not square stay as they are
+    stored. Where a frame cannot be decoded, the last good one before it takes its place, or the first good one.
+
+    Args:
+      video: the video.
+      indices: the frames, in any order, each as often as wanted.
+      min_size: frames that are stored as JPEGs and are more than twice as large are decoded at a fraction of their
+        size, but no smaller than this; see `data.decoding.decode`. Video files are decoded at their full size.
+
+    Returns:
+      (uint8 frames [len(indices), height, width, 3], how many of them are other frames than those that were asked for:
+      the video has fewer, or they are damaged).
+
+    Raises:
+      BrokenExampleError: when no frame can be decoded.
+      IndexError: when an index is negative.
+    """
+    if min(indices, default=0) < 0:
+        raise IndexError(f"frame {min(indices)} of {video.id}: frames are numbered from 0")
+    wanted = sorted(set(map(int, indices)))
+    if isinstance(video.data, bytes):
+        frames = _from_file(video.data, wanted)
+    else:
+        frames = _from_images(video.data, wanted, min_size)
+    numbers = np.asarray(sorted(frames))
+    # The last good frame that is not after the wanted one; the first good one where there is none.
+    taken = numbers[np.maximum(np.searchsorted(numbers, indices, side="right") - 1, 0)]
+    first = frames[int(taken[0])]
+    stacked = np.empty((len(indices), *first.shape), np.uint8)
+    for place, number in enumerate(taken.tolist()):
+        stacked[place] = frames[number]
+    return stacked, int(np.sum(taken != np.asarray(indices)))
+
+
+def _from_file(data: bytes, wanted: list[int]) -> dict[int, np.ndarray]:
+    """The wanted frames by their numbers; for those that cannot be decoded, the good ones that take their places."""
+    with open_video(data) as (container, stream):
+        packets = read_packets(container, stream)
+        codec = stream.codec_context
+        convert = _Converter()
+        targets = {min(number, packets.num_frames - 1) for number in wanted}
+        frames: dict[int, np.ndarray] = {}
+        if packets.can_seek:
+            for frame in _decode_around_key_frames(codec, packets.in_order, targets):
+                if frame.pts in targets and not frame.is_corrupt:
+                    frames[frame.pts] = convert(frame)
+        missing = sorted(targets - set(frames))
+        if missing:
+            for number, frame in _replacements(_decode_in_order(codec, packets), missing):
+                if number not in frames:
+                    frames[number] = convert(frame)
+    if not frames:
+        raise BrokenExampleError("no frame of the video can be decoded")
+    return frames
+
+
+def _decode_around_key_frames(codec: CodecContext, packets: list[av.Packet], targets: set[int]) -> Iterator[VideoFrame]:
+    """Decodes from the key frame before each target up to the target itself; the frames come in any order."""
+    position = {packet.pts: place for place, packet in enumerate(packets) if packet.pts is not None}
+    # Frames that come after a key frame but are shown before it may refer to what is before it.
+    keys = [
+        (packet.pts, place) for place, packet in enumerate(packets) if packet.is_keyframe and packet.pts is not None
+    ]
+    ends: dict[int, int] = {}
+    for target in targets:
+        start = max((place for number, place in keys if number <= target and place <= position[target]), default=0)
+        ends[start] = max(ends.get(start, 0), position[target] + 1)
+    can_skip = codec.name in _SKIPPING
+    for start, end in sorted(ends.items()):
+        codec.flush_buffers()
+        for packet in (*packets[start:end], None):
+            if can_skip:
+                unneeded = packet is not None and packet.pts not in targets
+                codec.skip_frame = "NONREF" if unneeded else "DEFAULT"
+            yield from _decode(codec, packet)
+
+
+def _decode_in_order(codec: CodecContext, packets: Packets) -> Iterator[tuple[int, VideoFrame]]:
+    """All good frames with their numbers, in the order in which they are shown."""
+    codec.flush_buffers()
+    if codec.name in _SKIPPING:
+        codec.skip_frame = "DEFAULT"
+    count = 0
+    for packet in (*packets.in_order, None):
+        for frame in _decode(codec, packet):
+            number = frame.pts if packets.can_seek else count
+            count += 1
+            if number is not None and not frame.is_corrupt:
+                yield number, frame
+
+
+def _replacements(frames: Iterable[tuple[int, VideoFrame]], wanted: list[int]) -> Iterator[tuple[int, VideoFrame]]:
+    """For each wanted number the frame with it, or else the last one before it, or else the first one."""
+    wanted, previous = list(wanted), None
+    for number, frame in frames:
+        while wanted and wanted[0] < number:
+            wanted.pop(0)
+            yield previous or (number, frame)
+        if wanted and wanted[0] == number:
+            wanted.pop(0)
+            yield number, frame
+        if not wanted:
+            return
+        previous = number, frame
+    if previous:
+        yield previous
+
+
+def _decode(codec: CodecContext, packet: av.Packet | None) -> list[VideoFrame]:
+    """The frames that come out when the packet is put in: none when it is damaged."""
+    try:
+        return codec.decode(packet)
+    except av.FFmpegError:
+        return []
+
+
+class _Converter:
+    """Makes upright RGB arrays of one video's frames, all of the first one's size."""
+
+    def __init__(self):
+        self._reformatter = VideoReformatter()
+        self._size: Size | None = None
+
+    def __call__(self, frame: VideoFrame) -> np.ndarray:
+        if self._size is None:
+            if frame.height * frame.width > MAX_PIXELS:
+                raise BrokenExampleError(f"frames of {frame.width}×{frame.height} pixels are too large")
+            self._size = frame.height, frame.width
+        height, width = self._size
+        rgb = self._reformatter.reformat(frame, width, height, "rgb24", threads=1)
+        return _upright(rgb.to_ndarray(), _turns(frame))
+
+
+def _turns(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """What makes the frame upright: exchange rows and columns, then reverse rows, reverse columns.
+
+    From the file's display matrix, x' = a·x + c·y, y' = b·x + d·y: cameras write multiples of 90°, and mirror images.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(b) > abs(a):
+        return True, b < 0, c < 0
+    return False, d < 0, a < 0
+
+
+def _upright(pixels: np.ndarray, turns: tuple[bool, bool, bool]) -> np.ndarray:
+    exchange, reverse_rows, reverse_columns = turns
+    if exchange:
+        pixels = pixels.swapaxes(0, 1)
+    return pixels[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1]
+
+
+def _from_images(images: tuple[bytes, ...], wanted: list[int], min_size: Size | None) -> dict[int, np.ndarray]:
+    """As `_from_file`, of frames that are image files."""
+    frames: dict[int, np.ndarray] = {}
+    for number in wanted:
+        before = range(min(number, len(images) - 1), -1, -1)
+        for candidate in (*before, *range(number + 1, len(images))):
+            if candidate in frames:
+                break
+            try:
+                frames[candidate] = decode(images[candidate], min_size)
+                break
+            except BrokenExampleError as error:
+                reason = error
+        else:
+            raise BrokenExampleError(f"no frame of the video can be decoded, the last: {reason}")
+    height, width = frames[min(frames)].shape[:2]
+    return {
+        number: frame if frame.shape[:2] == (height, width) else cv2.resize(frame, (width, height))
+        for number, frame in frames.items()
+    }

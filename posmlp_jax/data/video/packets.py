@@ -1,0 +1,136 @@
+"""Video files as packets: one for each frame, numbered in the order in which the frames are shown.
+
+Reading a clip's packets takes about a millisecond, decoding them a hundred times as long. So everything about frame
+numbers is told from the packets: how many frames there are (WebM files do not say), which packet holds frame 17, and
+from which key frame on packets have to be decoded to get it.
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+from collections.abc import Iterator
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from posmlp_jax.errors import BrokenExampleError
+
+# FFmpeg also plays what is no video file: text as a film of a terminal, playlists that name other files or servers.
+_FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,m4v,h264,hevc,ivf"
+# One read for a whole clip, instead of a call of Python's for every 32 KB.
+_BUFFER_BYTES = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Packets:
+    """The packets of a file's video stream.
+
+    Attributes:
+      in_order: in the order in which they are decoded. The `pts` of each is the number of its frame in the order in
+        which frames are shown, or None when it holds none that is shown.
+      num_frames: how many frames are shown.
+      fps: frames a second on average; 0 when the file does not say.
+      can_seek: whether decoding may start at every key frame. Otherwise the file does not say when its frames are
+        shown: they are numbered as they come out of the decoder, from the first.
+    """
+
+    in_order: list[av.Packet]
+    num_frames: int
+    fps: float
+    can_seek: bool
+
+
+@contextlib.contextmanager
+def open_video(file: bytes | str | os.PathLike) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The opened file and its video stream, the first that is not a cover picture.
+
+    Args:
+      file: the contents of a video file, or its path.
+
+    Raises:
+      BrokenExampleError: when it is no video file, has no video stream, or one that cannot be decoded here.
+      OSError: when there is no such file, or it cannot be read.
+    """
+    if isinstance(file, bytes):
+        if not file:
+            raise BrokenExampleError("the file is empty")
+        stack = contextlib.nullcontext(io.BytesIO(file))
+    else:
+        stack = open(file, "rb")  # noqa: SIM115 (the next line closes it)
+    with stack as opened:
+        try:
+            container = av.open(
+                opened, options={"format_whitelist": _FORMATS}, buffer_size=_BUFFER_BYTES, metadata_errors="replace"
+            )
+        except (av.FFmpegError, ValueError) as error:
+            raise BrokenExampleError(f"not a video file, or a broken one ({_reason(error)})") from error
+        with container:
+            yield container, _video_stream(container)
+
+
+def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
+    """All packets of the stream; of a file that breaks off, those before that.
+
+    Raises:
+      BrokenExampleError: when there is none.
+    """
+    for other in container.streams:
+        if other is not stream:
+            other.discard = av.stream.Discard.all
+    packets, times = [], []
+    # What is wrong with the rest of the file does not matter as long as there is something before it.
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            # The last packet is empty: it asks the decoder for the frames that it holds back.
+            if packet.size:
+                packets.append(packet)
+                times.append(packet.pts)
+    codec = stream.codec_context
+    shown = [i for i, packet in enumerate(packets) if _is_shown(packet, codec.name)]
+    if not shown:
+        raise BrokenExampleError("the file holds no frame")
+    known = None not in (shown_times := [times[i] for i in shown]) and len(set(shown_times)) == len(shown)
+    # AVI files do not say when frames are shown, and where that is another order than theirs FFmpeg may guess wrong.
+    known = known and not (container.format.name == "avi" and codec.has_b_frames)
+    fps = _frames_per_second(stream, shown_times if known else [])
+    for packet in packets:
+        packet.pts = None
+    if known:
+        shown.sort(key=times.__getitem__)
+    for number, i in enumerate(shown):
+        packets[i].pts = number
+    return Packets(packets, len(shown), fps, can_seek=known)
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    streams = [
+        stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic
+    ]
+    if not streams:
+        kinds = sorted({stream.type for stream in container.streams})
+        raise BrokenExampleError(f"the file has no video stream{', only ' * bool(kinds)}{', '.join(kinds)}")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise BrokenExampleError("there is no decoder for the file's video stream")
+    # The loader decodes many clips at a time; threads within one would only be in their way.
+    stream.codec_context.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _is_shown(packet: av.Packet, codec: str) -> bool:
+    # VP8 has frames that others refer to and nobody sees. Bit 4 of the first byte says so (RFC 6386, section 9.1).
+    hidden = codec in ("vp8", "libvpx") and not memoryview(packet)[0] & 0x10
+    return not hidden and not packet.is_discard
+
+
+def _frames_per_second(stream: VideoStream, times: list[int]) -> float:
+    if len(times) > 1 and stream.time_base:
+        return float((len(times) - 1) / ((max(times) - min(times)) * stream.time_base))
+    return float(stream.average_rate or stream.guessed_rate or 0)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
