@@ -6,7 +6,7 @@ BIN = .venv/bin
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow lint format torch clean
 
 demo: .venv/installed
 	$(BIN)/python main.py --config=configs/digits.py --workdir=runs/digits
@@ -24,6 +24,10 @@ lint: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What `posmlp_jax.convert` needs for .pth files; the tests that need it say so where it is missing.
+torch: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
 
 clean:
 	rm -rf .venv .cache runs

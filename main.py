@@ -16,8 +16,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from posmlp_jax import training
+from posmlp_jax.command_line import quieten_libraries
 from posmlp_jax.errors import ConfigError, exit_on_mistake, nearest
-from posmlp_jax.training.flags import parse_config_flags, quieten_libraries
+from posmlp_jax.training.flags import parse_config_flags
 from posmlp_jax.training.hosts import connect
 from posmlp_jax.training.stopping import RunEnded
 

@@ -5,10 +5,8 @@ through Grain, with threads and with processes, with the released recipe's RandA
 With --model, it trains that model on these images and tells what share of a step is spent waiting for data.
 """
 
-import argparse
 import itertools
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import transforms
 from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.erasing import RandomErasing
@@ -25,7 +24,6 @@ from posmlp_jax.data.image_folder import ImageFolderSource
 from posmlp_jax.data.pipeline import train_batches
 from posmlp_jax.data.randaugment import RandAugment
 from posmlp_jax.data.source import Source
-from posmlp_jax.errors import exit_on_mistake
 from posmlp_jax.training import default_config
 
 HEIGHT, WIDTH, SIZE = 375, 500, (224, 224)
@@ -164,8 +162,8 @@ def measure_waiting(model: str, folder: Path, batch_size: int, threads: int, ste
         return [row for row in read_metrics(Path(workdir)) if row["split"] == "train"][-1]
 
 
-def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> None:
+    parser = CommandParser("benchmarks.input_pipeline", __doc__)
     parser.add_argument("--images", type=int, default=512, help="how many photographs to generate")
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each row of the second table takes")
@@ -190,5 +188,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main(sys.argv[1:])
+    run_program(main, None)

@@ -4,11 +4,13 @@ Trains `configs/cifar10_recipe.py` with everything on, and again with one part o
 and prints a table of test top-1. Runs that are already in `runs/recipe_ablation/` are not repeated.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.errors import ConfigError
 
 CONFIG = "configs/cifar10_recipe.py"
 OFF = {
@@ -31,16 +33,18 @@ def run(name: str, seed: int, overrides: list[str], directory: Path) -> dict[str
     """Top-1 of the weights and of their moving average after one run."""
     workdir = directory / f"{name.replace(',', '').replace(' ', '_')}_{seed}"
     command = [sys.executable, "main.py", f"--config={CONFIG}", f"--workdir={workdir}", f"--config.seed={seed}"]
-    subprocess.run([*command, *overrides], check=True, stdout=subprocess.DEVNULL)
+    code = subprocess.run([*command, *overrides], check=False, stdout=subprocess.DEVNULL).returncode
+    if code:  # It has said what was wrong.
+        raise ConfigError(f"the run '{name}' ended with exit code {code}; its command was {' '.join(command)}")
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return {split: 100 * [line["top1"] for line in lines if line["split"] == split][-1] for split in ("eval", "ema")}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: list[str] | None = None) -> None:
+    parser = CommandParser("benchmarks.recipe_ablation", __doc__)
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--directory", type=Path, default=Path("runs/recipe_ablation"))
-    options, overrides = parser.parse_known_args()
+    options, overrides = parser.parse_known_args(arguments)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     print(f"| recipe | seeds {options.seeds}: weights | moving average |\n| --- | --- | --- |")
     for name, off in OFF.items():
@@ -50,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main, None)

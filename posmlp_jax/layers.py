@@ -33,9 +33,13 @@ def normalization(
 
 
 def normalize(norm: nnx.BatchNorm | nnx.LayerNorm, x: jax.Array, train: bool) -> jax.Array:
-    """Applies either kind, in x's type; `train` takes the batch's statistics, and updates the running ones by them."""
+    """Applies either kind, in x's type.
+
+    `train` takes the batch's statistics, and updates the running ones by them, unless the norm's own
+    `use_running_average` is set, as it is for frozen layers.
+    """
     if isinstance(norm, nnx.BatchNorm):
-        return norm(x, use_running_average=not train).astype(x.dtype)
+        return norm(x, use_running_average=norm.use_running_average or not train).astype(x.dtype)
     return norm(x)
 
 

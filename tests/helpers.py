@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from posmlp_jax.models import GMLPConfig, PosMLPConfig, PosMLPVideoConfig, model_config
 from posmlp_jax.relations import create_relation
 
 
@@ -59,3 +60,29 @@ def random_relation(kind: str, grid, groups: int, **options):
 def last_names(parameters: dict) -> dict[str, np.ndarray]:
     """Parameters in float64 under the last part of their names, which is what `naive` calls them."""
     return {name.rsplit(".", 1)[-1]: np.asarray(value, np.float64) for name, value in parameters.items()}
+
+
+def small(name: str) -> dict:
+    """Overrides that leave a model its kind and its place among its relatives, but little to compute."""
+    config = model_config(name)
+    common = {"num_classes": 5, "dropout": 0.2, "drop_path": 0.3}
+    if isinstance(config, PosMLPConfig):
+        return common | {
+            "image_size": 32 if config.image_size == (224, 224) else 64,
+            "widths": tuple(width // 8 for width in config.widths[:2]),
+            "depths": (1, 1),
+            "expansions": (4, 2),
+            "windows": tuple(max(side // 4, 3) for side, _ in config.windows[:2]),
+            "groups": (2, 4),
+        }
+    if isinstance(config, PosMLPVideoConfig):
+        return common | {
+            "num_frames": config.num_frames // 4,
+            "image_size": 32,
+            "widths": tuple(width // 9 for width in config.widths[:2]),
+            "depths": (1, 1),
+            "windows": (3, 3),
+            "groups": (2, 4),
+        }
+    assert isinstance(config, GMLPConfig)
+    return common | {"image_size": 48, "width": config.width // 16, "depth": 2}

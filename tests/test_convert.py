@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import naive
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import randomized
 
 from posmlp_jax import create_model
-from posmlp_jax.convert import load_published
+from posmlp_jax.convert import load_torch_state_dict, torch_state_dict
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import PosMLPVideo
 
@@ -49,7 +49,7 @@ def make_model(**overrides):
     """
     name, sizes = ("posmlp_video_s", VIDEO) if "num_frames" in overrides else ("posmlp_t", SIZES)
     graph, state = nnx.split(nnx.eval_shape(lambda: create_model(name, **sizes | overrides)))
-    return nnx.merge(graph, jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), state))
+    return nnx.merge(graph, jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, leaf.dtype), state))
 
 
 def load(name: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
@@ -68,8 +68,9 @@ def test_every_file_is_tested():
 @pytest.mark.parametrize(("name", "overrides"), PUBLISHED.items(), ids=PUBLISHED)
 def test_published_outputs(name, overrides):
     state_dict, images, features, logits = load(name)
-    model = make_model(**overrides)
-    load_published(model, state_dict)
+    empty = make_model(**overrides)
+    model = load_torch_state_dict(empty, state_dict)
+    assert all(np.all(np.isnan(leaf)) for leaf in jax.tree.leaves(nnx.state(empty)))  # It is left as it was.
     our_features, our_logits = jax.jit(lambda images: (model.features(images)[-1], model(images)))(images)
     if isinstance(model, PosMLPVideo):  # Written before its final norm.
         weights = (np.asarray(values[...], np.float64) for values in (model.norm.scale, model.norm.bias))
@@ -82,32 +83,99 @@ def test_what_is_not_learned_is_ignored():
     state_dict = load("ggqpe")[0]
     state_dict["levels.0.encoder.0.gate_unit.pos.rel_indices"] = np.zeros((1, 64, 64, 5))
     del state_dict["patch_embed.norms.0.num_batches_tracked"]
-    load_published(make_model(), state_dict)
+    load_torch_state_dict(make_model(), state_dict)
 
 
 def test_without_temporal_parts():
     """What is left of a published state dict fills the image form, and as the whole does the video model."""
     state_dict = load("video_t4")[0]
-    video, image = make_model(num_frames=4), make_model(num_frames=0, block="spatial")
-    load_published(video, state_dict)
-    load_published(image, {name: value for name, value in state_dict.items() if ".t_fc." not in name})
+    video = load_torch_state_dict(make_model(num_frames=4), state_dict)
+    image = load_torch_state_dict(
+        make_model(num_frames=0, block="spatial"),
+        {name: value for name, value in state_dict.items() if ".t_fc." not in name},
+    )
     ours, theirs = (nnx.to_flat_state(nnx.state(model, nnx.Param)) for model in (image, video))
     assert set(ours.paths) == {path for path in theirs.paths if "temporal" not in path}
     for path, value in ours:
         np.testing.assert_array_equal(value[...], dict(theirs)[path][...])
 
 
-def assert_refused(model, state_dict, message: str) -> None:
-    """With one line, and before anything was loaded."""
-    with pytest.raises(CheckpointError, match=message) as error:
-        load_published(model, state_dict)
-    assert "\n" not in str(error.value)
-    assert all(np.all(np.isnan(leaf)) for leaf in jax.tree.leaves(nnx.state(model)))
+def test_models_saved_by_several_devices_and_in_other_types():
+    state_dict = load("glrpe")[0]
+    model = make_model(**PUBLISHED["glrpe"])
+    wrapped = {f"module.{name}": value.astype(np.float64) for name, value in state_dict.items()}
+    assert_same_parameters(load_torch_state_dict(model, wrapped), load_torch_state_dict(model, state_dict))
+
+
+def assert_same_parameters(model, other) -> None:
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(model), nnx.state(other))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_there_and_back(name):
+    """Theirs to ours to theirs, to the last bit; and what theirs makes of ours is ours again."""
+    state_dict = {key: value for key, value in load(name)[0].items() if not key.endswith("num_batches_tracked")}
+    model = load_torch_state_dict(make_model(**PUBLISHED[name]), state_dict)
+    back = torch_state_dict(model)
+    assert_same_parameters(load_torch_state_dict(make_model(**PUBLISHED[name]), back), model)
+    assert set(back) == set(state_dict)
+    for key, value in state_dict.items():
+        if name == "ggqpe_isotropic" and "attention_" in key:
+            continue  # a and Δ become 1 and aΔ, which is the same function.
+        expected = np.zeros_like(value) if name == "ggqpe_no_bias" and "token_proj_n_bias" in key else value
+        assert back[key].dtype == np.float32
+        np.testing.assert_array_equal(back[key], expected, err_msg=key)
+
+
+def test_the_isotropic_form_back():
+    """The published logits, a·Δ·δ − ½|δ|² with a = spread², are the same from what comes back."""
+    state_dict = load("ggqpe_isotropic")[0]
+    back = torch_state_dict(load_torch_state_dict(make_model(**PUBLISHED["ggqpe_isotropic"]), state_dict))
+    name = "levels.2.encoder.1.gate_unit.pos.attention_"
+    for arrays in (state_dict, back):
+        arrays[name + "product"] = arrays[name + "spreads"][:, None] ** 2 * arrays[name + "centers"]
+    np.testing.assert_allclose(back[name + "product"], state_dict[name + "product"], rtol=1e-6)
+    ours = randomized(lambda: create_model("posmlp_t", **SIZES, covariance="isotropic"))
+    with pytest.raises(CheckpointError, match="its α multiplies"):
+        torch_state_dict(ours)
+
+
+def test_ours_to_theirs_and_back():
+    """A model of ours, with options that the files do not have, by an independent look at two of its tables."""
+    ours = randomized(lambda: create_model("posmlp_t", **SIZES | {"gate": "concat", "learn_center": False}))
+    state_dict = torch_state_dict(ours)
+    block, groups = ours.stages[0].blocks[0], 2
+    mixed = block.expand.kernel[...].shape[1] // 2
+    for channel in range(mixed):  # Channel c of theirs is in group c mod s, at place c // s of it.
+        place = (channel % groups) * (mixed // groups) + channel // groups
+        theirs = state_dict["levels.0.encoder.0.proj_c_e.weight"]
+        np.testing.assert_array_equal(theirs[channel], block.expand.kernel[:, place])
+        np.testing.assert_array_equal(theirs[mixed + channel], block.expand.kernel[:, mixed + place])
+        theirs = state_dict["levels.0.encoder.0.proj_c_s.weight"]
+        np.testing.assert_array_equal(theirs[:, mixed + channel], block.project.kernel[mixed + place])
+    assert not state_dict["levels.0.encoder.0.gate_unit.pos.attention_centers"].any()
+    empty = make_model(gate="concat", learn_center=False)
+    assert_same_parameters(load_torch_state_dict(empty, state_dict), ours)
+
+
+def test_models_that_were_not_published():
+    with pytest.raises(CheckpointError, match="no published checkpoints of a GMLP"):
+        torch_state_dict(nnx.eval_shape(lambda: create_model("gmlp_s", depth=1)))
+
+
+def assert_refused(model, state_dict, *messages: str) -> None:
+    """With one line that says all of it."""
+    with pytest.raises(CheckpointError) as error:
+        load_torch_state_dict(model, state_dict)
+    text = str(error.value)
+    assert "\n" not in text
+    for message in messages:
+        assert message in text
 
 
 @pytest.mark.parametrize("name", ["ggqpe", "glrpe", "lrpe_m", "sgu", "video_t4"])
 def test_missing_left_over_and_misshapen_parameters(name):
-    """Each parameter in turn: without it, under another name, and with one number too many."""
+    """Each parameter in turn under another name, with one number too many, and with one more axis."""
     state_dict = {key: value for key, value in load(name)[0].items() if not key.endswith("num_batches_tracked")}
     model = make_model(**PUBLISHED[name])
     assert len(state_dict) > 60
@@ -124,12 +192,15 @@ def test_missing_left_over_and_misshapen_parameters(name):
     )
     parameters = [key for key in state_dict if not key.startswith(others)]
     for key in parameters:
+        value = state_dict[key]
         rest = {other: value for other, value in state_dict.items() if other != key}
-        assert_refused(model, rest, f"has no '{key}'")
-        larger = np.zeros([n + 1 for n in state_dict[key].shape], np.float32)
-        assert_refused(model, rest | {key: larger}, f"'{key}' has shape")
-        assert_refused(model, rest | {key: state_dict[key][..., None]}, f"'{key}' has shape")
-    assert_refused(model, state_dict | {"levels.9.new": np.zeros(3)}, "no place for 'levels.9.new' and 0 more")
+        assert_refused(model, rest | {"new": value}, f"1 missing: {key}", "1 that the model has no place for: new")
+        larger = np.zeros([n + 1 for n in value.shape], np.float32)
+        assert_refused(model, rest | {key: larger}, f"1 of another shape: '{key}' is {larger.shape} and should be")
+        assert_refused(model, rest | {key: value[..., None]}, f"1 of another shape: '{key}'")
+    names = list(state_dict)[::5]
+    rest = {key: value for key, value in state_dict.items() if key not in names}
+    assert_refused(model, rest, f"{len(names)} missing: ", *names)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +228,7 @@ def test_missing_left_over_and_misshapen_parameters(name):
         ("video_t4", {"num_frames": 4, "stem": "conv3d"}, "stem='conv3d'"),
         ("video_t4", {"num_frames": 4, "block": "joint"}, "block='joint'"),
         ("video_t4", {"num_frames": 4, "version": "v4"}, "version='v4'"),
-        ("video_t4", {"num_frames": 4, "relation": "gqpe"}, "blocks1.0.t_fc.encoder.gate_unit.pos.attention_centers"),
+        ("video_t4", {"num_frames": 4, "relation": "gqpe"}, "the quadratic relation over time, as 'blocks1.0.t_fc."),
         ("video_t4", {"num_frames": 8}, "blocks1.0.t_fc.encoder.gate_unit.pos.window_relative_position_bias_table"),
         ("video_t4", {"num_frames": 4, "block": "spatial"}, "blocks1.0.t_fc.encoder.fc1.bias"),
         ("video_t4", {"num_frames": 4, "expansion": 4}, "blocks1.0.t_fc.encoder.fc1.weight"),
@@ -166,4 +237,4 @@ def test_missing_left_over_and_misshapen_parameters(name):
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else value,
 )
 def test_another_architecture_is_refused(name, overrides, parameter):
-    assert_refused(make_model(**overrides), load(name)[0], parameter.replace(".", r"\."))
+    assert_refused(make_model(**overrides), load(name)[0], parameter)

@@ -1,14 +1,13 @@
 """Draws the curves of training runs: `python -m posmlp_jax.analysis.curves WORKDIR … [--output=curves.png]`."""
 
-import argparse
 import json
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
 from posmlp_jax.analysis.figures import save_figure
-from posmlp_jax.errors import DataError, exit_on_mistake
+from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.errors import DataError
 
 # Loss and top-1 of what `metrics.jsonl` calls its splits, and the learning rate beneath them.
 _LINES = {"train": ("training", ":"), "eval": ("evaluation", "-"), "ema": ("evaluation, moving average", "--")}
@@ -50,9 +49,9 @@ def draw_curves(workdirs: list[Path]) -> plt.Figure:
     return figure
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Writes the figure that the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser("posmlp_jax.analysis.curves", __doc__)
     parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR")
     parser.add_argument("--output", type=Path, default=Path("curves.png"))
     options = parser.parse_args(arguments)
@@ -60,5 +59,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main(sys.argv[1:])
+    run_program(main, None)

@@ -3,16 +3,15 @@
 A run that was stopped goes on where it was when the same command is given again.
 """
 
-import argparse
 import re
-import sys
 from pathlib import Path
 
+from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import builders
 from posmlp_jax.data.locate import data_folder, find_version
 from posmlp_jax.data.shards import write_dataset
 from posmlp_jax.data.unreadable import LIST, count_unreadable
-from posmlp_jax.errors import ConfigError, DataError, exit_on_mistake, nearest
+from posmlp_jax.errors import ConfigError, DataError, nearest
 
 # Of Kinetics-400, a few percent are gone from where they were downloaded.
 MAX_BROKEN = 0.1
@@ -57,7 +56,7 @@ def prepare(
 
 def main(argv: list[str] | None = None) -> None:
     """The command. Raises a DataError for a mistake of the user."""
-    parser = argparse.ArgumentParser(prog="python -m posmlp_jax.data.prepare", description=__doc__)
+    parser = CommandParser("posmlp_jax.data.prepare", __doc__)
     listed = "; ".join(f"{name}: {builder.official}" for name, builder in builders.BUILDERS.items())
     parser.add_argument("dataset", metavar="NAME", help=listed)
     parser.add_argument("--source", help="the file or folder that holds the images or videos")
@@ -77,13 +76,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(argv: list[str] | None = None) -> None:
-    """Runs `main` as a program: exit code 2 for a mistake, 130 when stopped from the keyboard."""
-    try:
-        with exit_on_mistake():
-            main(argv)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    """Runs `main` as a program."""
+    run_program(main, argv, "the same command goes on from here")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
 
 from posmlp_jax.analysis.figures import save_figure
+from posmlp_jax.command_line import quieten_libraries
 from posmlp_jax.data import open_source, train_batches
 from posmlp_jax.errors import exit_on_mistake
 
@@ -68,13 +69,14 @@ def preview(config: ConfigDict) -> Figure:
     import jax
 
     from posmlp_jax.training.config import check_fields, check_values, resolve_model
+    from posmlp_jax.training.experiment import base_model
     from posmlp_jax.training.losses import soft_targets
     from posmlp_jax.training.mixing import MixOptions, draw_mask, mix
 
     check_fields(config)
     check_values(config)
     source = open_source(config.data, "train")
-    size = resolve_model(config, source.num_classes).image_size
+    size = resolve_model(config, source.num_classes, base_model(config)).image_size
     batches = train_batches(source, config.data, size, batch_size=ROWS * COLUMNS, seed=config.seed)
     batch = next(batches)
     batches.close()
@@ -92,7 +94,7 @@ def preview(config: ConfigDict) -> Figure:
 
 def run() -> None:
     """The program: writes the picture that the command line asks for."""
-    from posmlp_jax.training.flags import parse_config_flags, quieten_libraries
+    from posmlp_jax.training.flags import parse_config_flags
 
     # Not at the top: whoever imports this module may have flags of these names.
     config = config_flags.DEFINE_config_file("config", None, "A file in configs/.")

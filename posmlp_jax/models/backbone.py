@@ -12,9 +12,9 @@ import numpy as np
 from flax import nnx
 
 from posmlp_jax.errors import ConfigError, nearest
-from posmlp_jax.gating import GATES, NORM_EPSILON, mixed_channels
+from posmlp_jax.gating import GATES, NORM_EPSILON, GatingUnit, mixed_channels
 from posmlp_jax.layers import kernel_init
-from posmlp_jax.relations import COVARIANCES, RELATIONS
+from posmlp_jax.relations import COVARIANCES, RELATIONS, FoldedRelation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +154,22 @@ class Backbone(nnx.Module):
 
     def __init__(self, config: BackboneConfig):
         self.config = config
+        self.folded = False
+
+    def fold(self) -> typing.Self:
+        """A copy for inference, whose relations are computed once, now, and not for every batch (`FoldedRelation`).
+
+        It gives the same features and logits, and never sees later changes of the relations' parameters. With
+        `train=True` it raises a ConfigError: gradients would not reach those parameters. A folded model's copy is
+        folded as it is.
+        """
+        model = nnx.clone(self)
+        if not self.folded:
+            gates = [module for _, module in nnx.iter_modules(model) if isinstance(module, GatingUnit)]
+            for gate in gates:
+                gate.relation = FoldedRelation(gate.relation, self.config.dtype)
+            model.folded = True
+        return model
 
     def _add_position(self, tokens: tuple[int, int], width: int, rngs: nnx.Rngs) -> None:
         """The learned absolute position embedding of Table 7, after the stem, where the config asks for one.
@@ -182,6 +198,8 @@ class Backbone(nnx.Module):
           rngs: a stream `dropout`.
         """
         self._check_images(images)
+        if train and self.folded:
+            raise ConfigError("a folded model is for inference; train the model that fold() was called on")
         drops = train and (self.config.dropout > 0 or self.config.drop_path > 0)
         if drops and rngs is None:
             raise ConfigError("train=True with dropout or drop_path needs rngs=nnx.Rngs(dropout=seed)")

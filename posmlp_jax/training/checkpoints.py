@@ -7,19 +7,19 @@ names. It gets its name only when all of it is written, so what was killed on th
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.models.backbone import BackboneConfig
-from posmlp_jax.training.config import plain
+from posmlp_jax.training.config import NamedModel, plain
 from posmlp_jax.training.disk import writing_to
 from posmlp_jax.training.state import TrainState, Weights
 
@@ -55,7 +55,8 @@ class Checkpoints:
         )
         names = ("weights", "ema", "optimizer", "run")
         handlers = {name: ocp.StandardCheckpointHandler() for name in names[:3]} | {"run": ocp.JsonCheckpointHandler()}
-        with writing_to(workdir):
+        # Orbax warns of what it was asked for, that it opens the directory for reading only.
+        with writing_to(workdir), _quiet(keep is None):
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
         # Not looked up when asked for: a checkpoint under way has no metrics on disk yet.
         self._best = max((self._score(self._manager.metrics(step)) for step in self._steps()), default=-math.inf)
@@ -102,7 +103,7 @@ class Checkpoints:
         self,
         state: TrainState,
         config: ConfigDict,
-        model: BackboneConfig,
+        model: NamedModel,
         class_names: Sequence[str] | None,
         metrics: Mapping[str, float],
     ) -> None:
@@ -116,16 +117,10 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest_step():
             return
-        run = {
-            "step": step,
-            "config": plain(config),
-            "model": {"name": config.model.name} | _model_fields(model),
-            "class_names": None if class_names is None else list(class_names),
-        }
         items = {
             "weights": ocp.args.StandardSave(_tree(state.weights)),
             "optimizer": ocp.args.StandardSave(state.optimizer),
-            "run": ocp.args.JsonSave(run),
+            "run": ocp.args.JsonSave(_run(step, config, model, class_names)),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(_tree(state.ema))
@@ -133,6 +128,17 @@ class Checkpoints:
             tracked = dict(metrics) if self._keeps_best else None
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=tracked)
         self._best = max(self._best, self._score(metrics))
+
+    def save_weights(
+        self, weights: Weights, config: ConfigDict, model: NamedModel, class_names: Sequence[str] | None
+    ) -> None:
+        """A checkpoint of step 0 with weights alone, from which models are loaded but no run goes on."""
+        items = {
+            "weights": ocp.args.StandardSave(_tree(weights)),
+            "run": ocp.args.JsonSave(_run(0, config, model, class_names)),
+        }
+        with self._writing():
+            self._manager.save(0, args=ocp.args.Composite(**items))
 
     def restore(self, step: int, target: TrainState) -> TrainState:
         """A checkpoint, on the devices that the abstract `target` names.
@@ -216,6 +222,23 @@ class Checkpoints:
             )
 
 
+@contextmanager
+def _quiet(holds: bool) -> Iterator[None]:
+    """Keeps absl's log down inside, if `holds`."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL if holds else before)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    """Whether a working directory holds a complete checkpoint."""
+    with closing(Checkpoints(workdir)) as checkpoints:
+        return checkpoints.latest_step() is not None
+
+
 def score(metric: str, metrics: Mapping[str, float] | None) -> float:
     """How good a checkpoint is by one of its metrics: more is better, and without the metric it is the worst."""
     value = (metrics or {}).get(metric, math.nan)
@@ -229,5 +252,11 @@ def _tree(weights: Weights) -> dict:
     return {"params": weights.params, "batch_stats": weights.batch_stats}
 
 
-def _model_fields(model: BackboneConfig) -> dict:
-    return {name: getattr(model, name) for name in model.__dataclass_fields__}
+def _run(step: int, config: ConfigDict, model: NamedModel, class_names: Sequence[str] | None) -> dict:
+    name, fields = model
+    return {
+        "step": step,
+        "config": plain(config),
+        "model": {"name": name} | {field: getattr(fields, field) for field in fields.__dataclass_fields__},
+        "class_names": None if class_names is None else list(class_names),
+    }

@@ -7,6 +7,7 @@ Lengths of time are texts with a unit, `'300 epochs'`, `'1000 steps'` or `'1.28e
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict, config_dict
@@ -83,6 +84,11 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
             },
             # Examples a step, over all devices and hosts.
             "batch_size": 1024,
+            # A trained model to start from: a working directory, or what posmlp_jax.convert wrote; '': random weights.
+            "init_from": "",
+            # A regular expression for the beginning of the names of parameters that stay as they are, as
+            # 'stem|mergings.0|stages.[01]', or '(?!head)' for a linear probe; '': all learn (training/finetuning.py).
+            "freeze": "",
             # The step's batch is worked through in this many parts, one after the other, to save memory.
             "accumulate": 1,
             "length": "300 epochs",
@@ -97,6 +103,8 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "b2": 0.999,
                 "eps": 1e-5,
                 "weight_decay": 0.067,
+                # What each layer's rate is of the next one's: less than 1 keeps low layers nearer to `init_from`.
+                "layer_decay": 1.0,
                 # Global norm of the gradients; 0: no clipping.
                 "clip_norm": 1.0,
             },
@@ -121,7 +129,10 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
 
 
 def _model_section(name: str) -> dict:
-    """The model's name and a place for every field of every family; None leaves the named model's own value."""
+    """The model's name and a place for every field of every family; None leaves the named model's own value.
+
+    Without a name the model is that of `init_from`'s checkpoint or, once there is one, of the run's own.
+    """
     fields = {field.name for family in registry.families() for field in dataclasses.fields(family)}
     return {"name": name, **{field: config_dict.placeholder(object) for field in sorted(fields)}}
 
@@ -177,6 +188,7 @@ def check_values(config: ConfigDict) -> None:
         ("ema_decay", 0 <= config.ema_decay < 1, "at least 0 (off) and less than 1"),
         ("optimizer.clip_norm", config.optimizer.clip_norm >= 0, "0 (off) or more"),
         ("optimizer.peak_rate", config.optimizer.peak_rate > 0, "more than 0"),
+        ("optimizer.layer_decay", 0 < config.optimizer.layer_decay <= 1, "more than 0 and at most 1 (off)"),
         ("data.std", all(value > 0 for value in config.data.std), "all more than 0"),
     ]
     for field, holds, wanted in rules:
@@ -201,15 +213,30 @@ def check_values(config: ConfigDict) -> None:
         )
 
 
-def resolve_model(config: ConfigDict, num_classes: int) -> BackboneConfig:
-    """The model's config: the named preset, the fields that `config.model` sets, then what data and devices decide.
+class NamedModel(NamedTuple):
+    """A model's config, and the name of the model that it is a variant of."""
 
-    `num_classes` is the data's; the compute type is bfloat16 on accelerators and float32 on CPUs; each only where the
-    config leaves it open.
+    name: str
+    config: BackboneConfig
+
+
+def resolve_model(config: ConfigDict, num_classes: int, base: NamedModel | None = None) -> BackboneConfig:
+    """The model's config: the named one's, the fields that `config.model` sets, then what data and devices decide.
+
+    Args:
+      config: the whole config.
+      num_classes: the data's. This, and the compute type (bfloat16 on accelerators, float32 on CPUs), are taken only
+        where the config leaves them open.
+      base: the model to start from instead of the named one.
+
+    Raises:
+      ConfigError: if there is no such model, or it cannot have such a field.
     """
     overrides = {name: value for name, value in config.model.to_dict().items() if name != "name" and value is not None}
     overrides.setdefault("num_classes", num_classes)
     overrides.setdefault("dtype", "float32" if jax.default_backend() == "cpu" else "bfloat16")
+    if base is not None:
+        return base.config.replace(**overrides)
     return registry.model_config(config.model.name, **overrides)
 
 

@@ -71,7 +71,7 @@ def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "l
     """
     checkpoints = Checkpoints(Path(workdir))
     step = checkpoints.select(checkpoint)
-    experiment = together(partial(open_evaluation, config))
+    experiment = together(partial(open_evaluation, config, Path(workdir)))
     check_class_names(checkpoints.run(step)["class_names"], experiment.eval_source)
     target = place(jax.eval_shape(lambda: create_weights(experiment.model, 0)), experiment.mesh)
     evaluator = make_evaluator(experiment)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import jax
 import optax
@@ -11,13 +12,17 @@ from ml_collections import ConfigDict
 from posmlp_jax.data import Source, open_source
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import BackboneConfig
-from posmlp_jax.training.config import check_fields, check_values, resolve_model
+from posmlp_jax.training.checkpoints import has_checkpoint
+from posmlp_jax.training.config import NamedModel, check_fields, check_values, resolve_model
+from posmlp_jax.training.finetuning import training_merge
 from posmlp_jax.training.mixing import MixOptions
 from posmlp_jax.training.optimizer import create_optimizer
+from posmlp_jax.training.pretrained import open_pretrained
 from posmlp_jax.training.schedules import learning_rate, to_steps
 from posmlp_jax.training.sharding import check_batch_size, create_mesh, place, shardings
-from posmlp_jax.training.state import Merge, TrainState, create_state, model_merge
+from posmlp_jax.training.state import Merge, TrainState, create_state, initial_state, model_merge
 from posmlp_jax.training.step import StepOptions
+from posmlp_jax.training.transfer import Transferred, transfer
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,18 @@ class Experiment:
     """What both training and evaluation need."""
 
     config: ConfigDict
+    model_name: str
     model: BackboneConfig
     merge: Merge
     mesh: Mesh
     options: StepOptions
     eval_source: Source
     eval_batch_size: int
+
+    @property
+    def named_model(self) -> NamedModel:
+        """What a checkpoint says of the model."""
+        return NamedModel(self.model_name, self.model)
 
 
 @dataclass(frozen=True)
@@ -51,10 +62,31 @@ class Training(Experiment):
     lengths: Lengths
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
+    train_merge: Merge
 
-    def new_state(self) -> TrainState:
-        """A fresh state on the mesh, from the config's seed."""
-        return jax.jit(self._create, out_shardings=shardings(self.abstract_state()))()
+    def first_weights(self) -> Transferred | None:
+        """The weights that `init_from` gives this model, or None where it is ''.
+
+        Raises:
+          CheckpointError: if there is no such checkpoint, or its architecture is another.
+        """
+        if not self.config.init_from:
+            return None
+        pretrained = open_pretrained(self.config.init_from)
+        return transfer(pretrained, self.model, class_names=self.train_source.class_names, seed=self.config.seed)
+
+    def new_state(self, first: Transferred | None = None) -> TrainState:
+        """The state before the first step, on the mesh: from `first_weights`, or else from the config's seed."""
+        target = self.abstract_state()
+        if first is None:
+            return jax.jit(self._create, out_shardings=shardings(target))()
+        weights = jax.tree.map(
+            lambda leaf, array: jax.make_array_from_callback(leaf.shape, leaf.sharding, array.__getitem__),
+            target.weights,
+            first.weights,
+        )
+        create = partial(initial_state, optimizer=self.optimizer, ema=self.config.ema_decay > 0)
+        return jax.jit(create, out_shardings=shardings(target))(weights)
 
     def abstract_state(self) -> TrainState:
         """The shapes, types and shardings of a state."""
@@ -65,22 +97,25 @@ class Training(Experiment):
         return partial(create_state, self.model, self.optimizer, self.config.seed, ema=self.config.ema_decay > 0)
 
 
-def open_evaluation(config: ConfigDict) -> Experiment:
+def open_evaluation(config: ConfigDict, workdir: Path | None = None) -> Experiment:
     """Opens what evaluating a config takes.
+
+    Args:
+      config: of the experiment.
+      workdir: where it lives, for the architecture where the config does not name one.
 
     Raises:
       PosMLPError: for a config, a data set or a machine that will not do.
     """
-    return Experiment(**_common(config))
+    return Experiment(**_common(config, workdir))
 
 
-def open_training(config: ConfigDict) -> Training:
+def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
     """Opens what training a config takes.
 
-    Raises:
-      PosMLPError: as `open_evaluation`.
+    Arguments and errors are those of `open_evaluation`.
     """
-    common = _common(config)
+    common = _common(config, workdir)
     source = open_source(config.data, "train", num_classes=common["model"].num_classes)
     # Each part's examples are shared by the devices, and so then are the whole batch's.
     check_batch_size("batch_size", config.batch_size // config.accumulate, common["mesh"])
@@ -100,18 +135,20 @@ def open_training(config: ConfigDict) -> Training:
         train_source=source,
         lengths=lengths,
         schedule=schedule,
-        optimizer=create_optimizer(config.optimizer, schedule),
+        optimizer=create_optimizer(config.optimizer, schedule, config.freeze),
+        train_merge=training_merge(common["model"], config.freeze),
     )
 
 
-def _common(config: ConfigDict) -> dict:
+def _common(config: ConfigDict, workdir: Path | None) -> dict:
     check_fields(config)
     check_values(config)
     # The model first: its mistakes are found without touching any data.
-    resolve_model(config, num_classes=1)
+    base = base_model(config, workdir)
+    resolve_model(config, 1, base)
     mesh = create_mesh(config.devices, config.fsdp)
     eval_source = open_source(config.data, "eval")
-    model = resolve_model(config, eval_source.num_classes)
+    model = resolve_model(config, eval_source.num_classes, base)
     if model.num_classes < eval_source.num_classes:
         raise ConfigError(
             f"model.num_classes is {model.num_classes}, but {config.data.name} has {eval_source.num_classes} classes"
@@ -130,6 +167,7 @@ def _common(config: ConfigDict) -> dict:
     )
     return {
         "config": config,
+        "model_name": base.name if base else config.model.name,
         "model": model,
         "merge": model_merge(model),
         "mesh": mesh,
@@ -137,6 +175,25 @@ def _common(config: ConfigDict) -> dict:
         "eval_source": eval_source,
         "eval_batch_size": eval_batch_size,
     }
+
+
+def base_model(config: ConfigDict, workdir: Path | None = None) -> NamedModel | None:
+    """Where the config names no model: that of the run's own newest checkpoint, else of `init_from`, which may be gone.
+
+    Raises:
+      ConfigError: if it names neither.
+      CheckpointError: if there is no checkpoint there.
+    """
+    if config.model.name:
+        return None
+    own = workdir is not None and has_checkpoint(workdir)
+    if not own and not config.init_from:
+        raise ConfigError(
+            "which model? model.name is '', which means that of a checkpoint: set --config.init_from=DIR to one, or "
+            "--config.model.name=posmlp_t"
+        )
+    pretrained = open_pretrained(workdir if own else config.init_from)
+    return NamedModel(pretrained.name, pretrained.config)
 
 
 def check_class_names(saved: list[str] | None, source: Source) -> None:

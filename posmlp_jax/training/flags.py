@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.training.config import check_override
@@ -38,12 +38,3 @@ def parse_config_flags(argv: list[str]) -> list[str]:
     if flags.FLAGS["config"].value is None:
         raise ConfigError("which config? for example --config=configs/digits.py")
     return rest
-
-
-def quieten_libraries() -> None:
-    """Leaves the terminal to us, unless `--verbosity` is given; to be called once absl's `app.run` has begun.
-
-    Orbax tells at INFO level of every array it writes, and logs what it raises as well.
-    """
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.FATAL)

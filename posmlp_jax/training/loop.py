@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from posmlp_jax.analysis.complexity import count_macs
 from posmlp_jax.data import Batches, train_batches
-from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.checkpoints import Checkpoints, has_checkpoint
 from posmlp_jax.training.evaluation import format_result, make_evaluator
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
 from posmlp_jax.training.hosts import AgreedMaximum, together
@@ -21,6 +21,7 @@ from posmlp_jax.training.sharding import batch_sharding, replicated, shardings, 
 from posmlp_jax.training.state import TrainState
 from posmlp_jax.training.step import batch_shapes, make_train_step
 from posmlp_jax.training.stopping import Stopped, StopSignals
+from posmlp_jax.training.transfer import Transferred
 from posmlp_jax.training.workdir import claim_workdir
 
 
@@ -40,12 +41,14 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
       NonFiniteLoss: when the loss or its gradient is infinite or not a number; such a state is not saved.
     """
     workdir = Path(workdir)
-    run = together(partial(open_training, config))
+    run = together(partial(open_training, config, workdir))
+    # Read before anything is written, so that a mistake leaves nothing behind.
+    first = None if has_checkpoint(workdir) else together(run.first_weights)
     together(partial(claim_workdir, workdir, config))
     with ExitStack() as closing:
         checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints, keep_best=config.keep_best)
         closing.callback(checkpoints.close)
-        state = _first_state(run, checkpoints)
+        state = _first_state(run, checkpoints, first)
         step = int(state.step)
         _report_start(run, workdir, step, state)
 
@@ -93,7 +96,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
             stop = agreed(signals.received)
             if due(lengths.checkpoint) or stop or checkpoints.is_best(evaluated):
                 check_finite()
-                checkpoints.save(state, config, run.model, run.train_source.class_names, evaluated)
+                checkpoints.save(state, config, run.named_model, run.train_source.class_names, evaluated)
                 clock.restart()
         checkpoints.wait()
         if stop:
@@ -102,9 +105,11 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
     return results or {split: evaluator(weights) for split, weights in _variants(state)}
 
 
-def _first_state(run: Training, checkpoints: Checkpoints) -> TrainState:
+def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | None) -> TrainState:
     if checkpoints.latest_step() is None:
-        return run.new_state()
+        if first is not None:
+            report(f"starting from {run.config.init_from}: {first.summary}")
+        return run.new_state(first)
     step = checkpoints.select("latest")
     check_class_names(checkpoints.run(step)["class_names"], run.train_source)
     return checkpoints.restore(step, run.abstract_state())
@@ -114,7 +119,7 @@ def _report_start(run: Training, workdir: Path, step: int, state: TrainState) ->
     devices = run.mesh.devices.flatten()
     count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
     where = f"{len(devices)} {devices[0].device_kind}"
-    report(f"{run.config.model.name}: {count / 1e6:.2f} M parameters, {run.model.dtype}, on {where}")
+    report(f"{run.model_name}: {count / 1e6:.2f} M parameters, {run.model.dtype}, on {where}")
     report(f"training data: {run.train_source.description}")
     report(f"evaluation data: {run.eval_source.description}")
     report(f"{'going on from step ' + str(step) + ' of' if step else 'writing to'} {workdir}")
@@ -123,7 +128,7 @@ def _report_start(run: Training, workdir: Path, step: int, state: TrainState) ->
 def _compile(run: Training, state: TrainState):
     """The compiled step, its multiply-accumulates, and the memory it needs on each device, in bytes."""
     everywhere, split = replicated(run.mesh), batch_sharding(run.mesh)
-    step = make_train_step(run.merge, run.optimizer, run.schedule, run.options)
+    step = make_train_step(run.train_merge, run.optimizer, run.schedule, run.options)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings(state), everywhere))
     start = time.perf_counter()
     traced = jitted.trace(state, batch_shapes(run.config.batch_size, run.model.input_size, split))

@@ -1,5 +1,7 @@
 """Trained models from disk: working directories of runs and what `posmlp_jax.convert` wrote."""
 
+import contextlib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +18,37 @@ from posmlp_jax.training.state import Weights, create_weights, model_merge
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A checkpoint's model.
+    """A checkpoint's model. Its weights are read when they are first asked for.
 
     Attributes:
       name: of the model that its config started from, as `create_model` has it.
       config: its architecture.
-      weights: on the first device.
       class_names: in the order of the logits, or None where the data set had no names.
       data: the `data` section of the config that it was trained with: `mean`, `std`, `eval_crop` and more.
-      description: which checkpoint it is.
+      workdir, step, item: which checkpoint it is, and 'weights' or 'ema' of it.
     """
 
     name: str
     config: BackboneConfig
-    weights: Weights
     class_names: tuple[str, ...] | None
     data: Mapping[str, Any]
-    description: str
+    workdir: Path
+    step: int
+    item: str
+
+    @property
+    def description(self) -> str:
+        """Which weights of which checkpoint."""
+        return f"{'moving average' if self.item == 'ema' else 'weights'} of step {self.step} in {self.workdir}"
+
+    @functools.cached_property
+    def weights(self) -> Weights:
+        """The weights, on this process's first device."""
+        target = jax.eval_shape(lambda: create_weights(self.config, 0))
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target)
+        with contextlib.closing(Checkpoints(self.workdir)) as checkpoints:
+            return checkpoints.restore_weights(self.step, self.item, target)
 
     def model(self) -> Backbone:
         """The model, as it was trained."""
@@ -51,26 +67,22 @@ def open_pretrained(path: str | Path, *, ema: bool = True, checkpoint: str | int
       CheckpointError: if there is no such checkpoint.
     """
     workdir, checkpoint = _locate(Path(path).expanduser(), checkpoint)
-    checkpoints = Checkpoints(workdir)
-    step = checkpoints.select(checkpoint)
-    run = checkpoints.run(step)
+    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        step = checkpoints.select(checkpoint)
+        run = checkpoints.run(step)
+        item = "ema" if ema and checkpoints.has_ema(step) else "weights"
     fields = dict(run["model"])
     name = fields.pop("name")
     config = registry.model_config(name, **{field: _tuples(value) for field, value in fields.items()})
-    target = jax.eval_shape(lambda: create_weights(config, 0))
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target)
-    item = "ema" if ema and checkpoints.has_ema(step) else "weights"
-    weights = checkpoints.restore_weights(step, item, target)
-    checkpoints.close()
     names = run["class_names"]
     return Pretrained(
         name=name,
         config=config,
-        weights=weights,
         class_names=None if names is None else tuple(names),
         data=run["config"]["data"],
-        description=f"{'moving average' if item == 'ema' else 'weights'} of step {step} in {workdir}",
+        workdir=workdir,
+        step=step,
+        item=item,
     )
 
 
@@ -91,8 +103,3 @@ def _locate(path: Path, checkpoint: str | int) -> tuple[Path, str | int]:
 
 def _tuples(value):
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def from_pretrained(path: str | Path, *, ema: bool = True, checkpoint: str | int = "latest") -> Backbone:
-    """A trained model, on this process's first device."""
-    return open_pretrained(path, ema=ema, checkpoint=checkpoint).model()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -61,9 +62,20 @@ def module_weights(model: Backbone) -> Weights:
     return split_model(model)[1]
 
 
+def parameter_name(path) -> str:
+    """A leaf's path in a tree of weights as `stages.0.blocks.1.expand.kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
 def model_merge(config: BackboneConfig) -> Merge:
     """`split_model`'s function for an architecture, without making any parameters."""
     return split_model(nnx.eval_shape(lambda: registry.build(config, nnx.Rngs(0))))[0]
+
+
+def empty_model(config: BackboneConfig) -> Backbone:
+    """A model whose parameters are all 0, to be filled from a file: nothing random is drawn or compiled for it."""
+    shapes = jax.eval_shape(partial(create_weights, config, 0))
+    return model_merge(config)(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
 
 def create_weights(config: BackboneConfig, seed: int) -> Weights:
@@ -75,7 +87,11 @@ def create_state(
     config: BackboneConfig, optimizer: optax.GradientTransformation, seed: int, *, ema: bool
 ) -> TrainState:
     """A fresh state: a pure function, to be jitted with the sharding its result should have."""
-    weights = create_weights(config, seed)
+    return initial_state(create_weights(config, seed), optimizer, ema=ema)
+
+
+def initial_state(weights: Weights, optimizer: optax.GradientTransformation, *, ema: bool) -> TrainState:
+    """The state of a run that starts from these weights: a pure function, to be jitted like `create_state`."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         weights=weights,

@@ -8,12 +8,12 @@ import naive
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import functional, randomized
+from helpers import functional, randomized, small
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from posmlp_jax import create_model, list_models
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.models import GMLPConfig, PosMLPConfig, PosMLPVideoConfig, model_config, parameter_count
+from posmlp_jax.models import model_config, parameter_count
 from posmlp_jax.models.stages import drop_path_rates
 
 
@@ -55,32 +55,6 @@ PARAMETERS = {
 }
 MODELS = pytest.mark.parametrize("name", list_models())
 ONE_OF_A_FAMILY = pytest.mark.parametrize("name", ["posmlp_t", "gmlp_s", "posmlp_video_s"])
-
-
-def small(name: str) -> dict:
-    """Overrides that leave a model its kind and its place among its relatives, but little to compute."""
-    config = model_config(name)
-    common = {"num_classes": 5, "dropout": 0.2, "drop_path": 0.3}
-    if isinstance(config, PosMLPConfig):
-        return common | {
-            "image_size": 32 if config.image_size == (224, 224) else 64,
-            "widths": tuple(width // 8 for width in config.widths[:2]),
-            "depths": (1, 1),
-            "expansions": (4, 2),
-            "windows": tuple(max(side // 4, 3) for side, _ in config.windows[:2]),
-            "groups": (2, 4),
-        }
-    if isinstance(config, PosMLPVideoConfig):
-        return common | {
-            "num_frames": config.num_frames // 4,
-            "image_size": 32,
-            "widths": tuple(width // 9 for width in config.widths[:2]),
-            "depths": (1, 1),
-            "windows": (3, 3),
-            "groups": (2, 4),
-        }
-    assert isinstance(config, GMLPConfig)
-    return common | {"image_size": 48, "width": config.width // 16, "depth": 2}
 
 
 @functools.cache

@@ -122,3 +122,13 @@ def test_alone_nothing_has_to_be_agreed():
     assert jax.process_count() == 1
     assert together(lambda: 7) == 7
     assert AgreedMaximum(create_mesh())(15) == 15
+
+
+def test_two_hosts_start_from_a_checkpoint_as_one_does(alone, tmp_path):
+    tuning = [*RUN, f"--config.init_from={alone}", "--config.length=4 steps", "--config.optimizer.layer_decay=0.5"]
+    result = run(*tuning, f"--workdir={tmp_path / 'one'}", XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    assert result.code == 0, result.errors
+    first, second = start(*tuning, f"--workdir={tmp_path / 'two'}")
+    assert [first.end(), second.end()] == [0, 0], first.errors + second.errors
+    assert f"starting from {alone}" in first.output
+    assert_same_losses(tmp_path / "two", tmp_path / "one")

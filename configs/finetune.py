@@ -1,0 +1,29 @@
+"""Fine-tunes a trained model on other classes, at its own image size or another.
+
+    python main.py --config=configs/finetune.py --config.init_from=runs/cifar10 --workdir=runs/mine \
+        --config.data.name=image_folder --config.data.data_dir=DIR
+
+`init_from` is the working directory of a run, or what `python -m posmlp_jax.convert` wrote. The architecture is that
+checkpoint's, but for what `--config.model.…` changes: `image_size` and `windows` interpolate, `drop_path` is often
+raised. Where the classes are others, the head is new. docs/checkpoints.md has a measured example.
+
+    --config.freeze='(?!head)'                        trains the head alone: a linear probe
+    --config.freeze='stem|mergings.0|stages.[01]'     keeps the first two stages
+    --config.optimizer.layer_decay=0.75               lets low layers learn more slowly still
+"""
+
+from posmlp_jax.training import default_config
+
+
+def get_config():
+    config = default_config("")
+    config.data.update(name="image_folder", crop_scale=(0.25, 1.0), threads=2)
+    config.batch_size = 64
+    config.length = "20 epochs"
+    config.optimizer.update(peak_rate=1e-3, warmup="1 epochs", constant="0 epochs", weight_decay=0.05, eps=1e-8)
+    config.optimizer.layer_decay = 0.85
+    config.ema_decay = 0.0
+    config.log_every = "1 epochs"
+    config.eval_every = "5 epochs"
+    config.checkpoint_every = "5 epochs"
+    return config

@@ -1,0 +1,64 @@
+"""What the package's programs share: parsers with clear errors, and how a program ends."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from absl import flags, logging
+
+from posmlp_jax.errors import ConfigError, exit_on_mistake
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, like all of ours, and whose help keeps its lines.
+
+    Args:
+      module: what comes behind `python -m`.
+      about: the module's docstring.
+    """
+
+    def __init__(self, module: str, about: str, **options):
+        super().__init__(
+            prog=f"python -m {module}",
+            description=about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises a ConfigError."""
+        raise ConfigError(f"{message} (--help explains them)")
+
+
+def run_program(main: Callable[[list[str] | None], int | None], argv: list[str] | None, stopped: str = "") -> None:
+    """Runs a program's `main`, which returns its exit code, None being 0, and exits where that is another.
+
+    Exit codes besides: 2 for a mistake of the user, in one line; 130 when stopped from the keyboard, with the line
+    `stopped`; 141 when whoever read the output has gone (`| head`).
+    """
+    quieten_libraries()
+    # Each line goes out when it is known, whatever reads it, and in any encoding.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    try:
+        with exit_on_mistake():
+            if code := main(argv):
+                sys.exit(code)
+    except KeyboardInterrupt:
+        print(f"\nstopped{stopped and '; '}{stopped}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # What is still to be written at the end has nowhere else to go without a complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def quieten_libraries() -> None:
+    """Leaves the terminal to us, unless `--verbosity` is given; where `app.run` is used, to be called in it.
+
+    Orbax tells at INFO level of every array it writes, and logs what it raises as well.
+    """
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.FATAL)

@@ -1,0 +1,10 @@
+"""Published PyTorch checkpoints into our models, and ours into theirs.
+
+`python -m posmlp_jax.convert --help` is the command; `table` how parameters correspond, `posmlp` their names, `files`
+the file types, `architecture` what shapes tell of a model.
+"""
+
+from posmlp_jax.convert.checkpoint import Converted, convert_checkpoint, export_checkpoint
+from posmlp_jax.convert.models import load_torch_state_dict, torch_state_dict
+
+__all__ = ["Converted", "convert_checkpoint", "export_checkpoint", "load_torch_state_dict", "torch_state_dict"]

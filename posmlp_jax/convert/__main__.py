@@ -1,0 +1,86 @@
+"""Published checkpoints into ours, and back, from the command line.
+
+    python -m posmlp_jax.convert --source=posmlp_t.pth.tar --model=posmlp_t --output=runs/published
+    python -m posmlp_jax.convert --source=runs/mine --output=mine.npz
+
+The first writes a checkpoint that `from_pretrained`, `main.py` and every other command of this package load; what the
+shapes show of the architecture goes before the model's own fields, and `--override` before both. The second writes a
+trained model under the published names, as .pth, .npz or .safetensors.
+"""
+
+import ast
+from pathlib import Path
+
+from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.convert import convert_checkpoint, export_checkpoint
+from posmlp_jax.convert.files import CHOICES, SUFFIXES
+from posmlp_jax.errors import CheckpointError, ConfigError, nearest
+from posmlp_jax.models import list_models, parameter_count
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command. Raises a PosMLPError for a mistake of the user."""
+    parser = CommandParser("posmlp_jax.convert", __doc__)
+    parser.add_argument("--source", required=True, help=f"a file ({', '.join(SUFFIXES)}), or a run's folder to export")
+    parser.add_argument("--output", required=True, help="the folder to write; to export, the file")
+    parser.add_argument("--model", help=f"what the file is of: {', '.join(list_models())}")
+    parser.add_argument("--weights", default="auto", help=f"{', '.join(CHOICES)}; auto is ema where there is one")
+    parser.add_argument(
+        "--override", action="append", default=[], metavar="FIELD=VALUE", help="a model field, as covariance=free"
+    )
+    parser.add_argument("--class_names", help="a text file with a name a line, or imagenet2012 for its synsets")
+    arguments = parser.parse_args(argv)
+    source, output = Path(arguments.source).expanduser(), Path(arguments.output).expanduser()
+    if source.is_dir():
+        if arguments.model or arguments.override or arguments.class_names:
+            raise ConfigError(f"{source} is a checkpoint of ours, which knows its model: leave the other options out")
+        if arguments.weights not in CHOICES:
+            raise ConfigError(f"unknown weights '{arguments.weights}'; {nearest(arguments.weights, CHOICES)}")
+        exported = export_checkpoint(source, output, ema=arguments.weights != "raw")
+        print(f"wrote the {exported} to {output}, under the published names")
+        return
+    if arguments.model is None:
+        raise ConfigError(f"which model is {source} of? --model=posmlp_t, or another of {', '.join(list_models())}")
+    converted = convert_checkpoint(
+        source,
+        arguments.model,
+        output,
+        which=arguments.weights,
+        overrides=dict(map(_override, arguments.override)),
+        class_names=_read_class_names(arguments.class_names),
+    )
+    shown = ", ".join(f"{field}={value}" for field, value in converted.inferred.items())
+    print(f"read {converted.group or 'the parameters'} of {source}" + (f"; its shapes show {shown}" if shown else ""))
+    print(f"wrote {arguments.model} ({parameter_count(converted.model) / 1e6:.2f} M parameters) to {output}")
+
+
+def _override(text: str) -> tuple[str, object]:
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--override={text} should be FIELD=VALUE, as covariance=free")
+    try:
+        return field, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return field, value
+
+
+def _read_class_names(source: str | None) -> list[str] | None:
+    if source is None:
+        return None
+    if source == "imagenet2012":
+        from posmlp_jax.data.builders.imagenet import synsets
+
+        return synsets()
+    try:
+        return Path(source).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read the class names in {source}: {error}") from error
+
+
+def run(argv: list[str] | None = None) -> None:
+    """Runs `main` as a program."""
+    run_program(main, argv)
+
+
+if __name__ == "__main__":
+    run()

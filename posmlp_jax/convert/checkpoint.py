@@ -1,0 +1,101 @@
+"""Files of published parameters into checkpoints, and checkpoints into such files."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posmlp_jax.convert.architecture import infer_fields
+from posmlp_jax.convert.files import read_state_dict, write_state_dict
+from posmlp_jax.convert.models import load_torch_state_dict, torch_state_dict
+from posmlp_jax.errors import CheckpointError
+from posmlp_jax.models.backbone import Backbone
+from posmlp_jax.models.posmlp import PosMLPConfig
+from posmlp_jax.models.registry import model_config
+from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.config import NamedModel, default_config
+from posmlp_jax.training.pretrained import open_pretrained
+from posmlp_jax.training.state import empty_model, module_weights
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `convert_checkpoint` made.
+
+    Attributes:
+      model: with the published parameters.
+      group: what these are called in the file, as 'state_dict_ema'; '' where the file holds nothing else.
+      inferred: the model's fields that its shapes show to be others than the preset's.
+    """
+
+    model: Backbone
+    group: str
+    inferred: Mapping[str, Any]
+
+
+def convert_checkpoint(
+    source: str | Path,
+    model: str,
+    output: str | Path,
+    *,
+    which: str = "auto",
+    overrides: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Converted:
+    """Writes a checkpoint from a file of published parameters, all of it or nothing.
+
+    Args:
+      source: .pth, .pth.tar, .pt, .npz or .safetensors (`files.read_state_dict`).
+      model: the name of what it is of; fields that shapes show to be others are taken from them.
+      output: the folder to write, which must not exist. It is then a working directory with a checkpoint of step 0.
+      which: 'raw' or 'ema' (the moving average) parameters; 'auto': the moving average where there is one.
+      overrides: fields of the model that no shape shows, or shows wrong.
+      class_names: to be saved with it, in the order of the logits.
+
+    Raises:
+      PosMLPError: for whatever is wrong with these; nothing is left at `output` then.
+    """
+    source, output = Path(source), Path(output)
+    if output.exists():
+        raise CheckpointError(f"{output} is there already; choose another --output, or delete it")
+    preset = model_config(model, **(overrides or {}))
+    state_dict, group = read_state_dict(source, which)
+    shapes = {name.removeprefix("module."): tuple(array.shape) for name, array in state_dict.items()}
+    found = infer_fields(shapes, preset) if isinstance(preset, PosMLPConfig) else {}
+    inferred = {field: value for field, value in found.items() if field not in (overrides or {})}
+    config = preset.replace(**inferred)
+    if class_names is not None and len(class_names) != config.num_classes:
+        raise CheckpointError(f"there are {len(class_names)} class names for a model of {config.num_classes} classes")
+    loaded = load_torch_state_dict(empty_model(config), state_dict)
+    run = default_config(model)
+    run.model.update({name: getattr(config, name) for name in config.__dataclass_fields__})
+    partial = output.with_name(output.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with closing(Checkpoints(partial, keep=1)) as checkpoints:
+            checkpoints.save_weights(module_weights(loaded), run, NamedModel(model, config), class_names)
+        partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Converted(loaded, group, inferred)
+
+
+def export_checkpoint(source: str | Path, output: str | Path, *, ema: bool = True) -> str:
+    """Writes a trained model under the published names.
+
+    Args:
+      source: a working directory or one of its checkpoints.
+      output: .pth, .npz or .safetensors, which must not exist.
+      ema: the moving average where the checkpoint has one, else the raw weights.
+
+    Returns:
+      What was exported, in words.
+
+    Raises:
+      PosMLPError: for whatever is wrong with these, or a model that the published code has no place for.
+    """
+    pretrained = open_pretrained(source, ema=ema)
+    write_state_dict(Path(output), torch_state_dict(pretrained.model()))
+    return pretrained.description

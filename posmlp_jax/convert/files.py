@@ -1,0 +1,155 @@
+"""The file types that published parameters come in: .pth and .pth.tar, .npz and .safetensors."""
+
+import argparse
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from posmlp_jax.errors import CheckpointError, ConfigError, nearest
+
+SUFFIXES = (".pth", ".pth.tar", ".pt", ".npz", ".safetensors")
+# What a file may keep its parameters under: raw ones, and their moving average.
+_GROUPS = {"raw": ("state_dict", "model_state", "model"), "ema": ("state_dict_ema", "model_ema")}
+CHOICES = ("auto", *_GROUPS)
+_TORCH = "PyTorch, which is not installed: pip install posmlp-jax[torch]"
+
+
+def read_state_dict(path: Path, which: str = "auto") -> tuple[dict[str, object], str]:
+    """Parameters by name, and what they are called in the file.
+
+    Args:
+      path: .pth, .pth.tar or .pt (a state dict, or a dict that has some), .npz (where names may begin with
+        'state_dict/') or .safetensors.
+      which: 'raw', 'ema' (the moving average), or 'auto': the moving average if there is one.
+
+    Returns:
+      NumPy arrays or PyTorch tensors by name; and 'state_dict_ema' or the like, '' where the file is one state dict.
+
+    Raises:
+      ConfigError: for another `which`.
+      CheckpointError: if the file is missing, of another type, broken, would run code, or has no such parameters.
+    """
+    if which not in CHOICES:
+        raise ConfigError(f"unknown weights '{which}'; {nearest(which, CHOICES)}")
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    _check_suffix(path)
+    if path.suffix == ".npz":
+        content = _read_npz(path)
+    elif path.suffix == ".safetensors":
+        content = _read_safetensors(path)
+    else:
+        content = _read_torch(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__} and should hold parameters by name")
+    groups = {kind: next((name for name in names if name in content), None) for kind, names in _GROUPS.items()}
+    group = groups["ema"] or groups["raw"] if which == "auto" else groups[which]
+    if group is None and (which == "ema" or (which == "raw" and groups["ema"])):
+        raise CheckpointError(f"{path} has no {which} parameters; it has {', '.join(map(str, list(content)[:5]))}")
+    state_dict = content if group is None else content[group]
+    if not isinstance(state_dict, Mapping):
+        raise CheckpointError(f"'{group}' of {path} is a {type(state_dict).__name__} and should be parameters by name")
+    strange = [str(name) for name, value in state_dict.items() if not hasattr(value, "shape")]
+    if strange or not state_dict:
+        found = f"'{strange[0]}' is no array" if strange else "it is empty"
+        raise CheckpointError(f"{path} should hold parameters by name, or a 'state_dict' of them: {found}")
+    return dict(state_dict), group or ""
+
+
+def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
+    """Writes parameters to a .pth (under 'state_dict'), .npz or .safetensors file; a failed write leaves nothing.
+
+    Raises:
+      CheckpointError: if the file is there already, has another ending, or cannot be written.
+    """
+    _check_suffix(path)
+    if path.exists():
+        raise CheckpointError(f"{path} is there already; choose another --output, or delete it")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            if path.suffix == ".npz":
+                np.savez(file, **state_dict)
+            elif path.suffix == ".safetensors":
+                from safetensors.numpy import save
+
+                file.write(save(dict(state_dict)))
+            else:
+                torch = _torch(path)
+                torch.save({"state_dict": {name: torch.tensor(x) for name, x in state_dict.items()}}, file)
+        partial.rename(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _check_suffix(path: Path) -> None:
+    if not path.name.endswith(SUFFIXES):
+        raise CheckpointError(f"{path} is of an unknown type; known: {', '.join(SUFFIXES)}")
+
+
+def _read_npz(path: Path) -> dict:
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is no .npz file, or a truncated one")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        # Arrays of Python objects are pickles.
+        raise CheckpointError(f"{path} is no .npz file of plain arrays: {_line(error)}") from error
+    content = {}
+    for name, array in arrays.items():
+        group, _, rest = name.partition("/")
+        if rest:
+            content.setdefault(group, {})[rest] = array
+        else:
+            content[name] = array
+    return content
+
+
+def _read_safetensors(path: Path) -> dict:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no .safetensors file, or a truncated one: {_line(error)}") from error
+
+
+def _read_torch(path: Path):
+    torch = _torch(path)
+    # What trainers store beside the parameters: timm its command line, a plain record, and NumPy's numbers.
+    harmless = [argparse.Namespace, np.dtype, type(np.dtype(np.float64)), np.float64(0).__reduce__()[0]]
+    try:
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(harmless):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        what = re.search(r"GLOBAL (\S+)", str(error)) or re.search(r"Unsupported (\S+ \S+)", str(error))
+        raise CheckpointError(
+            f"{path} is refused: it is truncated, or holds Python objects ({what[1] if what else 'unknown'}) that "
+            "could run any code when loaded; where you trust it, load it with PyTorch and save its parameters alone: "
+            "torch.save({'state_dict': checkpoint['state_dict']}, 'weights.pth')"
+        ) from error
+    except (RuntimeError, OSError, EOFError, LookupError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no PyTorch file, or a truncated one: {_line(error)}") from error
+
+
+def _torch(path: Path):
+    try:
+        import torch
+    except ImportError as error:
+        raise CheckpointError(f"{path.name} takes {_TORCH}") from error
+    return torch
+
+
+def _line(error: Exception) -> str:
+    """The beginning of a message that may be pages long."""
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__

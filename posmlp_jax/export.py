@@ -1,0 +1,213 @@
+"""A trained model as one file that runs without this package.
+
+    python -m posmlp_jax.export --checkpoint=runs/digits --output=digits.stablehlo
+
+The file is StableHLO from `jax.export`: the folded model with its weights, for any batch size and for CPUs, NVIDIA GPUs
+and TPUs. It takes float32 images `[batch, height, width, 3]`, RGB, (pixel / 255 − mean) / std, and gives float32 logits
+`[batch, classes]`. What else its user needs is in FILE.json beside it: mean, std, crop, shapes and class names.
+
+With jax and flatbuffers alone (JAX promises to read the file for six months of its own releases):
+
+    exported = jax.export.deserialize(open("digits.stablehlo", "rb").read())
+    logits = jax.jit(exported.call)(images)
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+
+from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.errors import CheckpointError, ConfigError, nearest
+from posmlp_jax.models.backbone import Backbone
+from posmlp_jax.training.pretrained import Pretrained, open_pretrained
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+DTYPES = ("float32", "bfloat16")
+
+
+def export_model(
+    model: Backbone, *, platforms: Sequence[str] = PLATFORMS, features: bool = False
+) -> jax.export.Exported:
+    """A model as a function of images alone: folded, in evaluation mode, for every batch size.
+
+    Args:
+      model: its `image_size` is that of the images.
+      platforms: what the function is lowered for, of 'cpu', 'cuda' and 'tpu'.
+      features: whether it gives the stages' maps, `[batch, h, w, C]` from fine to coarse, in place of the logits.
+
+    Returns:
+      float32 `[batch, height, width, 3]` to float32 `[batch, num_classes]`, or to a tuple of float32 maps.
+
+    Raises:
+      ConfigError: for an unknown platform, or none.
+    """
+    for platform in platforms:
+        if platform not in PLATFORMS:
+            # Not the nearest: that of 'gpu' is 'tpu'.
+            raise ConfigError(f"unknown platform '{platform}'; known: {', '.join(PLATFORMS)} (NVIDIA GPUs are cuda)")
+    if not platforms:
+        raise ConfigError(f"which platforms? some of {', '.join(PLATFORMS)}")
+    folded = model.fold()
+
+    def call(images: jax.Array):
+        if features:
+            return tuple(stage.astype(jnp.float32) for stage in folded.features(images))
+        return folded(images)
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *model.config.image_size, 3), jnp.float32)
+    return jax.export.export(jax.jit(call), platforms=tuple(dict.fromkeys(platforms)))(images)
+
+
+def load_exported(path: str | Path) -> jax.export.Exported:
+    """What `python -m posmlp_jax.export` wrote: `jax.jit(load_exported(path).call)(images)`.
+
+    Raises:
+      CheckpointError: if there is no such file, or it is no exported model.
+    """
+    try:
+        data = Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return jax.export.deserialize(data)
+    except Exception as error:  # Flatbuffers and MLIR raise what they stumble over.
+        raise CheckpointError(f"{path} is no exported model, or of a JAX that this one cannot read") from error
+
+
+def save_exported(
+    pretrained: Pretrained,
+    output: str | Path,
+    *,
+    platforms: Sequence[str] = PLATFORMS,
+    features: bool = False,
+    dtype: str | None = None,
+) -> dict[str, Any]:
+    """Writes `output` and `output`.json; what fails leaves neither.
+
+    Args:
+      pretrained: from `open_pretrained`.
+      output: the file, which must not exist.
+      platforms: as in `export_model`.
+      features: as in `export_model`.
+      dtype: the compute type, 'float32' or 'bfloat16'; None is the model's own.
+
+    Returns:
+      What the JSON file holds.
+
+    Raises:
+      ConfigError: for an unknown platform or dtype.
+      CheckpointError: if the files cannot be written or are there already.
+    """
+    output = Path(output).expanduser()
+    sidecar = output.with_name(output.name + ".json")
+    check_output(output)
+    dtype = pretrained.config.dtype if dtype is None else dtype
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype '{dtype}' is not one to export; {nearest(dtype, DTYPES)}")
+    # Without rematerialisation, which only a backward pass has a use for.
+    model = replace(pretrained, config=pretrained.config.replace(dtype=dtype, remat=False)).model()
+    exported = export_model(model, platforms=platforms, features=features)
+    about = describe(pretrained, exported, dtype)
+    partial = {path: path.with_name(path.name + f".{os.getpid()}.partial") for path in (sidecar, output)}
+    try:
+        partial[sidecar].write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial[output].write_bytes(exported.serialize())
+        for path, unfinished in partial.items():
+            unfinished.rename(path)
+    except BaseException as error:
+        for path in (*partial.values(), sidecar):
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CheckpointError(f"cannot write {output}: {error.strerror}") from error
+        raise
+    return about
+
+
+def check_output(output: Path) -> None:
+    """Raises a CheckpointError unless `output` and its .json can be made: nothing of theirs there, their folder is."""
+    if output.is_dir() or not output.name:
+        raise CheckpointError(f"{output} is a folder; the output should be a file in it, as {output}/model.stablehlo")
+    if not output.parent.is_dir():
+        raise CheckpointError(f"there is no folder {output.parent} to write {output.name} to; make it first")
+    for path in (output, output.with_name(output.name + ".json")):
+        if path.exists():
+            raise CheckpointError(f"{path} is there already; choose another output, or delete it")
+
+
+def describe(pretrained: Pretrained, exported: jax.export.Exported, dtype: str) -> dict[str, Any]:
+    """What the user of an exported file needs to know: how images become its input, and what its output means."""
+    data, (images,) = pretrained.data, exported.in_avals
+
+    def shape(array) -> list:
+        return ["batch", *array.shape[1:]]
+
+    return {
+        "model": pretrained.name,
+        "checkpoint": pretrained.description,
+        "platforms": list(exported.platforms),
+        "compute_dtype": dtype,
+        "input": {
+            "shape": shape(images),
+            "dtype": images.dtype.name,
+            "values": "RGB: (pixel / 255 - mean) / std",
+            "mean": list(data["mean"]),
+            "std": list(data["std"]),
+            "eval_crop": data["eval_crop"],
+            "crop": "bicubic resize to just cover height / eval_crop by width / eval_crop, then the centre",
+        },
+        "outputs": [{"shape": shape(output), "dtype": output.dtype.name} for output in exported.out_avals],
+        "class_names": None if pretrained.class_names is None else list(pretrained.class_names),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command. Raises a PosMLPError for a mistake of the user."""
+    parser = CommandParser("posmlp_jax.export", __doc__)
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="a run's folder, or one checkpoint, DIR/checkpoints/STEP"
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="must not exist; and FILE.json")
+    parser.add_argument("--checkpoint_step", default="latest", help="latest (the default), best or a step")
+    parser.add_argument("--platforms", default=",".join(PLATFORMS), help="some of %(default)s, with commas between")
+    parser.add_argument("--features", action="store_true", help="the stages' maps in place of the logits")
+    parser.add_argument("--dtype", help=f"compute type, {' or '.join(DTYPES)}; by default the model's own")
+    options = parser.parse_args(argv)
+    if not re.fullmatch(r"latest|best|\d+", options.checkpoint_step):
+        raise ConfigError(f"checkpoint_step is '{options.checkpoint_step}', and should be latest, best or a step")
+    check_output(options.output.expanduser())
+    about = save_exported(
+        open_pretrained(options.checkpoint, checkpoint=options.checkpoint_step),
+        options.output,
+        platforms=[name for name in options.platforms.split(",") if name],
+        features=options.features,
+        dtype=options.dtype,
+    )
+    source = about["input"]
+    megabytes = options.output.expanduser().stat().st_size / 1e6
+    print(f"wrote the {about['checkpoint']} to {options.output} ({megabytes:.1f} MB), and {options.output}.json")
+    print(f"runs on: {', '.join(about['platforms'])}; computes in {about['compute_dtype']}")
+    print(f"input:   float32 {_shape(source)}, RGB, (pixel / 255 − mean) / std")
+    print(f"         mean {source['mean']}, std {source['std']}, eval_crop {source['eval_crop']}")
+    print(f"output:  float32 {', '.join(map(_shape, about['outputs']))}")
+
+
+def _shape(array: dict[str, Any]) -> str:
+    return f"[{', '.join(map(str, array['shape']))}]"
+
+
+def run(argv: list[str] | None = None) -> None:
+    """Runs `main` as a program."""
+    run_program(main, argv)
+
+
+if __name__ == "__main__":
+    run()

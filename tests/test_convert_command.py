@@ -1,0 +1,285 @@
+"""`python -m posmlp_jax.convert`: files of every type in and out, and what is refused leaves nothing behind."""
+
+import argparse
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from posmlp_jax import from_pretrained
+from posmlp_jax.convert import convert_checkpoint
+from posmlp_jax.convert.__main__ import run
+from posmlp_jax.convert.architecture import infer_fields
+from posmlp_jax.models import model_config
+from posmlp_jax.training import open_pretrained
+
+FOLDER = Path(__file__).parent / "reference_outputs"
+WITHOUT_TORCH = "reading and writing .pth takes PyTorch: pip install -r requirements-torch.txt"
+
+
+def reference(name: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """State dict, NHWC images and logits."""
+    with np.load(FOLDER / f"posmlp_{name}.npz") as file:
+        state_dict = {key.removeprefix("state_dict/"): file[key] for key in file if key.startswith("state_dict/")}
+        return state_dict, file["input"].transpose(0, 2, 3, 1), file["logits"]
+
+
+def convert(*arguments: str) -> int:
+    """The program's exit code."""
+    try:
+        run(list(arguments))
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def to_torch(state_dict) -> dict:
+    torch = pytest.importorskip("torch", reason=WITHOUT_TORCH)
+    return {name: torch.tensor(value) for name, value in state_dict.items()}
+
+
+@pytest.mark.parametrize("name", ["ggqpe", "ggqpe_ln_stem_bn_merge", "ggqpe_isotropic", "glrpe_m", "sgu"])
+def test_a_file_becomes_a_checkpoint(name, tmp_path, capsys):
+    """The architecture is all in the shapes; the checkpoint gives the published logits."""
+    output = tmp_path / "converted"
+    file = FOLDER / f"posmlp_{name}.npz"
+    assert convert(f"--source={file}", "--model=posmlp_t", f"--output={output}") == 0
+    shown = capsys.readouterr().out
+    assert f"read state_dict of {file}; its shapes show widths=(8, 16, 32, 64), depths=(1, 1, 2, 1)" in shown
+    assert f"M parameters) to {output}" in shown
+    _, images, logits = reference(name)
+    ours = np.asarray(from_pretrained(output)(images))
+    assert np.max(np.abs(ours - logits)) < 1e-5 * np.max(np.abs(logits))
+
+
+def test_what_shapes_show():
+    preset = model_config("posmlp_t")
+    sizes = {
+        "widths": (8, 16, 32, 64),
+        "depths": (1, 1, 2, 1),
+        "num_classes": 10,
+        "windows": ((8, 8), (8, 8), (8, 8), (4, 4)),
+        "groups": (2, 4, 4, 8),
+    }
+    expected = {
+        "ggqpe": {},
+        "ggqpe_ln_stem_bn_merge": {"stem_norm": "layer", "merge_norm": "batch"},
+        "ggqpe_gamma_covariance": {},  # Γ has ΓΓᵀ's shape.
+        "ggqpe_isotropic": {"covariance": "isotropic"},
+        "ggqpe_no_bias": {},  # The unused bias is there.
+        "glrpe": {"relation": "lrpe"},
+        "lrpe_m": {"relation": "lrpe_m", "groups": (1, 1, 1, 1)},
+        "glrpe_m": {"relation": "lrpe_m"},
+        "sgu": {"relation": "dense", "groups": (1, 1, 1, 1)},
+    }
+    for name, fields in expected.items():
+        shapes = {key: value.shape for key, value in reference(name)[0].items()}
+        assert infer_fields(shapes, preset) == sizes | fields, name
+    shapes = {key: value.shape for key, value in reference("ggqpe")[0].items()}
+    assert infer_fields(dict.fromkeys(shapes, ()), preset) == {}
+    assert infer_fields({"conv1.weight": (64, 3, 7, 7)}, preset) == {}
+    del shapes["head.weight"], shapes["head.bias"]
+    assert infer_fields(shapes, preset)["num_classes"] == 0
+
+
+def test_what_shapes_do_not_show_is_said(tmp_path):
+    state_dict, images, logits = reference("ggqpe_gamma_covariance")
+    save_file(state_dict, tmp_path / "weights.safetensors")
+    overrides = ("--override=covariance=free", "--override=image_size=(128,128)")
+    source, output = tmp_path / "weights.safetensors", tmp_path / "out"
+    assert convert(f"--source={source}", "--model=posmlp_t", f"--output={output}", *overrides) == 0
+    model = from_pretrained(output)
+    assert model.config.image_size == (128, 128)
+    ours = np.asarray(model(images))
+    assert np.max(np.abs(ours - logits)) < 1e-5 * np.max(np.abs(logits))
+
+
+def test_averaged_parameters_are_taken_where_there_are_any(tmp_path, capsys):
+    """A file as timm's trainer writes it: both kinds, the command line, numbers."""
+    torch = pytest.importorskip("torch", reason=WITHOUT_TORCH)
+    raw = {f"module.{name}": value for name, value in reference("glrpe")[0].items()}
+    averaged = {name: value + 0.5 if value.ndim else value for name, value in raw.items()}
+    checkpoint = {
+        "epoch": 309,
+        "arch": "posmlp",
+        "args": argparse.Namespace(lr=0.002, opt="adamw"),
+        "metric": np.float64(81.68),
+        "optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict(),
+        "state_dict": to_torch(raw),
+        "state_dict_ema": to_torch(averaged),
+    }
+    file = tmp_path / "model_best.pth.tar"
+    torch.save(checkpoint, file)
+    for which, arrays, group in (("auto", averaged, "_ema"), ("ema", averaged, "_ema"), ("raw", raw, "")):
+        output = tmp_path / which
+        assert convert(f"--source={file}", "--model=posmlp_t", f"--output={output}", f"--weights={which}") == 0
+        assert f"read state_dict{group} of" in capsys.readouterr().out
+        bias = open_pretrained(output).weights.params["head"]["bias"]
+        np.testing.assert_array_equal(bias, arrays["module.head.bias"])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
+def test_there_and_back_through_files(suffix, tmp_path, capsys):
+    if suffix == ".pth":
+        pytest.importorskip("torch", reason=WITHOUT_TORCH)
+    first, file, second = tmp_path / "first", tmp_path / f"weights{suffix}", tmp_path / "second"
+    convert_checkpoint(FOLDER / "posmlp_ggqpe.npz", "posmlp_t", first)
+    assert convert(f"--source={first}", f"--output={file}") == 0
+    assert f"wrote the weights of step 0 in {first} to {file}" in capsys.readouterr().out
+    original, images, _ = reference("ggqpe")
+    if suffix == ".safetensors":
+        exported = load_file(file)
+        assert set(exported) == {name for name in original if not name.endswith("num_batches_tracked")}
+        np.testing.assert_array_equal(exported["head.weight"], original["head.weight"])
+    convert_checkpoint(file, "posmlp_t", second)
+    np.testing.assert_array_equal(from_pretrained(second)(images), from_pretrained(first)(images))
+
+
+def test_half_precision_files(tmp_path):
+    import ml_dtypes
+
+    state_dict, _, _ = reference("glrpe")
+    halves = {name: value.astype(ml_dtypes.bfloat16) for name, value in state_dict.items()}
+    save_file(halves, tmp_path / "half.safetensors")
+    converted = convert_checkpoint(tmp_path / "half.safetensors", "posmlp_t", tmp_path / "out")
+    expected = halves["head.weight"].astype(np.float32).T
+    np.testing.assert_array_equal(converted.model.head.kernel[...], expected)
+
+
+def test_class_names(tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"number {i}\n" for i in range(10)), encoding="utf-8")
+    source = f"--source={FOLDER / 'posmlp_ggqpe.npz'}"
+    assert convert(source, "--model=posmlp_t", f"--output={tmp_path / 'out'}", f"--class_names={names}") == 0
+    assert open_pretrained(tmp_path / "out").class_names[9] == "number 9"
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["EVIL"],)
+
+
+def write_bad_files(folder: Path) -> dict[str, tuple[list[str], str]]:
+    """The command's arguments and its error, by what is wrong."""
+    good = FOLDER / "posmlp_ggqpe.npz"
+    state_dict, _, _ = reference("ggqpe")
+    np.savez(folder / "objects.npz", **{"head.weight": np.array([{}], object)})
+    (folder / "cut.npz").write_bytes(good.read_bytes()[:5000])
+    (folder / "empty.npz").write_bytes(b"")
+    np.savez(folder / "nothing.npz")
+    (folder / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    (folder / "weights.h5").write_bytes(b"")
+    missing = {name: value for name, value in state_dict.items() if name not in ("head.bias", "norm.weight")}
+    np.savez(folder / "missing.npz", **missing)
+    np.savez(folder / "extra.npz", **state_dict, **{"levels.0.extra": np.zeros(3), "other": np.zeros(1)})
+    wrong = state_dict | {"norm.bias": np.zeros(5), "patch_embed.projs.0.bias": np.zeros((4, 1))}
+    np.savez(folder / "wrong.npz", **wrong)
+    np.savez(folder / "resnet.npz", **{"conv1.weight": np.zeros((64, 3, 7, 7))})
+    np.savez(folder / "odd.npz", **state_dict | {"levels.1.encoder.0.norm.weight": np.zeros(17)})
+    (folder / "names.txt").write_text("one\ntwo\n")
+    sound = [f"--source={good}", "--model=posmlp_t"]
+    return {
+        "no such file": ([f"--source={folder / 'none.npz'}", "--model=posmlp_t"], "there is no file"),
+        "objects": ([f"--source={folder / 'objects.npz'}", "--model=posmlp_t"], "no .npz file of plain arrays"),
+        "cut npz": ([f"--source={folder / 'cut.npz'}", "--model=posmlp_t"], "no .npz file, or a truncated one"),
+        "empty npz": ([f"--source={folder / 'empty.npz'}", "--model=posmlp_t"], "no .npz file, or a truncated one"),
+        "nothing": ([f"--source={folder / 'nothing.npz'}", "--model=posmlp_t"], "it is empty"),
+        "cut safetensors": ([f"--source={folder / 'cut.safetensors'}", "--model=posmlp_t"], "no .safetensors file"),
+        "type": ([f"--source={folder / 'weights.h5'}", "--model=posmlp_t"], "is of an unknown type; known: .pth,"),
+        "missing": (
+            [f"--source={folder / 'missing.npz'}", "--model=posmlp_t"],
+            "2 missing: norm.weight, head.bias",
+        ),
+        "extra": (
+            [f"--source={folder / 'extra.npz'}", "--model=posmlp_t"],
+            "2 that the model has no place for: levels.0.extra, other",
+        ),
+        "wrong": (
+            [f"--source={folder / 'wrong.npz'}", "--model=posmlp_t"],
+            "2 of another shape: 'patch_embed.projs.0.bias' is (4, 1) and should be (4,), 'norm.bias' is (5,) and",
+        ),
+        "another network": (
+            [f"--source={folder / 'resnet.npz'}", "--model=posmlp_t"],
+            "1 that the model has no place for: conv1.weight",
+        ),
+        "odd width": ([f"--source={folder / 'odd.npz'}", "--model=posmlp_t"], "widths (8, 17, 32, 64) should double"),
+        "no model": ([f"--source={good}"], "which model is"),
+        "unknown model": ([f"--source={good}", "--model=posmlp_x"], "unknown model 'posmlp_x'; did you mean"),
+        "gmlp": ([f"--source={good}", "--model=gmlp_s"], "there are no published checkpoints of a GMLP"),
+        "weights": ([*sound, "--weights=emma"], "unknown weights 'emma'; did you mean 'ema'?"),
+        "no ema": ([*sound, "--weights=ema"], "has no ema parameters; it has state_dict"),
+        "override": ([*sound, "--override=covariance"], "should be FIELD=VALUE"),
+        "field": ([*sound, "--override=covarianc=free"], "did you mean 'covariance'?"),
+        "value": ([*sound, "--override=covariance=fre"], "covariance 'fre' is unknown; did you mean 'free'?"),
+        "windows": ([*sound, "--override=windows=(8,8,8,8)"], "gate_unit.pos.token_proj_n_bias' is (1, 16, 1) and"),
+        "class names": ([*sound, f"--class_names={folder / 'names.txt'}"], "there are 2 class names for a model of 10"),
+        "no class names": ([*sound, f"--class_names={folder / 'none.txt'}"], "cannot read the class names"),
+        "output": ([*sound, f"--output={folder}"], "is there already; choose another --output"),
+        "a folder of no run": ([f"--source={folder}"], "there is no checkpoint in"),
+        "a folder and a model": ([f"--source={folder}", "--model=posmlp_t"], "leave the other options out"),
+    }
+
+
+def assert_refused(arguments: list[str], message: str, folder: Path, capsys) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    assert convert(f"--output={folder / 'out'}", *arguments) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1, error
+    assert error[0].startswith("error: ")
+    assert message in error[0]
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_mistakes(tmp_path, capsys):
+    for arguments, message in write_bad_files(tmp_path).values():
+        assert_refused(arguments, message, tmp_path, capsys)
+
+
+def test_an_export_that_cannot_be(tmp_path, capsys):
+    convert_checkpoint(FOLDER / "posmlp_ggqpe.npz", "posmlp_t", tmp_path / "run")
+    (tmp_path / "there.npz").write_bytes(b"mine")
+    for file, message in (("there.npz", "is there already"), ("weights.h5", "unknown type"), ("out", "unknown type")):
+        assert_refused([f"--source={tmp_path / 'run'}", f"--output={tmp_path / file}"], message, tmp_path, capsys)
+    assert (tmp_path / "there.npz").read_bytes() == b"mine"
+
+
+def test_broken_and_hostile_pytorch_files(tmp_path, capsys, monkeypatch):
+    torch = pytest.importorskip("torch", reason=WITHOUT_TORCH)
+    monkeypatch.setenv("EVIL", str(tmp_path / "evil"))
+    parameters = to_torch(reference("ggqpe")[0])
+    torch.save({"state_dict": parameters, "extra": Evil()}, tmp_path / "hostile.pth")
+    (tmp_path / "pickle.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
+    torch.save({"state_dict": parameters}, tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    torch.save(parameters, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    old = (tmp_path / "old.pth").read_bytes()
+    (tmp_path / "old_cut.pth").write_bytes(old[: len(old) // 2])
+    (tmp_path / "text.pth").write_bytes(b"not a checkpoint at all" * 9)
+    (tmp_path / "empty.pth").write_bytes(b"")
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"state_dict": {"a": "text"}}, tmp_path / "text_inside.pth")
+    messages = {
+        "hostile": "is refused: it is truncated, or holds Python objects (",
+        "pickle": "is refused",
+        "cut": "is no PyTorch file, or a truncated one",
+        "old_cut": "truncated",
+        "text": "truncated",
+        "empty": "is no PyTorch file",
+        "list": "holds a list and should hold parameters by name",
+        "text_inside": "'a' is no array",
+    }
+    for name, message in messages.items():
+        assert_refused([f"--source={tmp_path / name}.pth", "--model=posmlp_t"], message, tmp_path, capsys)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_without_pytorch_the_error_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "weights.pth").write_bytes(b"anything")
+    message = "weights.pth takes PyTorch, which is not installed: pip install posmlp-jax[torch]"
+    assert_refused([f"--source={tmp_path / 'weights.pth'}", "--model=posmlp_t"], message, tmp_path, capsys)
