@@ -1,8 +1,8 @@
 """How fast models answer, folded and not: `python -m benchmarks.inference [--model=posmlp_t] [--batch_sizes=1,8]`.
 
-For each type and batch size, on the first device and with images that are on it already: the median time of a call, and
-how many times as long the model takes as the folded one. The two take turns, so that other programs disturb both.
-Programs are compiled first, and kept where JAX_COMPILATION_CACHE_DIR says.
+For each type and batch size, on the first device and with images or clips that are on it already: the median time of a
+call, and how many times as long the model takes as the folded one. The two take turns, so that other programs disturb
+both. Programs are compiled first, and kept where JAX_COMPILATION_CACHE_DIR says.
 """
 
 import os
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", default="posmlp_t")
     parser.add_argument("--batch_sizes", default="1,8")
     parser.add_argument("--dtypes", default="float32,bfloat16")
-    parser.add_argument("--image_size", help="the side of the images; by default the model's own")
+    parser.add_argument("--image_size", help="the side of the images or frames; by default the model's own")
     parser.add_argument("--repeats", default="20", help="how often each is timed")
     options = parser.parse_args(arguments)
 
@@ -80,16 +80,17 @@ def main(arguments: list[str] | None = None) -> None:
         if dtype not in DTYPES:
             raise ConfigError(f"unknown dtype '{dtype}'; {nearest(dtype, DTYPES)}")
     overrides = {"image_size": whole_number("image_size", options.image_size)} if options.image_size else {}
-    height, width = model_config(options.model, **overrides).image_size
+    size = model_config(options.model, **overrides).input_size
+    noun = "images" if len(size) == 2 else "clips"
 
-    print(f"{height}×{width} images, median of {repeats} calls, jax {jax.__version__}\n")
-    print("| model | device | type | batch | folded | ms | images/s | unfolded / folded |")
+    print(f"{'×'.join(map(str, size))} {noun}, median of {repeats} calls, jax {jax.__version__}\n")
+    print(f"| model | device | type | batch | folded | ms | {noun}/s | unfolded / folded |")
     print("| --- | --- | --- | ---: | --- | ---: | ---: | ---: |")
     for dtype in dtypes:
         model = create_model(options.model, dtype=dtype, **overrides)
         models = {"no": model, "yes": model.fold()}
         for batch_size in batch_sizes:
-            shape = (batch_size, height, width, 3)
+            shape = (batch_size, *size, 3)
             images = jax.device_put(np.random.default_rng(0).standard_normal(shape, np.float32))
             calls = [compiled_call(each, images) for each in models.values()]
             seconds = median_seconds(calls, repeats)

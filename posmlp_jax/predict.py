@@ -29,7 +29,7 @@ from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data.decoding import Size, decode
 from posmlp_jax.data.image_files import StrPath, find_images
 from posmlp_jax.data.transforms import center_crop
-from posmlp_jax.errors import BrokenImageError, CheckpointError, ConfigError, nearest
+from posmlp_jax.errors import BrokenExampleError, CheckpointError, ConfigError, nearest
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.prediction_table import PredictionTable, printable
 from posmlp_jax.training.pretrained import Pretrained, open_pretrained
@@ -83,12 +83,17 @@ def predict(
 
     Raises:
       DataError: as `find_images`.
-      ConfigError: when the model has no head, or `top_k` or `batch_size` is less than 1.
+      ConfigError: when the model has no head or is one of clips, or `top_k` or `batch_size` is less than 1.
       CheckpointError: when the weights cannot be loaded; from the iterator, when they give what is not a number.
     """
     classes = pretrained.config.num_classes
     if classes == 0:
         raise ConfigError(f"the model has no head (num_classes is 0) and cannot classify: {pretrained.description}")
+    if len(pretrained.config.input_size) == 3:
+        raise ConfigError(
+            f"the model takes clips of {pretrained.config.input_size[0]} frames, and this predicts images: "
+            f"{pretrained.description}"
+        )
     for name, value in (("top_k", top_k), ("batch_size", batch_size)):
         if value < 1:
             raise ConfigError(f"{name} is {value}, and should be 1 or more")
@@ -170,7 +175,7 @@ def _load(file: str, size: Size, eval_crop: float) -> np.ndarray | str:
     try:
         with open(file, "rb") as stream:
             return center_crop(decode(stream.read()), size, eval_crop)
-    except BrokenImageError as error:
+    except BrokenExampleError as error:
         return printable(str(error))
     except OSError as error:
         return error.strerror or str(error)

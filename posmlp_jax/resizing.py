@@ -1,7 +1,8 @@
-"""Weights learned on one token grid, for another: other image sizes and other windows.
+"""Weights learned on one token grid, for another: other image sizes, other windows and other clip lengths.
 
-What belongs to places (token biases, absolute positions, dense relations) or to offsets (learned tables) is
-interpolated; the quadratic relation's parameters are functions of the offset already, and are taken as they are.
+What belongs to places (token biases, absolute positions, dense relations) or to offsets (learned tables), in space or
+time, is interpolated; the quadratic relation's parameters are functions of the offset already, and are taken as they
+are. A convolution of single frames becomes one over time (`inflate`).
 """
 
 import functools
@@ -80,6 +81,29 @@ def resize_dense(matrix: np.ndarray, grid: tuple[int, ...], target: tuple[int, .
     resized = interpolate(last, grid + grid, target + target)
     tokens = int(np.prod(target))
     return np.moveaxis(resized.reshape(tokens, tokens, -1), -1, 0)
+
+
+def inflate(kernel: np.ndarray, depth: int) -> np.ndarray:
+    """A kernel `[h, w, in, out]` as `[depth, h, w, in, out]`, 0 but for the frame in the middle (of an odd depth).
+
+    That is ViViT's central frame initialisation. Convolved over time, it gives at each step what the kernel gave for
+    the frame in the middle: exactly, for any clip and at its ends too, where I3D's share for every frame would see
+    the padding.
+    """
+    inflated = np.zeros((depth, *kernel.shape), kernel.dtype)
+    inflated[depth // 2] = kernel
+    return inflated
+
+
+def inflates(source: Backbone, target: Backbone) -> Iterator[tuple[Path, Resize]]:
+    """The kernels of `target` that are over time and in `source` over single frames, and what brings them there."""
+    modules = dict(nnx.iter_modules(source))
+    for path, module in nnx.iter_modules(target):
+        before = modules.get(path)
+        if isinstance(module, nnx.Conv) and isinstance(before, nnx.Conv):
+            depth, *frame = module.kernel_size
+            if tuple(frame) == tuple(before.kernel_size):
+                yield (*path, "kernel"), functools.partial(inflate, depth=depth)
 
 
 def resizes(source: Backbone, target: Backbone) -> Iterator[tuple[Path, Resize]]:

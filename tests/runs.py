@@ -13,6 +13,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from posmlp_jax.training import default_config
+from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.config import NamedModel
+from posmlp_jax.training.state import module_weights
+
 ROOT = Path(__file__).parent.parent
 # A two-stage PosMLP on generated images, in seconds; the batches of 16 go across the borders of epochs of 40 images.
 TINY = [
@@ -33,7 +38,8 @@ TINY = [
     "--config.log_every=1 steps",
     "--config.devices=1",
 ]
-TIMINGS = ("images_per_second", "images_per_second_per_chip", "step_seconds", "data_wait", "tflops")
+RATES = ("images_per_second", "images_per_second_per_chip", "clips_per_second", "clips_per_second_per_chip")
+TIMINGS = (*RATES, "step_seconds", "data_wait", "tflops")
 
 
 class Process:
@@ -123,6 +129,14 @@ def losses(workdir: Path, split: str = "train") -> list[float]:
 def steps(workdir: Path) -> list[int]:
     """The steps of the complete checkpoints."""
     return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal())
+
+
+def save_model(workdir: Path, name: str, model, class_names=None) -> None:
+    """A working directory with a checkpoint of step 0: `model`, whose config started from the registry's `name`."""
+    checkpoints = Checkpoints(workdir, keep=1)
+    named = NamedModel(name, model.config)
+    checkpoints.save_weights(module_weights(model), default_config(name), named, class_names)
+    checkpoints.close()
 
 
 def saved_arrays(workdir: Path, step: int) -> dict:

@@ -6,6 +6,8 @@ import pickle
 import sys
 from pathlib import Path
 
+import jax
+import naive
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -22,10 +24,10 @@ WITHOUT_TORCH = "reading and writing .pth takes PyTorch: pip install -r requirem
 
 
 def reference(name: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """State dict, NHWC images and logits."""
+    """State dict, NHWC images or NTHWC clips, and logits."""
     with np.load(FOLDER / f"posmlp_{name}.npz") as file:
         state_dict = {key.removeprefix("state_dict/"): file[key] for key in file if key.startswith("state_dict/")}
-        return state_dict, file["input"].transpose(0, 2, 3, 1), file["logits"]
+        return state_dict, np.moveaxis(file["input"], 1, -1), file["logits"]
 
 
 def convert(*arguments: str) -> int:
@@ -56,6 +58,66 @@ def test_a_file_becomes_a_checkpoint(name, tmp_path, capsys):
     assert np.max(np.abs(ours - logits)) < 1e-5 * np.max(np.abs(logits))
 
 
+def test_a_video_model(tmp_path, capsys):
+    """The published trainer's file: under 'model_state', with the number of frames in the tables' shapes alone."""
+    state_dict, clips, logits = reference("video_t4")
+    with np.load(FOLDER / "posmlp_video_t4.npz") as file:
+        maps = file["features"]  # Before the final norm.
+    source, output = tmp_path / "ssv2.npz", tmp_path / "converted"
+    np.savez(source, **{f"model_state/{name}": value for name, value in state_dict.items()})
+    assert convert(f"--source={source}", "--model=posmlp_video_s", f"--output={output}") == 0
+    shown = capsys.readouterr().out
+    assert f"read model_state of {source}; its shapes show widths=(8, 16, 32, 64), depths=(1, 1, 2, 1)" in shown
+    assert "num_frames=4" in shown
+    model = from_pretrained(output)
+    assert (model.config.num_frames, model.config.block) == (4, "parallel")
+    features, ours = jax.jit(lambda clips: (model.features(clips)[-1], model(clips)))(clips)
+    naive.assert_close(ours, logits)
+    scale, bias = (np.asarray(values[...], np.float64) for values in (model.norm.scale, model.norm.bias))
+    naive.assert_close(features, naive.layer_norm(maps.astype(np.float64), scale, bias, 1e-5).reshape(features.shape))
+    data = open_pretrained(output).data
+    assert (data["mean"], data["std"]) == ([0.45] * 3, [0.225] * 3)
+
+    back = tmp_path / "back.npz"
+    assert convert(f"--source={output}", f"--output={back}") == 0
+    with np.load(back) as file:
+        exported = {name.removeprefix("state_dict/"): file[name] for name in file}
+    assert set(exported) == {name for name in state_dict if not name.endswith("num_batches_tracked")}
+    for name, value in exported.items():
+        np.testing.assert_array_equal(value, state_dict[name], err_msg=name)
+
+
+def test_what_a_video_trainer_writes(tmp_path, capsys):
+    """PySlowFast's file: parameters beside the optimizer's and its config as text."""
+    torch = pytest.importorskip("torch", reason=WITHOUT_TORCH)
+    state_dict, _, _ = reference("video_t4")
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict()
+    content = {"epoch": 59, "model_state": to_torch(state_dict), "optimizer_state": optimizer, "cfg": "TRAIN:\n  X: 1"}
+    torch.save(content, tmp_path / "checkpoint_epoch_00060.pyth")
+    output = tmp_path / "out"
+    source = f"--source={tmp_path / 'checkpoint_epoch_00060.pyth'}"
+    assert convert(source, "--model=posmlp_video_s", f"--output={output}") == 0
+    assert "read model_state of" in capsys.readouterr().out
+    bias = open_pretrained(output).weights.params["head"]["bias"]
+    np.testing.assert_array_equal(bias, state_dict["head.bias"])
+
+
+def test_images_first(tmp_path, capsys):
+    """The image-pretrained file is a plain state dict; its model starts one of clips."""
+    state_dict, clips, _ = reference("video_t4")
+    source, output = tmp_path / "imagenet.npz", tmp_path / "image"
+    np.savez(source, **{name: value for name, value in state_dict.items() if ".t_fc." not in name})
+    assert convert(f"--source={source}", "--model=posmlp_video_s_image", f"--output={output}") == 0
+    assert f"read the parameters of {source}" in capsys.readouterr().out
+    assert open_pretrained(output).data["mean"] == [0.485, 0.456, 0.406]
+    image = from_pretrained(output)
+    assert (image.config.num_frames, image.config.block) == (0, "spatial")
+    video = from_pretrained(output, num_frames=4, block="parallel")
+    frames = jax.jit(lambda images: image(images))(clips.reshape(-1, *clips.shape[2:]))
+    logits = jax.jit(lambda clips: video(clips))(clips)
+    naive.assert_close(logits, np.asarray(frames, np.float64).reshape(len(clips), 4, -1).mean(axis=1), 2e-6)
+
+
 def test_what_shapes_show():
     preset = model_config("posmlp_t")
     sizes = {
@@ -84,6 +146,29 @@ def test_what_shapes_show():
     assert infer_fields({"conv1.weight": (64, 3, 7, 7)}, preset) == {}
     del shapes["head.weight"], shapes["head.bias"]
     assert infer_fields(shapes, preset)["num_classes"] == 0
+
+
+def test_what_shapes_show_of_a_video_model():
+    video, image = model_config("posmlp_video_s"), model_config("posmlp_video_s_image")
+    sizes = {
+        "widths": (8, 16, 32, 64),
+        "depths": (1, 1, 2, 1),
+        "num_classes": 10,
+        "windows": ((8, 8), (8, 8), (8, 8), (4, 4)),
+        "groups": (2, 4, 4, 8),
+    }
+    shapes = {key: value.shape for key, value in reference("video_t4")[0].items()}
+    assert infer_fields(shapes, video) == sizes | {"num_frames": 4}
+    assert infer_fields(shapes, image) == sizes | {"num_frames": 4, "block": "parallel"}
+    spatial = {name: shape for name, shape in shapes.items() if ".t_fc." not in name}
+    assert infer_fields(spatial, image) == sizes
+    assert infer_fields(spatial, video) == sizes | {"num_frames": 0, "block": "spatial"}
+    # What no published file has: other expansions, and none of the video's names.
+    wide = {name: (2 * shape[0], *shape[1:]) if ".fc1." in name else shape for name, shape in shapes.items()}
+    assert infer_fields(wide, video)["expansion"] == 4
+    assert infer_fields(dict.fromkeys(shapes, ()), video) == {}
+    assert infer_fields(shapes, model_config("posmlp_t")) == {}
+    assert infer_fields(shapes, model_config("gmlp_s")) == {}
 
 
 def test_what_shapes_do_not_show_is_said(tmp_path):
@@ -209,6 +294,15 @@ def write_bad_files(folder: Path) -> dict[str, tuple[list[str], str]]:
         "odd width": ([f"--source={folder / 'odd.npz'}", "--model=posmlp_t"], "widths (8, 17, 32, 64) should double"),
         "no model": ([f"--source={good}"], "which model is"),
         "unknown model": ([f"--source={good}", "--model=posmlp_x"], "unknown model 'posmlp_x'; did you mean"),
+        "a video model's names": ([f"--source={good}", "--model=posmlp_video_s"], "missing: patch_embed1.proj1.weight"),
+        "no temporal parts": (
+            [f"--source={FOLDER / 'posmlp_video_t4.npz'}", "--model=posmlp_video_s_image", "--override=block=spatial"],
+            "that the model has no place for: blocks1.0.t_fc.encoder.fc1.bias",
+        ),
+        "a stem that halves time": (
+            [f"--source={FOLDER / 'posmlp_video_t4.npz'}", "--model=posmlp_video_s_32"],
+            "no published checkpoint has stem='conv3d'",
+        ),
         "gmlp": ([f"--source={good}", "--model=gmlp_s"], "there are no published checkpoints of a GMLP"),
         "weights": ([*sound, "--weights=emma"], "unknown weights 'emma'; did you mean 'ema'?"),
         "no ema": ([*sound, "--weights=ema"], "has no ema parameters; it has state_dict"),

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import runs
 from flax import nnx
+from helpers import randomized
 
-from posmlp_jax import export, from_pretrained
+from posmlp_jax import create_model, export, from_pretrained
 from posmlp_jax.errors import PosMLPError
 from posmlp_jax.training.pretrained import open_pretrained
 
@@ -103,6 +104,23 @@ def test_features(workdir, images, tmp_path):
     for index, expected in enumerate(maps):
         naive.assert_close(results[f"3_{index}"], expected, 1e-6)
         naive.assert_close(results[f"1_{index}"], expected[:1], 1e-6)
+
+
+def test_a_video_model(tmp_path):
+    """Clips of the model's length, any number of them; a symbolic batch goes through the temporal gates."""
+    fields = {"num_frames": 3, "image_size": 16, "num_classes": 4, "widths": (8,), "depths": (1,), "windows": (2,)}
+    model = randomized(lambda: create_model("posmlp_video_s", **fields, groups=(2,)))
+    runs.save_model(tmp_path / "run", "posmlp_video_s", model)
+    output = tmp_path / "video.stablehlo"
+    export.main([f"--checkpoint={tmp_path / 'run'}", f"--output={output}"])
+    clips = np.random.default_rng(0).standard_normal((3, 3, 16, 16, 3)).astype(np.float32)
+    results = consume(output, clips, tmp_path)
+    expected = jax.jit(lambda clips: model(clips))(clips)
+    naive.assert_close(results["3_0"], expected, 1e-6)
+    naive.assert_close(results["1_0"], expected[:1], 1e-6)
+    about = json.loads((tmp_path / "video.stablehlo.json").read_text())
+    assert about["input"]["shape"] == ["batch", 3, 16, 16, 3]
+    assert about["input"]["sampling"] == "segment"
 
 
 def test_compute_type(workdir, images, tmp_path):

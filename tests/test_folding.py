@@ -14,6 +14,7 @@ from helpers import functional, last_names, random_relation, randomized, small
 from benchmarks import inference
 from posmlp_jax import create_model, list_models
 from posmlp_jax.errors import ConfigError
+from posmlp_jax.gating import GatingUnit
 from posmlp_jax.models import model_config, parameter_count
 from posmlp_jax.relations import RELATIONS, FoldedMatrix, FoldedRelation
 
@@ -64,10 +65,8 @@ def assert_folds(model, **compiler_options) -> None:
 def without_relations(model):
     """A copy whose relations' parameters are all zero; folded matrices are left."""
     model = nnx.clone(model)
-    for stage in model.stages:
-        for block in stage.blocks:
-            relation = block.gate.relation
-            nnx.update(relation, jax.tree.map(jnp.zeros_like, nnx.state(relation, nnx.Param)))
+    for gate in [module for _, module in nnx.iter_modules(model) if isinstance(module, GatingUnit)]:
+        nnx.update(gate.relation, jax.tree.map(jnp.zeros_like, nnx.state(gate.relation, nnx.Param)))
     return model
 
 
@@ -109,7 +108,14 @@ def test_the_matrix_is_the_papers(kind):
     naive.assert_close(folded(mask), naive.relation_matrix(parameters, kind, grid, groups, mask=mask))
 
 
-@pytest.mark.parametrize("name", ["posmlp_t", "gmlp_s"])
+@pytest.mark.parametrize("fields", [{"version": "v2"}, {"version": "v3"}, {"block": "joint"}, {"relation": "gqpe"}])
+def test_every_kind_of_video_block(fields):
+    model = random_model("posmlp_video_s", **fields)
+    assert len(jax.tree.leaves(nnx.state(model.fold(), FoldedMatrix))) == (2 if "block" in fields else 4)
+    assert_folds(model)
+
+
+@pytest.mark.parametrize("name", ["posmlp_t", "gmlp_s", "posmlp_video_s"])
 def test_relations_are_computed_once(name):
     """Their parameters have no more effect, but for windows with a mask."""
     model = random_model(name)
@@ -193,6 +199,22 @@ def test_benchmark(monkeypatch, capsys):
             f"| {device} | {dtype} | 2 | yes | 200.0 | 10.0 | 2.50 |",
         ]
     assert rows == expected
+
+
+def test_benchmark_of_a_video_model(monkeypatch, capsys):
+    """Clips of the model's own number of frames, at another size."""
+    shapes = []
+
+    def compiled(model, images):
+        shapes.append(images.shape)
+        return lambda: None
+
+    monkeypatch.setattr(inference, "compiled_call", compiled)
+    inference.main(["--model=posmlp_video_s", "--batch_sizes=2", "--dtypes=float32", "--image_size=32", "--repeats=1"])
+    assert shapes == [(2, 16, 32, 32, 3)] * 2
+    output = capsys.readouterr().out
+    assert output.startswith("16×32×32 clips, median of 1 calls")
+    assert "| clips/s |" in output
 
 
 def test_benchmark_takes_turns():

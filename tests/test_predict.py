@@ -189,6 +189,12 @@ def test_a_model_without_a_head(pretrained, images):
         predict(headless, images)
 
 
+def test_a_model_of_clips(pretrained, images):
+    video = replace(pretrained, config=model_config("posmlp_video_s"))
+    with pytest.raises(PosMLPError, match="the model takes clips of 16 frames, and this predicts images: weights of"):
+        predict(video, images)
+
+
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Files whose order, suffixes and links matter."""

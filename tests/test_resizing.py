@@ -10,7 +10,16 @@ from flax import nnx
 from helpers import randomized
 
 from posmlp_jax.models import create_model
-from posmlp_jax.resizing import interpolate, interpolation_matrix, resize_bias, resize_dense, resize_table, resizes
+from posmlp_jax.resizing import (
+    inflate,
+    inflates,
+    interpolate,
+    interpolation_matrix,
+    resize_bias,
+    resize_dense,
+    resize_table,
+    resizes,
+)
 
 
 def keys(t: float) -> float:
@@ -154,6 +163,37 @@ def test_what_is_resized():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert names_of("dense", before, before) == []
+
+
+def test_what_is_resized_in_time():
+    sizes = {"widths": (8,), "depths": (1,), "windows": (4,), "groups": (2,), "image_size": 32, "num_classes": 3}
+
+    def names(before: dict, after: dict, find=resizes) -> list[str]:
+        models = [
+            nnx.eval_shape(lambda fields=fields: create_model("posmlp_video_s", **sizes | fields))
+            for fields in (before, after)
+        ]
+        return sorted(".".join(map(str, path)) for path, _ in find(*models))
+
+    temporal = ["stages.0.blocks.0.temporal.gate.bias", "stages.0.blocks.0.temporal.gate.relation.table"]
+    assert names({"num_frames": 4}, {"num_frames": 6}) == temporal
+    assert names({"num_frames": 4, "relation": "gqpe"}, {"num_frames": 6, "relation": "gqpe"}) == temporal[:1]
+    assert names({"num_frames": 4, "block": "joint"}, {"num_frames": 6, "block": "joint"}) == [
+        name.replace("temporal", "joint") for name in temporal
+    ]
+    # Eight frames of which the stem makes four steps.
+    assert names({"num_frames": 4}, {"num_frames": 8, "stem": "conv3d"}) == []
+    assert names({"num_frames": 4}, {"num_frames": 8, "stem": "conv3d"}, inflates) == ["stem.convs.0.kernel"]
+    assert names({"num_frames": 4, "stem": "conv3d"}, {"num_frames": 8, "stem": "conv3d"}, inflates) == []
+    assert names({"num_frames": 8, "stem": "conv3d"}, {"num_frames": 8}, inflates) == []
+
+
+def test_an_inflated_kernel():
+    kernel = np.random.default_rng(4).normal(size=(3, 3, 2, 5)).astype(np.float32)
+    inflated = inflate(kernel, 3)
+    assert inflated.shape == (3, 3, 3, 2, 5)
+    np.testing.assert_array_equal(inflated[1], kernel)
+    assert not inflated[[0, 2]].any()
 
 
 def test_the_resized_relation_looks_like_the_old_one():

@@ -1,7 +1,7 @@
 """Published PyTorch checkpoints into our models, and ours into theirs.
 
-`python -m posmlp_jax.convert --help` is the command; `table` how parameters correspond, `posmlp` their names, `files`
-the file types, `architecture` what shapes tell of a model.
+`python -m posmlp_jax.convert --help` is the command; `table` how parameters correspond, `posmlp` and `posmlp_video`
+their names, `files` the file types, `architecture` what shapes tell of a model.
 """
 
 from posmlp_jax.convert.checkpoint import Converted, convert_checkpoint, export_checkpoint

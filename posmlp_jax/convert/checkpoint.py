@@ -12,12 +12,14 @@ from posmlp_jax.convert.files import read_state_dict, write_state_dict
 from posmlp_jax.convert.models import load_torch_state_dict, torch_state_dict
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import Backbone
-from posmlp_jax.models.posmlp import PosMLPConfig
 from posmlp_jax.models.registry import model_config
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.config import NamedModel, default_config
 from posmlp_jax.training.pretrained import open_pretrained
 from posmlp_jax.training.state import empty_model, module_weights
+
+# What the published video models take their pixels to be, on every data set; those of images are ImageNet's.
+_CLIP_PIXELS = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225)}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def convert_checkpoint(
     """Writes a checkpoint from a file of published parameters, all of it or nothing.
 
     Args:
-      source: .pth, .pth.tar, .pt, .npz or .safetensors (`files.read_state_dict`).
+      source: .pth, .pth.tar, .pyth, .pt, .npz or .safetensors (`files.read_state_dict`).
       model: the name of what it is of; fields that shapes show to be others are taken from them.
       output: the folder to write, which must not exist. It is then a working directory with a checkpoint of step 0.
       which: 'raw' or 'ema' (the moving average) parameters; 'auto': the moving average where there is one.
@@ -63,7 +65,7 @@ def convert_checkpoint(
     preset = model_config(model, **(overrides or {}))
     state_dict, group = read_state_dict(source, which)
     shapes = {name.removeprefix("module."): tuple(array.shape) for name, array in state_dict.items()}
-    found = infer_fields(shapes, preset) if isinstance(preset, PosMLPConfig) else {}
+    found = infer_fields(shapes, preset)
     inferred = {field: value for field, value in found.items() if field not in (overrides or {})}
     config = preset.replace(**inferred)
     if class_names is not None and len(class_names) != config.num_classes:
@@ -71,6 +73,8 @@ def convert_checkpoint(
     loaded = load_torch_state_dict(empty_model(config), state_dict)
     run = default_config(model)
     run.model.update({name: getattr(config, name) for name in config.__dataclass_fields__})
+    if len(config.input_size) == 3:
+        run.data.update(_CLIP_PIXELS)
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -1,4 +1,4 @@
-"""The file types that published parameters come in: .pth and .pth.tar, .npz and .safetensors."""
+"""The file types that published parameters come in: .pth, .pth.tar and .pyth, .npz and .safetensors."""
 
 import argparse
 import pickle
@@ -12,7 +12,7 @@ import numpy as np
 
 from posmlp_jax.errors import CheckpointError, ConfigError, nearest
 
-SUFFIXES = (".pth", ".pth.tar", ".pt", ".npz", ".safetensors")
+SUFFIXES = (".pth", ".pth.tar", ".pyth", ".pt", ".npz", ".safetensors")
 # What a file may keep its parameters under: raw ones, and their moving average.
 _GROUPS = {"raw": ("state_dict", "model_state", "model"), "ema": ("state_dict_ema", "model_ema")}
 CHOICES = ("auto", *_GROUPS)
@@ -23,7 +23,7 @@ def read_state_dict(path: Path, which: str = "auto") -> tuple[dict[str, object],
     """Parameters by name, and what they are called in the file.
 
     Args:
-      path: .pth, .pth.tar or .pt (a state dict, or a dict that has some), .npz (where names may begin with
+      path: .pth, .pth.tar, .pyth or .pt (a state dict, or a dict that has some), .npz (where names may begin with
         'state_dict/') or .safetensors.
       which: 'raw', 'ema' (the moving average), or 'auto': the moving average if there is one.
 

@@ -1,4 +1,4 @@
-"""What happens to a training image between decoding and batching."""
+"""What happens to a training image, or to all frames of a clip, between decoding and batching."""
 
 import math
 from typing import Any
@@ -19,7 +19,8 @@ _AUGMENT = ("standard", "none")
 class Augmentation:
     """Crop, flip, RandAugment or else colour jitter, and random erasing: timm's order.
 
-    Can be pickled, and depends on nothing but the image and the random numbers that it is given.
+    Can be pickled, and depends on nothing but the image and the random numbers that it is given. What is drawn depends
+    on these numbers and the image's size alone, so that frames of one clip can all be given the same.
 
     Args:
       config: the `data` section of a config. `augment='none'` gives what evaluation sees, whatever the other fields
@@ -75,18 +76,44 @@ class Augmentation:
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The augmented uint8 image [height, width, 3] of a uint8 RGB image of any size, which is not modified."""
+        return self._apply(image, rng)[0]
+
+    def fill(self, out: np.ndarray, pixels: np.ndarray, rng: np.random.Generator) -> bool:
+        """Augments an image, or all frames of a clip in the same way: one crop, flip, draw of operations, box, noise.
+
+        Args:
+          out: where the result goes, uint8 [height, width, 3] or [n, height, width, 3].
+          pixels: uint8 RGB of any size, with as many axes.
+          rng: every frame is the image that a copy of it gives; afterwards it is where that copy is.
+
+        Returns:
+          Whether left and right are exchanged.
+        """
+        if pixels.ndim == 3:
+            out[...], flipped = self._apply(pixels, rng)
+            return flipped
+        start = rng.bit_generator.state
+        for place, frame in zip(out, pixels, strict=True):
+            rng.bit_generator.state = start
+            place[...], flipped = self._apply(frame, rng)
+        return flipped
+
+    def _apply(self, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+        """The augmented image, and whether it is flipped."""
         if self._none:
-            return transforms.center_crop(image, self._size, self._eval_crop)
+            return transforms.center_crop(image, self._size, self._eval_crop), False
         if self._crop == "random_resized":
             image = transforms.random_resized_crop(image, self._size, self._scale, self._ratio, rng)
         else:
             image = transforms.resize(image, self._size)
             if self._crop == "pad":
                 image = transforms.pad_crop(image, self._padding, rng)
+        flipped = False
         if self._flip:
-            image = transforms.random_flip(image, rng)
+            before, image = image, transforms.random_flip(image, rng)
+            flipped = image is not before
         if self._color is not None:
             image = self._color(image, rng)
         if self._erasing is not None:
             image = self._erasing(image, rng)
-        return image
+        return image, flipped

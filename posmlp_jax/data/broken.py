@@ -1,97 +1,166 @@
-"""Images that cannot be decoded: in training another takes the place, up to a share of the data set that is set."""
+"""What cannot be decoded. In training another image or video takes the place, up to a share of them that is set.
+
+Of a video that is only damaged, the frames that can be decoded take the places of the others.
+"""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
-from posmlp_jax.data.cache import DecodedImages
+from posmlp_jax.data.cache import Decoded, DecodedImages
 from posmlp_jax.data.source import Source
+from posmlp_jax.data.video.clips import DecodedClips
+from posmlp_jax.data.video.sampling import FrameSampling
 from posmlp_jax.errors import BrokenExampleError, DataError
 
 _TRIES = 50
 _NAMED = 10
 
 
-def read_decodable(
-    images: DecodedImages, index: int, length: int, rng: np.random.Generator
-) -> tuple[np.ndarray, int, int, int]:
-    """An image, or where it cannot be decoded another that `rng` picks.
+class Decoder(Protocol):
+    """`DecodedImages` or `DecodedClips`; `kind` is that of its source."""
 
-    The generator belongs to the image's place in the stream, so who takes the place is the same on every run, however
-    many workers there are; and it is not touched when nothing is broken.
+    kind: str
+
+    def __call__(self, index: int, rng: np.random.Generator | None = None) -> Decoded:
+        """Example `index`."""
+
+
+def read_decodable(decoder: Decoder, index: int, length: int, rng: np.random.Generator) -> tuple[Decoded, int, int]:
+    """An example, or where it cannot be decoded another that `rng` picks.
+
+    The generator belongs to the example's place in the stream, so who takes the place is the same on every run, however
+    many workers there are; and with images it is not touched when nothing is broken.
 
     Args:
-      images: of a source.
-      index: the image to read.
-      length: how many images there are.
+      decoder: of a source.
+      index: the example to read.
+      length: how many examples there are.
       rng: the place's own random numbers.
 
     Returns:
-      (uint8 image [height, width, 3], label, its index, the index of the broken image that it replaces, or -1).
+      (the example, its index, the index of the broken one that it replaces, or -1).
 
     Raises:
-      DataError: when 50 picks in a row are broken, or for anything but a broken image.
+      DataError: when 50 picks in a row are broken, or for anything but a broken image or video.
     """
     picked = index
     for _ in range(_TRIES):
         try:
-            image, label = images(picked)
-            return image, label, picked, -1 if picked == index else index
+            return decoder(picked, rng), picked, -1 if picked == index else index
         except BrokenExampleError as error:
             last = error
             picked = int(rng.integers(length))
-    raise DataError(f"{_TRIES} images in a row cannot be decoded, the last: {last}")
+    raise DataError(f"{_TRIES} {decoder.kind}s in a row cannot be decoded, the last: {last}")
 
 
-class BrokenImages:
-    """Counts and names the images that were replaced, from what the batches say of them.
+class _Announced:
+    """Lines about examples: for each of the first ten, and after that one when their number has doubled."""
+
+    def __init__(self, report: Callable[[str], None]):
+        self._report = report
+        self.indices: set[int] = set()
+
+    def add(self, index: int, one: Callable[[], str], many: Callable[[int], str]) -> None:
+        """Takes an example. `one()` is the line about it, `many(count)` that about all so far."""
+        if index in self.indices:
+            return
+        self.indices.add(index)
+        count = len(self.indices)
+        if count <= _NAMED:
+            self._report(one())
+        elif count % _NAMED == 0 and (count // _NAMED).bit_count() == 1:
+            self._report(many(count))
+
+
+class BrokenExamples:
+    """Counts and names the images or videos that were replaced, from what the batches say of them.
 
     That works with any number of workers, as it is done where batches arrive. Each JAX process counts its own share of
     the stream, and starts anew when a run goes on.
 
     Args:
-      source: the images.
-      max_share: the share of the source's images, in [0, 1], that may be broken.
+      source: the images or videos.
+      max_share: the share of them, in [0, 1], that may be broken.
       report: takes the lines that name them.
 
     Attributes:
-      replaced: how often an image was replaced, over all epochs.
-      indices: which images were.
+      replaced: how often one was replaced, over all epochs.
     """
 
     def __init__(self, source: Source, max_share: float, report: Callable[[str], None]):
-        self._source, self._max_share, self._report = source, max_share, report
+        self._source, self._max_share, self._named = source, max_share, _Announced(report)
         self.replaced = 0
-        self.indices: set[int] = set()
+
+    @property
+    def indices(self) -> set[int]:
+        """Which ones were replaced."""
+        return self._named.indices
 
     def add(self, broken: np.ndarray) -> None:
-        """Takes the `broken` column of a batch: int64 [B], the index of the image that was replaced, or -1.
-
-        The first ten are named, with the reason; after that there is a line when their number has doubled.
+        """Takes the `broken` column of a batch: int64 [B], the index of the example that was replaced, or -1.
 
         Raises:
-          DataError: when more than the set share of all images is broken.
+          DataError: when more than the set share of all examples is broken.
         """
+        kind, length = self._source.kind, len(self._source)
         for index in broken[broken >= 0].tolist():
             self.replaced += 1
-            if index in self.indices:
-                continue
-            self.indices.add(index)
-            count, length = len(self.indices), len(self._source)
+            count = len(self.indices | {index})
             if count > self._max_share * length:
                 raise DataError(
-                    f"{count} of the {length} training images cannot be decoded, more than the share of "
+                    f"{count} of the {length} training {kind}s cannot be decoded, more than the share of "
                     f"{self._max_share:g} that data.max_broken allows, the last: {self._reason(index)}; mend or delete "
                     "them, or set --config.data.max_broken higher"
                 )
-            if count <= _NAMED:
-                self._report(f"a training image is replaced by another: {self._reason(index)}")
-            elif count % _NAMED == 0 and (count // _NAMED).bit_count() == 1:
-                self._report(f"{count} training images are replaced by others, the last: {self._reason(index)}")
+            self._named.add(
+                index,
+                lambda index=index: f"a training {kind} is replaced by another: {self._reason(index)}",
+                lambda count, index=index: (
+                    f"{count} training {kind}s are replaced by others, the last: {self._reason(index)}"
+                ),
+            )
 
     def _reason(self, index: int) -> str:
+        video = self._source.kind == "video"
+        decoder = DecodedClips(self._source, FrameSampling("segment", 1)) if video else DecodedImages(self._source)
         try:
-            DecodedImages(self._source)(index)
+            decoder(index)
         except BrokenExampleError as error:
             return " ".join(str(error).split())
         return self._source.example_id(index)  # It can be read by now.
+
+
+class DamagedVideos:
+    """Counts and names the videos of which some frames took the places of others, as `BrokenExamples` does.
+
+    Args:
+      source: the videos.
+      report: takes the lines that name them.
+
+    Attributes:
+      frames: how many frames were others than those that were asked for, over all epochs.
+    """
+
+    def __init__(self, source: Source, report: Callable[[str], None]):
+        self._source, self._named = source, _Announced(report)
+        self.frames = 0
+
+    @property
+    def indices(self) -> set[int]:
+        """Which videos are damaged."""
+        return self._named.indices
+
+    def add(self, indices: np.ndarray, damaged: np.ndarray) -> None:
+        """Takes the `index` and `damaged` columns of a batch: int64 [B], and int32 [B], the number of such frames."""
+        for index, frames in zip(indices[damaged > 0].tolist(), damaged[damaged > 0].tolist(), strict=True):
+            self.frames += frames
+            self._named.add(
+                index,
+                lambda index=index, frames=frames: (
+                    f"{frames} sampled frames of a video cannot be decoded, and the last good ones before them are "
+                    f"used: {self._source.example_id(index)} ({self._source.description})"
+                ),
+                lambda count: f"{count} videos have frames that cannot be decoded ({self._source.description})",
+            )

@@ -1,5 +1,7 @@
 """Images that are decoded once and kept: for small data sets, whose decoding costs more than everything after it."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from posmlp_jax.data.decoding import Size, decode
@@ -7,8 +9,22 @@ from posmlp_jax.data.source import Source
 from posmlp_jax.errors import BrokenExampleError
 
 
+class Decoded(NamedTuple):
+    """A decoded example.
+
+    Attributes:
+      pixels: uint8 RGB, an image [height, width, 3] or frames [n, height, width, 3]; not to be written to.
+      label: its class.
+      damaged: how many of its frames could not be decoded, and are others.
+    """
+
+    pixels: np.ndarray
+    label: int
+    damaged: int = 0
+
+
 class DecodedImages:
-    """The images of a source as uint8 arrays [height, width, 3].
+    """The images of a source as uint8 arrays [height, width, 3]. `kind` is the source's.
 
     Args:
       source: the images.
@@ -17,13 +33,14 @@ class DecodedImages:
     """
 
     def __init__(self, source: Source, min_size: Size | None = None, keep_bytes: int = 0):
+        self.kind = source.kind
         self._source = source
         self._min_size = min_size
         self._keep_bytes = keep_bytes
-        self._kept: dict[int, tuple[np.ndarray, int]] = {}
+        self._kept: dict[int, Decoded] = {}
 
-    def __call__(self, index: int) -> tuple[np.ndarray, int]:
-        """The image, which must not be written to, and its label.
+    def __call__(self, index: int, rng: np.random.Generator | None = None) -> Decoded:
+        """The image and its label; an image is always the same, whatever `rng`.
 
         Raises:
           BrokenExampleError: when it cannot be decoded; the message names it.
@@ -45,5 +62,5 @@ class DecodedImages:
         # Threads may both subtract the same image; the bound is generous enough for that.
         if image.nbytes <= self._keep_bytes:
             self._keep_bytes -= image.nbytes
-            self._kept[index] = image, label
-        return image, label
+            self._kept[index] = Decoded(image, label)
+        return Decoded(image, label)

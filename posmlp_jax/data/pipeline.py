@@ -1,4 +1,4 @@
-"""Batches for training and evaluation.
+"""Batches for training and evaluation, of images or of clips.
 
 The training stream is a function of (seed, step) alone: the numbers of threads, processes and hosts do not change it,
 and it can be entered at any step. That holds because order and random numbers go by the example's place in the stream,
@@ -6,63 +6,35 @@ and because a batch is one piece of work for the threads and processes.
 """
 
 import logging
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 
 from posmlp_jax.data.augmentation import Augmentation
-from posmlp_jax.data.broken import BrokenImages, read_decodable
+from posmlp_jax.data.broken import BrokenExamples, DamagedVideos, Decoder, read_decodable
 from posmlp_jax.data.cache import DecodedImages
+from posmlp_jax.data.decoding import Size
+from posmlp_jax.data.flipped_labels import flipped_labels
+from posmlp_jax.data.loading import Batch, Batches, load
 from posmlp_jax.data.source import Source
-from posmlp_jax.data.transforms import center_crop
+from posmlp_jax.data.transforms import uniform_crops
+from posmlp_jax.data.video.clips import DecodedClips
+from posmlp_jax.data.video.sampling import FrameSampling
 from posmlp_jax.errors import ConfigError, DataError
 
-Batch = dict[str, np.ndarray]
 # Training images are kept decoded when all of them fit into this.
 KEEP_BYTES = 512 * 2**20
 _ENDLESS = 2**40  # steps
-
-
-class Batches(Iterator[Batch]):
-    """An iterator over batches whose threads and processes end with `close`, or at the latest with the program.
-
-    Attributes:
-      broken: what training batches have replaced so far; None for evaluation, which replaces nothing.
-    """
-
-    def __init__(self, iterator: grain.DatasetIterator, broken: BrokenImages | None = None):
-        self._under_way = [iterator]
-        self.broken = broken
-        # Grain's own clean-up runs when the interpreter has already lost its modules, and prints tracebacks then: at
-        # the program's end nothing may refer to the iterator any more.
-        self._finalizer = weakref.finalize(self, _end, self._under_way)
-
-    def __next__(self) -> Batch:
-        """The next batch."""
-        if not self._under_way:
-            raise ValueError("these batches are closed")
-        batch = next(self._under_way[0])
-        if self.broken is not None:
-            self.broken.add(batch.pop("broken"))
-        return batch
-
-    def close(self) -> None:
-        """Ends the threads and processes; there are no batches after it."""
-        self._finalizer()
-
-
-def _end(under_way: list[grain.DatasetIterator]) -> None:
-    under_way.pop().close()
+# Of one image, or the three numbers of a clip: (frames, height, width).
+InputSize = tuple[int, ...]
 
 
 def train_batches(
     source: Source,
     config: Any,
-    image_size: tuple[int, int],
+    input_size: InputSize,
     *,
     batch_size: int,
     seed: int,
@@ -73,73 +45,130 @@ def train_batches(
 ) -> Batches:
     """Endless augmented batches; every epoch has its own order, and batches go across epochs' borders.
 
+    With `config.repeats` R, each example is decoded (and of a video a clip sampled) once for R samples, which are
+    augmented each by itself. Two examples take turns, a b a b …, so that an even place and the next one, which mixup
+    and CutMix pair, are of two examples. An epoch is every example R times.
+
     Args:
-      source: the images.
+      source: the images or videos.
       config: the `data` section of a config.
-      image_size: (height, width).
-      batch_size: images a step, over all processes.
+      input_size: (height, width), or (frames, height, width) of clips.
+      batch_size: samples a step, over all processes.
       seed: of order and augmentation.
       start_step: the step of the first batch; the stream is the one that a run from step 0 has there.
       process_index: which of `process_count` JAX processes this is.
       process_count: process p gets the p-th part of each step's examples, so that the processes' parts one after the
         other are the batch that a single process would have.
-      report: takes the lines that name broken images.
+      report: takes the lines that name broken images and videos.
 
     Returns:
-      An iterator of `{'image': uint8 [B, height, width, 3], 'label': int32 [B], 'index': int64 [B]}`, B being
-      batch_size / process_count, and the index being the example's in `source`. An image that cannot be decoded is
-      replaced by another (`broken.read_decodable`); the iterator's `broken` counts them. Close it when it is done with.
+      An iterator of `{'image': uint8 [B, *input_size, 3], 'label': int32 [B], 'index': int64 [B]}`, B being
+      batch_size / process_count, and the index being the example's in `source`. What cannot be decoded is replaced by
+      another (`broken.read_decodable`); the iterator's `broken` counts them. Close it when it is done with.
 
     Raises:
-      ConfigError: when the batch size is not divisible, or as `check_config`.
-      DataError: when there is no image; from the iterator, when a label is out of range, a file cannot be read, or more
-        images are broken than `config.max_broken` allows.
+      ConfigError: when the batch size is not divisible, or as `check_config` and `check_source`.
+      DataError: when there is no example; from the iterator, when a label is out of range, a file cannot be read, or
+        more images or videos are broken than `config.max_broken` allows.
     """
     check_config(config)
+    check_source(source, config, input_size)
     if len(source) == 0:
-        raise DataError(f"no images to train on ({source.description})")
-    make_batch = _TrainBatch(source, config, image_size, seed, _Places(batch_size, process_index, process_count))
+        raise DataError(f"no {source.kind}s to train on ({source.description})")
+    make_batch = _TrainBatch(source, config, input_size, seed, _Places(batch_size, process_index, process_count))
     steps = grain.MapDataset.range(start_step, _ENDLESS).map(make_batch)
-    return Batches(_load(steps, config), BrokenImages(source, config.max_broken, report))
+    return Batches(
+        load(steps, config), DamagedVideos(source, report), BrokenExamples(source, config.max_broken, report)
+    )
 
 
 def eval_batches(
     source: Source,
     config: Any,
-    image_size: tuple[int, int],
+    input_size: InputSize,
     *,
     batch_size: int,
+    clips: int = 1,
+    crops: int = 1,
     process_index: int = 0,
     process_count: int = 1,
+    report: Callable[[str], None] = logging.warning,
 ) -> Batches:
     """Every example once, in order; what is missing in the last batch is filled up with weight 0.
 
-    Arguments and errors are those of `train_batches`, but an image that cannot be decoded is a DataError from the
-    iterator: an accuracy over other images than it says would be wrong. All processes get the same number of batches.
+    Errors are those of `train_batches`, but what cannot be decoded is a DataError from the iterator: an
+    accuracy over other examples than it says would be wrong. All processes get the same number of batches.
+
+    Args:
+      source: the images or videos.
+      config: the `data` section of a config.
+      input_size: (height, width), or (frames, height, width) of clips.
+      batch_size: examples a step, over all processes.
+      clips: views in time of each video (`FrameSampling.test`); 1 of images.
+      crops: views in space of each image or clip, 1 or 3 (`transforms.uniform_crops`).
+      process_index: as of `train_batches`.
+      process_count: as of `train_batches`.
+      report: takes the lines that name damaged videos.
 
     Returns:
       An iterator of `{'image', 'label', 'index', 'weight': float32 [B]}`, the weight being 1 for an example and 0 for
-      a filler (an empty image with label 0 and index -1).
+      a filler (an empty image with label 0 and index -1). Where there are several views of each example, `image` is
+      [B, clips · crops, *input_size, 3].
     """
     check_config(config)
-    make_batch = _EvalBatch(source, config, image_size, _Places(batch_size, process_index, process_count))
+    check_source(source, config, input_size)
+    places = _Places(batch_size, process_index, process_count)
+    make_batch = _EvalBatch(source, config, input_size, places, clips, crops)
     steps = grain.MapDataset.range(-(-len(source) // batch_size)).map(make_batch)
-    return Batches(_load(steps, config))
+    return Batches(load(steps, config), DamagedVideos(source, report))
 
 
 def check_config(config: Any) -> None:
-    """Checks what the `data` section of a config says about augmentation and loading.
+    """Checks what the `data` section of a config says about sampling, augmentation and loading.
 
     Raises:
       ConfigError: for the first value that makes no sense.
     """
     Augmentation(config, (1, 1))
+    FrameSampling(config.sampling, 1, config.stride)
     if not 0 < config.eval_crop <= 1:
         raise ConfigError(f"eval_crop must be a share in (0, 1], not {config.eval_crop}")
     if not 0 <= config.max_broken <= 1:
         raise ConfigError(f"max_broken must be a share in [0, 1], not {config.max_broken}")
     if config.threads < 0 or config.processes < 0:
         raise ConfigError(f"threads ({config.threads}) and processes ({config.processes}) must not be negative")
+    for field in ("repeats", "test_clips"):
+        if config[field] < 1:
+            raise ConfigError(f"data.{field} is {config[field]}, and should be 1 or more")
+    if config.test_crops not in (1, 3):
+        raise ConfigError(f"data.test_crops is {config.test_crops}, and should be 1 or 3")
+
+
+def check_source(source: Source, config: Any, input_size: InputSize) -> None:
+    """Checks that a source is what a config says and a model takes.
+
+    Args:
+      source: images or videos.
+      config: the `data` section.
+      input_size: the model's, (height, width) or (frames, height, width).
+
+    Raises:
+      ConfigError: when it is not.
+    """
+    if source.kind == "video" and len(input_size) == 2:
+        raise ConfigError(
+            f"the model takes images, but these are videos: {source.description}; take a model of clips, as "
+            "--config.model.name=posmlp_video_s"
+        )
+    if source.kind == "image" and len(input_size) == 3:
+        raise ConfigError(
+            f"the model takes clips of {input_size[0]} frames, but these are images: {source.description}; take a "
+            "model of images, as --config.model.name=posmlp_video_s_image"
+        )
+    if source.kind == "image" and config.test_clips > 1:
+        raise ConfigError(f"data.test_clips is {config.test_clips}, but these are images: {source.description}")
+    if config.flip:
+        flipped_labels(source, config.flip_label_pairs)
 
 
 class _Places:
@@ -161,67 +190,99 @@ class _Places:
 class _TrainBatch:
     """Reads, decodes and augments the examples of one step."""
 
-    def __init__(self, source: Source, config: Any, image_size: tuple[int, int], seed: int, places: _Places):
-        self._size, self._seed, self._places = tuple(image_size), seed, places
-        self._length = len(source)
+    def __init__(self, source: Source, config: Any, input_size: InputSize, seed: int, places: _Places):
+        self._size, self._seed, self._places = tuple(input_size), seed, places
+        self._length, self._repeats = len(source), config.repeats
         self._order = grain.MapDataset.range(self._length).seed(seed).shuffle().repeat()
-        self._augmentation = Augmentation(config, image_size)
+        self._augmentation = Augmentation(config, input_size[-2:])
+        self._flipped_labels = flipped_labels(source, config.flip_label_pairs if config.flip else ())
         # Processes would each keep all images.
-        self._images = DecodedImages(source, self._augmentation.min_size, 0 if config.processes else KEEP_BYTES)
+        keep_bytes = 0 if config.processes else KEEP_BYTES
+        self._decoder = _decoder(source, config, input_size, self._augmentation.min_size, keep_bytes=keep_bytes)
 
     def __call__(self, step: int) -> Batch:
         places = self._places(step)
         batch = _empty_batch(len(places), self._size, broken=np.int64)
+        decoded = {}
         for row, place in enumerate(places):
-            # Each place has its own part of one generator's sequence, 2¹²⁸ numbers long.
-            rng = np.random.Generator(np.random.Philox(key=self._seed, counter=place << 128))
-            image, label, index, broken = read_decodable(self._images, self._order[place], self._length, rng)
+            rng = self._rng(place)
+            # Two examples take turns until each has had all its samples.
+            turns, turn = divmod(place, 2 * self._repeats)
+            first = place - turn + turn % 2
+            if turn == 0:
+                decoded.clear()
+            if first not in decoded:
+                # The samples of one example may be spread over hosts, which then each decode it, and in the same way.
+                reading = rng if first == place else self._rng(first)
+                index = self._order[2 * turns + turn % 2]
+                decoded[first] = read_decodable(self._decoder, index, self._length, reading)
+            example, batch["index"][row], batch["broken"][row] = decoded[first]
             # Straight into the batch: other memory for as many images would be another third of the time, or more.
-            batch["image"][row] = self._augmentation(image, rng)
-            batch["label"][row], batch["index"][row], batch["broken"][row] = label, index, broken
+            flipped = self._augmentation.fill(batch["image"][row], example.pixels, rng)
+            batch["label"][row] = self._flipped_labels[example.label] if flipped else example.label
+            batch["damaged"][row] = example.damaged if first == place else 0
         return batch
+
+    def _rng(self, place: int) -> np.random.Generator:
+        """Each place has its own part of one generator's sequence, 2¹²⁸ numbers long."""
+        return np.random.Generator(np.random.Philox(key=self._seed, counter=place << 128))
 
 
 class _EvalBatch:
     """Reads, decodes and crops the examples of one step; fillers behind the last."""
 
-    def __init__(self, source: Source, config: Any, image_size: tuple[int, int], places: _Places):
-        self._size, self._places = tuple(image_size), places
+    def __init__(self, source: Source, config: Any, input_size: InputSize, places: _Places, clips: int, crops: int):
+        self._size, self._places = tuple(input_size), places
+        self._clips, self._crops = clips, crops
         self._length = len(source)
-        self._images = DecodedImages(source)
+        self._decoder = _decoder(source, config, input_size, None, test_clips=clips)
         self._eval_crop = config.eval_crop
 
     def __call__(self, step: int) -> Batch:
         places = self._places(step)
-        batch = _empty_batch(len(places), self._size, weight=np.float32)
+        views = self._clips * self._crops
+        batch = _empty_batch(len(places), self._size if views == 1 else (views, *self._size), weight=np.float32)
         for row, index in enumerate(places):
             if index < self._length:
-                image, label = self._images(index)
-                batch["image"][row] = center_crop(image, self._size, self._eval_crop)
-                batch["label"][row], batch["index"][row], batch["weight"][row] = label, index, 1
+                example = self._decoder(index)
+                self._crop(batch["image"][row], example.pixels)
+                batch["label"][row], batch["index"][row], batch["weight"][row] = example.label, index, 1
+                batch["damaged"][row] = example.damaged
             else:
                 batch["image"][row] = 0
                 batch["label"][row], batch["index"][row], batch["weight"][row] = 0, -1, 0
+                batch["damaged"][row] = 0
         return batch
 
+    def _crop(self, out: np.ndarray, pixels: np.ndarray) -> None:
+        """Fills all views of an example: an image, or the frames of all clips."""
+        size = self._size[-2:]
+        out = out.reshape(self._clips, self._crops, -1, *size, 3)
+        frames = pixels.reshape(self._clips, -1, *pixels.shape[-3:])
+        for clip, number in np.ndindex(frames.shape[:2]):
+            crops = uniform_crops(frames[clip, number], size, self._eval_crop, self._crops)
+            for crop, image in enumerate(crops):
+                out[clip, crop, number] = image
 
-def _empty_batch(rows: int, image_size: tuple[int, int], **columns: type) -> Batch:
-    """Memory for `rows` examples and the given columns besides image, label and index."""
-    types = {"label": np.int32, "index": np.int64, **columns}
+
+def _decoder(
+    source: Source,
+    config: Any,
+    input_size: InputSize,
+    min_size: Size | None,
+    *,
+    keep_bytes: int = 0,
+    test_clips: int = 1,
+) -> Decoder:
+    if source.kind == "image":
+        return DecodedImages(source, min_size, keep_bytes)
+    return DecodedClips(source, FrameSampling(config.sampling, input_size[0], config.stride), min_size, test_clips)
+
+
+def _empty_batch(rows: int, input_size: InputSize, **columns: type) -> Batch:
+    """Memory for `rows` examples and the given columns besides those that every batch has."""
+    types = {"label": np.int32, "index": np.int64, "damaged": np.int32, **columns}
     return {
-        "image": np.empty((rows, *image_size, 3), np.uint8),
+        "image": np.empty((rows, *input_size, 3), np.uint8),
         **{name: np.empty(rows, kind) for name, kind in types.items()},
     }
-
-
-def _load(dataset: grain.MapDataset, config: Any) -> grain.DatasetIterator:
-    """Works through the batches with `config.threads` threads, or in `config.processes` processes."""
-    if config.processes:
-        if not flags.FLAGS.is_parsed():
-            # Grain hands absl's flags on to its processes, and needs them parsed even where a program has none.
-            flags.FLAGS.mark_as_parsed()
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-        workers = grain.MultiprocessingOptions(num_workers=config.processes, per_worker_buffer_size=1)
-        return iter(dataset.to_iter_dataset(options).mp_prefetch(workers))
-    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.threads + 1)
-    return iter(dataset.to_iter_dataset(options))

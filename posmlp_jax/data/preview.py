@@ -1,7 +1,8 @@
 """Draws what the model is trained on: `python -m posmlp_jax.data.preview --config=configs/digits.py --output=grid.png`.
 
 The first images of the training stream after all augmentation, with their labels. Each row is mixed (mixup, CutMix) by
-itself, as each step of training is. `--config.x.y=…` overrides any field of the config, as in `main.py`.
+itself, as each step of training is. Of clips each row is one, and all are mixed as one step. `--config.x.y=…` overrides
+any field of the config, as in `main.py`.
 """
 
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ def _shortened(name: str, length: int = 19) -> str:
 def preview(config: ConfigDict) -> Figure:
     """What a whole config (`default_config()` or a file in `configs/`) trains on, as a figure of 4 × 8 images.
 
+    Of clips it has 4 rows of 8 frames each, evenly spread, or all where there are fewer.
+
     Raises:
       PosMLPError: for a mistake in the config, or missing data.
     """
@@ -76,19 +79,26 @@ def preview(config: ConfigDict) -> Figure:
     check_fields(config)
     check_values(config)
     source = open_source(config.data, "train")
-    size = resolve_model(config, source.num_classes, base_model(config)).image_size
-    batches = train_batches(source, config.data, size, batch_size=ROWS * COLUMNS, seed=config.seed)
+    size = resolve_model(config, source.num_classes, base_model(config)).input_size
+    of_clips = len(size) == 3
+    batch_size = ROWS if of_clips else ROWS * COLUMNS
+    batches = train_batches(source, config.data, size, batch_size=batch_size, seed=config.seed)
     batch = next(batches)
     batches.close()
-    images = batch["image"].reshape(ROWS, COLUMNS, *batch["image"].shape[1:])
-    targets = np.asarray(soft_targets(batch["label"], source.num_classes)).reshape(ROWS, COLUMNS, -1)
+    # What is mixed together: the images of a row, or all clips.
+    together = ROWS if of_clips else COLUMNS
+    images = batch["image"].reshape(-1, together, *batch["image"].shape[1:])
+    targets = np.asarray(soft_targets(batch["label"], source.num_classes)).reshape(len(images), together, -1)
     options = MixOptions(**config.mixing)
     if options.active:
         keys = jax.random.split(jax.random.key(config.seed), ROWS)
-        masks = [draw_mask(key, size, options) for key in keys]
+        masks = [draw_mask(key, size[-2:], options) for key in keys[: len(images)]]
         mixed = [mix(*row) for row in zip(images.astype(np.float32), targets, masks, strict=True)]
         images = np.stack([np.rint(np.asarray(row)).astype(np.uint8) for row, _ in mixed])
         targets = np.stack([np.asarray(row) for _, row in mixed])
+    if of_clips:
+        shown = np.linspace(0, size[0] - 1, min(size[0], COLUMNS)).round().astype(int)
+        images, targets = images[0][:, shown], np.repeat(targets[0][:, None], len(shown), axis=1)
     return draw_grid(images, targets, source.class_names)
 
 

@@ -82,7 +82,7 @@ def pad_crop(image: np.ndarray, padding: int, rng: np.random.Generator) -> np.nd
 
 
 def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirrors left and right, half of the time."""
+    """Mirrors left and right, half of the time; otherwise `image` itself."""
     return cv2.flip(image, 1) if rng.random() < 0.5 else image
 
 
@@ -91,6 +91,18 @@ def center_crop(image: np.ndarray, size: Size, eval_crop: float) -> np.ndarray:
 
     Both sides of `size / eval_crop` are rounded down, as in timm (224 and 0.9 give 248).
     """
+    return uniform_crops(image, size, eval_crop, 1)[0]
+
+
+def uniform_crops(image: np.ndarray, size: Size, eval_crop: float, count: int) -> list[np.ndarray]:
+    """As `center_crop`, or three crops along the side that has more to spare: its beginning, its centre and its end.
+
+    Args:
+      image: uint8 [height, width, 3].
+      size: (height, width) of a crop.
+      eval_crop: the share of the resized image's shorter side that a crop has; with 1, as three crops are published.
+      count: 1 or 3.
+    """
     target = [math.floor(side / eval_crop) for side in size]
     image = _limit_ratio(image)
     height, width = image.shape[:2]
@@ -98,8 +110,13 @@ def center_crop(image: np.ndarray, size: Size, eval_crop: float) -> np.ndarray:
     resized = resize(
         image, tuple(max(goal, int(side / shrink)) for goal, side in zip(target, (height, width), strict=True))
     )
-    top, left = (round((have - want) / 2) for have, want in zip(resized.shape[:2], size, strict=True))
-    return resized[top : top + size[0], left : left + size[1]]
+    spare = [have - want for have, want in zip(resized.shape[:2], size, strict=True)]
+    corners = [[round(room / 2) for room in spare]]
+    if count == 3:
+        top, left = corners[0]
+        wide = spare[1] >= spare[0]
+        corners = [[top, 0], [top, left], [top, spare[1]]] if wide else [[0, left], [top, left], [spare[0], left]]
+    return [resized[top : top + size[0], left : left + size[1]] for top, left in corners]
 
 
 def _limit_ratio(image: np.ndarray) -> np.ndarray:

@@ -105,6 +105,11 @@ class PosMLPVideoConfig(BackboneConfig):
         """How many time steps the blocks see."""
         return -(-self.num_frames // 2) if self.stem == "conv3d" else self.num_frames
 
+    @property
+    def branches(self) -> tuple[tuple[str, ...], ...]:
+        """The names of a block's branches in each of its residual steps; 'paired' is that of versions 'v2' to 'v4'."""
+        return BLOCKS[self.block] if self.version == "v1" else (("paired",),)
+
 
 class PairedGate(nnx.Module):
     """PoTGU and PoSGU on the channels of one branch, in the place of one gating unit (Figure 5, V2 to V4).
@@ -201,21 +206,15 @@ class PosMLPVideo(Backbone):
             "spatial": gate_maker(config, window, groups, rngs),
             "joint": gate_maker(config, (config.steps, *window), groups, rngs),
         }
-        steps = BLOCKS[config.block]
-        if config.version != "v1":
-            steps = (("paired",),)
-            gates["paired"] = partial(
-                PairedGate,
-                make_temporal=gates["temporal"],
-                make_spatial=gates["spatial"],
-                version=config.version,
-            )
+        gates["paired"] = partial(
+            PairedGate, make_temporal=gates["temporal"], make_spatial=gates["spatial"], version=config.version
+        )
         branches = {
             name: GatedBranch(width, config.expansion, gates[name], **branch_options(config, rngs))
-            for names in steps
+            for names in config.branches
             for name in names
         }
-        return VideoBlock(steps, branches, drop_path)
+        return VideoBlock(config.branches, branches, drop_path)
 
     def _check_images(self, images):
         super()._check_images(images)

@@ -23,6 +23,8 @@ _NOT_THE_EXPERIMENT = (
     "data.threads",
     "data.processes",
     "data.max_broken",
+    "data.test_clips",
+    "data.test_crops",
     "eval_batch_size",
     "log_every",
     "eval_every",
@@ -42,7 +44,7 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
             "seed": 0,
             "model": _model_section(model),
             "data": {
-                # A tfds data set (imagenet2012, cifar10, digits, …), 'image_folder' or 'synthetic'.
+                # A tfds data set (imagenet2012, cifar10, moving_digits, …), 'image_folder' or 'synthetic'.
                 "name": "imagenet2012",
                 # Where it lies: '' is tfds' own folder (TFDS_DATA_DIR, else ~/tensorflow_datasets).
                 "data_dir": "",
@@ -62,7 +64,10 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "crop_scale": (0.08, 1.0),
                 "crop_ratio": (3 / 4, 4 / 3),
                 "crop_padding": 4,
+                # Mirrors left and right, half of the time. Off where classes have a side, or with the pairs of classes,
+                # by name, that it exchanges: (('left', 'right'), …).
                 "flip": True,
+                "flip_label_pairs": (),
                 # timm's notation, such as 'rand-m6-n3-mstd1.0-inc1' (data/randaugment.py); '': off.
                 "randaugment": "",
                 # Brightness, contrast and saturation change by up to this share; 0: off. Not with RandAugment.
@@ -71,6 +76,15 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "erasing_probability": 0.0,
                 "erasing_mode": "pixel",
                 "erasing_count": 1,
+                # How many samples, augmented each by itself, a batch has of every example; an epoch is all of them.
+                "repeats": 1,
+                # Clips of videos: 'segment', one frame of each of num_frames equal parts, or 'dense', every stride-th
+                # frame of a part (data/video/sampling.py).
+                "sampling": "segment",
+                "stride": 4,
+                # What --mode=eval averages over: clips of each video, and crops (1 or 3) of each. Training takes 1 × 1.
+                "test_clips": 1,
+                "test_crops": 1,
                 # Evaluation: the shorter side is resized to image_size / eval_crop, then the centre is cut out.
                 "eval_crop": 0.9,
                 "mean": (0.485, 0.456, 0.406),
@@ -82,7 +96,7 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "num_examples": 1280,
                 "num_classes": 1000,
             },
-            # Examples a step, over all devices and hosts.
+            # Examples a step, over all devices and hosts; data.repeats samples of one example count as so many.
             "batch_size": 1024,
             # A trained model to start from: a working directory, or what posmlp_jax.convert wrote; '': random weights.
             "init_from": "",
@@ -198,6 +212,10 @@ def check_values(config: ConfigDict) -> None:
                 value = value[part]
             raise ConfigError(f"{field} is {value}, and should be {wanted}")
     check_config(config.data)
+    if config.data.repeats > 1 and config.batch_size % (2 * config.data.repeats):
+        raise ConfigError(
+            f"batch_size {config.batch_size} should be a multiple of {2 * config.data.repeats}, twice data.repeats"
+        )
     if config.keep_best.startswith("ema/") and not config.ema_decay:
         raise ConfigError(f"keep_best is {config.keep_best}, but ema_decay is 0: there is no moving average")
     mixing = config.mixing

@@ -1,5 +1,6 @@
 """Accuracy of a model over the whole evaluation split."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -20,21 +21,25 @@ from posmlp_jax.training.step import make_eval_step
 Evaluator = Callable[[Weights], dict[str, float]]
 
 
-def make_evaluator(experiment: Experiment) -> Evaluator:
+def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) -> Evaluator:
     """Builds `evaluator(weights)`: mean `loss` (nats), `top1`, `top5` (shares) and `count` over the whole split.
 
-    Every example counts once, whatever the batch size and the number of hosts.
+    Every example counts once, whatever the batch size, the number of hosts and that of its views (`eval_batches`).
     """
+    report_once = functools.cache(report)
     step = jax.jit(make_eval_step(experiment.merge, experiment.options), out_shardings=replicated(experiment.mesh))
 
     def evaluator(weights: Weights) -> dict[str, float]:
         batches = eval_batches(
             experiment.eval_source,
             experiment.config.data,
-            experiment.model.image_size,
+            experiment.model.input_size,
             batch_size=experiment.eval_batch_size,
+            clips=clips,
+            crops=crops,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            report=report_once,
         )
         sums = defaultdict(float)
         pending = []
@@ -58,6 +63,8 @@ def _add(sums: dict[str, float], result: dict[str, jax.Array]) -> None:
 def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "latest") -> dict[str, dict[str, float]]:
     """Evaluates a checkpoint of a working directory, its raw weights and their moving average.
 
+    Softmax scores are averaged over `data.test_clips` × `data.test_crops` views.
+
     Args:
       config: names the data and the model; only these are read.
       workdir: where `train` wrote.
@@ -74,21 +81,23 @@ def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "l
     experiment = together(partial(open_evaluation, config, Path(workdir)))
     check_class_names(checkpoints.run(step)["class_names"], experiment.eval_source)
     target = place(jax.eval_shape(lambda: create_weights(experiment.model, 0)), experiment.mesh)
-    evaluator = make_evaluator(experiment)
-    report(f"evaluating step {step} of {workdir} on {experiment.eval_source.description}")
+    clips, crops = config.data.test_clips, config.data.test_crops
+    evaluator = make_evaluator(experiment, clips=clips, crops=crops)
+    views = f", {clips} clips × {crops} crops of each" if clips * crops > 1 else ""
+    report(f"evaluating step {step} of {workdir} on {experiment.eval_source.description}{views}")
     results = {}
     for split, item in (("eval", "weights"), ("ema", "ema")):
         if item == "weights" or checkpoints.has_ema(step):
             results[split] = evaluator(checkpoints.restore_weights(step, item, target))
-            report(format_result(split, results[split]))
+            report(format_result(split, results[split], experiment.eval_source.kind))
     checkpoints.close()
     return results
 
 
-def format_result(split: str, result: dict[str, float]) -> str:
-    """One line: top-1, top-5, loss, and over how many images."""
+def format_result(split: str, result: dict[str, float], kind: str) -> str:
+    """One line: top-1, top-5, loss, and over how many examples of a `Source.kind`."""
     whose = {"eval": "weights", "ema": "moving average"}[split]
     return (
         f"evaluation of the {whose}: top-1 {100 * result['top1']:.2f} %  top-5 {100 * result['top5']:.2f} %  "
-        f"loss {result['loss']:.4f}  ({result['count']:.0f} images)"
+        f"loss {result['loss']:.4f}  ({result['count']:.0f} {kind}s)"
     )

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from posmlp_jax.data import Source, open_source
+from posmlp_jax.data import Source, check_source, open_source
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.training.checkpoints import has_checkpoint
@@ -53,12 +53,18 @@ class Experiment:
         """What a checkpoint says of the model."""
         return NamedModel(self.model_name, self.model)
 
+    @property
+    def unit(self) -> str:
+        """What the model takes: 'images' or 'clips'."""
+        return "clips" if len(self.model.input_size) == 3 else "images"
+
 
 @dataclass(frozen=True)
 class Training(Experiment):
     """What training needs besides."""
 
     train_source: Source
+    epoch: int  # How many samples it has: `data.repeats` of every example.
     lengths: Lengths
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
@@ -119,7 +125,9 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
     source = open_source(config.data, "train", num_classes=common["model"].num_classes)
     # Each part's examples are shared by the devices, and so then are the whole batch's.
     check_batch_size("batch_size", config.batch_size // config.accumulate, common["mesh"])
-    steps = partial(to_steps, batch_size=config.batch_size, num_examples=len(source))
+    check_source(source, config.data, common["model"].input_size)
+    epoch = len(source) * config.data.repeats
+    steps = partial(to_steps, batch_size=config.batch_size, num_examples=epoch)
     decay = steps(config.length)
     if decay < 1:
         raise ConfigError(f"length '{config.length}' is less than one step of {config.batch_size} examples")
@@ -133,6 +141,7 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
     return Training(
         **common,
         train_source=source,
+        epoch=epoch,
         lengths=lengths,
         schedule=schedule,
         optimizer=create_optimizer(config.optimizer, schedule, config.freeze),
@@ -153,6 +162,7 @@ def _common(config: ConfigDict, workdir: Path | None) -> dict:
         raise ConfigError(
             f"model.num_classes is {model.num_classes}, but {config.data.name} has {eval_source.num_classes} classes"
         )
+    check_source(eval_source, config.data, model.input_size)
     eval_batch_size = config.eval_batch_size or config.batch_size
     check_batch_size("eval_batch_size", eval_batch_size, mesh)
     options = StepOptions(

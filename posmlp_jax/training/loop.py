@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from posmlp_jax.analysis.complexity import count_macs
 from posmlp_jax.data import Batches, train_batches
 from posmlp_jax.training.checkpoints import Checkpoints, has_checkpoint
-from posmlp_jax.training.evaluation import format_result, make_evaluator
+from posmlp_jax.training.evaluation import Evaluator, format_result, make_evaluator
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
 from posmlp_jax.training.hosts import AgreedMaximum, together
 from posmlp_jax.training.metrics import MetricsWriter, ProgressBar, StepClock, format_log_line, report
@@ -55,9 +55,9 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
         compiled, macs, memory = _compile(run, state)
         evaluator = make_evaluator(run)
         writer = closing.enter_context(contextlib.closing(MetricsWriter(workdir, start_step=step)))
-        clock = StepClock(config.batch_size, macs, run.mesh.size)
+        clock = StepClock(config.batch_size, macs, run.mesh.size, run.unit)
         lengths, results = run.lengths, {}
-        bar = closing.enter_context(contextlib.closing(ProgressBar(step, lengths.total, config.batch_size)))
+        bar = closing.enter_context(contextlib.closing(ProgressBar(step, lengths.total, config.batch_size, run.unit)))
         host_batches = closing.enter_context(contextlib.closing(_host_batches(run, step)))
         batches = to_devices(host_batches, run.mesh)
         signals, agreed = closing.enter_context(StopSignals()), AgreedMaximum(run.mesh)
@@ -83,14 +83,14 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
             if due(lengths.log):
                 check_finite()
                 values = clock.collect()
-                epoch = step * config.batch_size / len(run.train_source)
+                epoch = step * config.batch_size / run.epoch
                 writer.write(step, "train", {"epoch": epoch, **values})
                 bar.show(values["loss"])
-                report(format_log_line(step, lengths.total, epoch, values, memory))
+                report(format_log_line(step, lengths.total, epoch, values, memory, run.unit))
                 checkpoints.check()
             evaluated = {}
             if due(lengths.evaluate):
-                results = _evaluate(evaluator, state, step, writer)
+                results = _evaluate(evaluator, state, step, writer, run.eval_source.kind)
                 evaluated = {f"{split}/{name}": x for split, result in results.items() for name, x in result.items()}
                 clock.restart()
             stop = agreed(signals.received)
@@ -143,7 +143,7 @@ def _host_batches(run: Training, start_step: int) -> Batches:
     return train_batches(
         run.train_source,
         run.config.data,
-        run.model.image_size,
+        run.model.input_size,
         batch_size=run.config.batch_size,
         seed=run.config.seed,
         start_step=start_step,
@@ -160,10 +160,12 @@ def _variants(state: TrainState):
         yield "ema", state.ema
 
 
-def _evaluate(evaluator, state: TrainState, step: int, writer: MetricsWriter) -> dict[str, dict[str, float]]:
+def _evaluate(
+    evaluator: Evaluator, state: TrainState, step: int, writer: MetricsWriter, kind: str
+) -> dict[str, dict[str, float]]:
     results = {}
     for split, weights in _variants(state):
         results[split] = evaluator(weights)
         writer.write(step, split, results[split])
-        report(f"step {step}  {format_result(split, results[split])}")
+        report(f"step {step}  {format_result(split, results[split], kind)}")
     return results

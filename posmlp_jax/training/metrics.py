@@ -83,13 +83,14 @@ class StepClock:
       batch_size: examples a step.
       macs: multiply-accumulates a step, over all devices.
       devices: how many share them.
+      unit: what the examples are, 'images' or 'clips'.
     """
 
     # Steps that may be on their way at once; without a bound the host would run ahead and fill the devices' memory.
     _IN_FLIGHT = 2
 
-    def __init__(self, batch_size: int, macs: int, devices: int):
-        self.batch_size, self.macs, self.devices = batch_size, macs, devices
+    def __init__(self, batch_size: int, macs: int, devices: int, unit: str = "images"):
+        self.batch_size, self.macs, self.devices, self.unit = batch_size, macs, devices, unit
         self._pending = []
         self.restart()
 
@@ -118,8 +119,9 @@ class StepClock:
     def collect(self) -> dict[str, float]:
         """Means since the last call: the steps' metrics, then rates and times since then or `restart`.
 
-        `learning_rate` is the last step's. Keys: the metrics', `images_per_second`, `images_per_second_per_chip`,
-        `step_seconds`, `data_wait` (a share) and `tflops` (10¹² operations a second, two a multiply-accumulate).
+        `learning_rate` is the last step's. Keys: the metrics', `images_per_second` and `images_per_second_per_chip`
+        (of clips `clips_…`), `step_seconds`, `data_wait` (a share) and `tflops` (10¹² operations a second, two a
+        multiply-accumulate).
         """
         fetched = jax.device_get(self._pending)
         self._pending = []
@@ -128,8 +130,8 @@ class StepClock:
         elapsed = max(time.perf_counter() - self._start, 1e-9)
         step_seconds = elapsed / max(self._timed_steps, 1)
         values |= {
-            "images_per_second": self.batch_size / step_seconds,
-            "images_per_second_per_chip": self.batch_size / step_seconds / self.devices,
+            f"{self.unit}_per_second": self.batch_size / step_seconds,
+            f"{self.unit}_per_second_per_chip": self.batch_size / step_seconds / self.devices,
             "step_seconds": step_seconds,
             "data_wait": self._waited / elapsed,
             "tflops": 2e-12 * self.macs / step_seconds,
@@ -138,7 +140,9 @@ class StepClock:
         return values
 
 
-def format_log_line(step: int, total: int, epoch: float, values: Mapping[str, float], memory_bytes: int) -> str:
+def format_log_line(
+    step: int, total: int, epoch: float, values: Mapping[str, float], memory_bytes: int, unit: str
+) -> str:
     """The training line: `step 100/1000 (epoch 0.8)  loss 2.31  top-1 10.2 %  …`."""
     return "  ".join(
         [
@@ -146,7 +150,7 @@ def format_log_line(step: int, total: int, epoch: float, values: Mapping[str, fl
             f"loss {values['loss']:.4f}",
             f"top-1 {100 * values['top1']:.1f} %",
             f"rate {values['learning_rate']:.2e}",
-            f"{values['images_per_second']:.0f} images/s ({values['images_per_second_per_chip']:.0f}/chip)",
+            f"{values[f'{unit}_per_second']:.0f} {unit}/s ({values[f'{unit}_per_second_per_chip']:.0f}/chip)",
             f"{1e3 * values['step_seconds']:.0f} ms/step",
             f"data wait {100 * values['data_wait']:.0f} %",
             f"{values['tflops']:.3g} TFLOP/s",
@@ -156,14 +160,14 @@ def format_log_line(step: int, total: int, epoch: float, values: Mapping[str, fl
 
 
 class ProgressBar:
-    """A bar on the terminal (nothing where stderr is not one): loss, images a second, time left."""
+    """A bar on the terminal (nothing where stderr is not one): loss, images or clips a second, time left."""
 
-    def __init__(self, start_step: int, total_steps: int, batch_size: int):
+    def __init__(self, start_step: int, total_steps: int, batch_size: int, unit: str):
         self._batch_size = batch_size
         self._bar = tqdm(
             total=total_steps * batch_size,
             initial=start_step * batch_size,
-            unit=" images",
+            unit=f" {unit}",
             unit_scale=True,
             dynamic_ncols=True,
             smoothing=0.05,

@@ -57,12 +57,13 @@ def draw_box(key: jax.Array, size: tuple[int, int], area: jax.Array) -> jax.Arra
 
 
 def mix(images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mixes each image and its target with its neighbour's in the batch, 0 with 1, 2 with 3 and so on.
+    """Mixes each image or clip and its target with its neighbour's in the batch, 0 with 1, 2 with 3 and so on.
 
-    A shuffled batch has no order, so neighbours are as good as any pairs, and they lie on the same device.
+    A shuffled batch has no order, so neighbours are as good as any pairs, and they lie on the same device. All
+    frames of a clip have the same mask.
 
     Args:
-      images: float `[B, height, width, 3]`, B even.
+      images: float `[B, height, width, 3]` or `[B, frames, height, width, 3]`, B even.
       targets: `[B, num_classes]`, each summing to 1.
       mask: from `draw_mask`.
     """

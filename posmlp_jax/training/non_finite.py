@@ -55,7 +55,7 @@ def _write_examples(step: int, run: Training, workdir: Path, file: Path) -> None
     batches = train_batches(
         run.train_source,
         config.data,
-        run.model.image_size,
+        run.model.input_size,
         batch_size=config.batch_size,
         seed=config.seed,
         start_step=step - 1,

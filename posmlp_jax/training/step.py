@@ -42,7 +42,7 @@ class StepOptions:
 
 
 def normalize_images(images: jax.Array, mean, std) -> jax.Array:
-    """uint8 pixels `[B, H, W, 3]` as float32 with the data's mean and standard deviation taken out."""
+    """uint8 pixels `[…, 3]` as float32 with the data's mean and standard deviation taken out."""
     return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
 
@@ -62,8 +62,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Builds `train_step(state, batch)`.
 
-    The batch has `image` uint8 `[B, H, W, 3]` and `label`, int `[B]` or soft `[B, num_classes]`. The metrics are
-    scalars: `loss`, `top1`, `grad_norm` (before clipping) and `learning_rate`.
+    The batch has `image` uint8 `[B, H, W, 3]`, or `[B, T, H, W, 3]` of clips, and `label`, int `[B]` or soft
+    `[B, num_classes]`. The metrics are scalars: `loss`, `top1`, `grad_norm` (before clipping) and `learning_rate`.
     """
 
     def loss(params, batch_stats, batch: Batch, mask: jax.Array | None, key: jax.Array):
@@ -101,7 +101,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         mix_key, drop_key = jax.random.split(jax.random.fold_in(jax.random.key(options.seed), state.step))
-        mask = draw_mask(mix_key, batch["image"].shape[1:3], options.mixing) if options.mixing.active else None
+        mask = draw_mask(mix_key, batch["image"].shape[-3:-1], options.mixing) if options.mixing.active else None
         grads, batch_stats, metrics = gradients(state.weights, batch, mask, drop_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.weights.params)
         weights = Weights(optax.apply_updates(state.weights.params, updates), batch_stats)
@@ -120,12 +120,24 @@ def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Bat
     """Builds `eval_step(weights, batch)`, which gives sums over the batch's examples of weight 1.
 
     The batch has `image`, `label` (int `[B]`) and `weight` (0 for padding). The sums are `loss`, `top1`, `top5` and
-    `count`.
+    `count`. Where `image` has several views of each example, `[B, views, …]`, it is judged by the average of their
+    softmax scores, and the loss is −log of its label's.
     """
 
     def eval_step(weights: Weights, batch: Batch) -> Metrics:
-        images = normalize_images(batch["image"], options.mean, options.std)
-        logits = merge(weights)(images)
+        model = merge(weights)
+
+        def logits_of(images: jax.Array) -> jax.Array:
+            return model(normalize_images(images, options.mean, options.std))
+
+        images = batch["image"]
+        if images.ndim == len(model.config.input_size) + 2:
+            logits = logits_of(images)
+        else:
+            # One view after the other takes the memory of one. The average's logarithm, which has the scores as its
+            # softmax, stands for the logits.
+            views = jax.lax.map(lambda view: jax.nn.log_softmax(logits_of(view)), jnp.moveaxis(images, 1, 0))
+            logits = jax.nn.logsumexp(views, axis=0) - jnp.log(len(views))
         labels, weight = batch["label"], batch["weight"]
         losses = cross_entropy(logits, soft_targets(labels, options.num_classes))
         return {

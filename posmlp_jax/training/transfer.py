@@ -1,5 +1,10 @@
-"""The weights of a trained model as those of another: other classes, another image size, other windows."""
+"""The weights of a trained model as those of another: other classes, another image size or clip length, other windows.
 
+A video model also starts from its own network without temporal parts, which is trained on images.
+"""
+
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +16,14 @@ from flax import nnx
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
-from posmlp_jax.resizing import resizes
+from posmlp_jax.models.posmlp_video import PosMLPVideoConfig
+from posmlp_jax.resizing import inflates, resizes
 from posmlp_jax.training.pretrained import Pretrained, open_pretrained
 from posmlp_jax.training.state import Arrays, Weights, create_weights, model_merge, parameter_name
 
 Names = tuple[str, ...]
+
+_TEMPORAL = re.compile(r"(stages\.\d+\.blocks\.\d+)\.temporal\.")
 
 
 @dataclass(frozen=True)
@@ -25,22 +33,35 @@ class Transferred:
     Attributes:
       weights: NumPy arrays.
       resized: the parameters, by dotted name, that were interpolated to another grid.
+      inflated: the kernels that are over time here, and were over single frames.
       new: those that start at their initial values.
+      silent: whether a branch at its initial values adds nothing to its block.
     """
 
     weights: Weights
     resized: Names
+    inflated: Names
     new: Names
+    silent: bool
 
     @property
     def summary(self) -> str:
-        """One line: how many parameters were taken, interpolated and made new, and where the new ones are."""
+        """One line: how many parameters were taken, which were interpolated or inflated, and which are new."""
         total = len(_flat(self.weights.params))
         parts = [f"{total - len(self.new)} of {total} parameters taken"]
         if self.resized:
-            parts.append(f"{len(self.resized)} of them interpolated")
-        if self.new:
-            parts.append(f"new: {', '.join(self.new)}")
+            parts.append(f"{len(self.resized)} of them ({_grouped(self.resized)}) interpolated")
+        if self.inflated:
+            parts.append(f"{_grouped(self.inflated)} inflated in time")
+        others = [name for name in self.new if not _TEMPORAL.match(name)]
+        if others:
+            parts.append(f"new: {_grouped(others)}")
+        temporal = [match[1] for match in map(_TEMPORAL.match, self.new) if match]
+        if temporal:
+            effect = "add nothing until they learn" if self.silent else "change the result from the start"
+            parts.append(
+                f"new: {len(temporal)} in the temporal branches of {len(set(temporal))} blocks, which {effect}"
+            )
         return "; ".join(parts)
 
 
@@ -49,8 +70,9 @@ def transfer(
 ) -> Transferred:
     """Weights for `config` from a trained model.
 
-    The head is new where the classes are others, by number or by name; all else must be the same architecture, but for
-    image size and windows (`resizing`).
+    The head is new where the classes are others, by number or by name. All else must be the same architecture, but for
+    image size, clip length and windows (`resizing`), a first kernel of single frames that is to be over time, and the
+    temporal branches of a video model that starts from one with block 'spatial', the image form; those are new.
 
     Args:
       pretrained: the trained model.
@@ -59,14 +81,16 @@ def transfer(
       seed: of the initial values of what is new.
 
     Raises:
-      CheckpointError: lists all parameters that differ.
+      CheckpointError: lists all parameters that differ, or names the two families or kinds of block.
     """
+    gains_time = _gains_time(pretrained, config)
     source, target = _abstract(pretrained.config), _abstract(config)
     resize = {_dotted(path): function for path, function in resizes(source, target)}
+    inflate = {_dotted(path): function for path, function in inflates(source, target)}
     wanted = jax.eval_shape(lambda: create_weights(config, seed))
     named = pretrained.class_names is not None and class_names is not None
     same_classes = not (named and tuple(class_names) != tuple(pretrained.class_names))
-    new, resized, differing = [], [], []
+    new, resized, inflated, differing = [], [], [], []
 
     def take(kind: str, have: Arrays, want: Arrays) -> Arrays:
         arrays, shapes = _flat(have), _flat(want)
@@ -76,9 +100,13 @@ def transfer(
             if _in_head(name) and (array is None or array.shape != shape.shape or not same_classes):
                 new.append(name)
                 continue
-            if array is not None and name in resize and kind == "params":
-                array = resize[name](np.asarray(array))
-                resized.append(name)
+            if gains_time and _TEMPORAL.match(name):
+                new.append(name)
+                continue
+            for functions, names in ((resize, resized), (inflate, inflated)):
+                if array is not None and name in functions and kind == "params":
+                    array = functions[name](np.asarray(array))
+                    names.append(name)
             if array is None or array.shape != shape.shape:
                 there = "missing" if array is None else array.shape
                 differing.append(f"{name} {there} there, {shape.shape} here")
@@ -96,7 +124,38 @@ def transfer(
         )
     params |= _initial(config, seed, new)
     weights = Weights(_like(wanted.params, params), _like(wanted.batch_stats, batch_stats))
-    return Transferred(weights, tuple(resized), tuple(new))
+    # A learned table starts at 0, and so then does the product that its gate gives.
+    silent = config.relation == "lrpe" and config.gate == "multiply"
+    return Transferred(weights, tuple(resized), tuple(inflated), tuple(new), silent)
+
+
+def _gains_time(pretrained: Pretrained, config: BackboneConfig) -> bool:
+    """Whether a video model starts from the same network without its temporal branches.
+
+    Raises:
+      CheckpointError: if the models are of different families, or the parts of their blocks are others.
+    """
+    if type(pretrained.config) is not type(config):
+        raise CheckpointError(
+            f"the {pretrained.description} are of a {pretrained.name}, another family than the model's: "
+            f"{type(pretrained.config).__name__} there, {type(config).__name__} here"
+        )
+    if not isinstance(config, PosMLPVideoConfig):
+        return False
+    before, after = ({name for names in each.branches for name in names} for each in (pretrained.config, config))
+    if (before, after) == ({"spatial"}, {"temporal", "spatial"}):
+        return True
+    if before != after:
+        raise CheckpointError(
+            f"a model with {_block_name(config)} cannot start from one with {_block_name(pretrained.config)}, the "
+            f"{pretrained.description}: its parts are others. An image model's (block 'spatial') fill those of block "
+            "'parallel' in version 'v1', 'temporal_spatial' and 'spatial_temporal'"
+        )
+    return False
+
+
+def _block_name(config: PosMLPVideoConfig) -> str:
+    return f"block '{config.block}'" + (f" in version '{config.version}'" if config.block == "parallel" else "")
 
 
 def _abstract(config: BackboneConfig) -> Backbone:
@@ -128,6 +187,13 @@ def _like(tree: Arrays, arrays: dict[str, np.ndarray]) -> Arrays:
     return jax.tree_util.tree_map_with_path(lambda path, _: arrays[parameter_name(path)], tree)
 
 
+def _grouped(names: Iterable[str]) -> str:
+    """Names in words, those that differ in their numbers alone as one, as '4 stages.*.blocks.*.gate.bias'."""
+    counts = Counter(re.sub(r"\.\d+\b", ".*", name) for name in names)
+    alone = {re.sub(r"\.\d+\b", ".*", name): name for name in names}
+    return ", ".join(alone[group] if count == 1 else f"{count} {group}" for group, count in counts.items())
+
+
 def _dotted(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path))
 
@@ -149,11 +215,12 @@ def from_pretrained(
         it, on however many devices.
       num_classes: another number of classes gives a new head, 0 none.
       image_size: pixels, an integer or (height, width). Learned positions and relations are interpolated where the
-        grids of tokens change.
+        grids of tokens change, as with another `num_frames`.
       ema: the moving average where the checkpoint has one, else the raw weights.
       checkpoint: 'latest', 'best' (by the config's `keep_best`) or a step.
       seed: of a new head's initial values.
-      **overrides: other fields of the model's config, as `windows`, `dtype`, `drop_path`.
+      **overrides: other fields of the model's config, as `windows`, `dtype`, `drop_path`. An image model of the video
+        family becomes one of clips with `num_frames=16, block='parallel'` (`transfer`).
 
     Raises:
       ConfigError: for a field or value that the model cannot have.

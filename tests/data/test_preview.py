@@ -75,3 +75,22 @@ def test_the_program(digits_dir, tmp_path):
     result = subprocess.run([*command, "--config.data.augmnt=x"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stderr == "error: unknown config field 'data.augmnt' in 'data'; did you mean 'augment'?\n"
+
+
+def test_of_clips_each_row_is_one(tmp_path, monkeypatch):
+    from configs import moving_digits as clips_config
+    from posmlp_jax.data.builders import moving_digits
+
+    monkeypatch.setattr(moving_digits, "CLIPS", {"train": 40, "test": 16})
+    config = clips_config.get_config()
+    config.data.data_dir = str(tmp_path)
+    config.data.repeats = 2
+    config.mixing.mixup = 0.5
+    batch = next(train_batches(open_source(config.data, "train"), config.data, (8, 32, 32), batch_size=4, seed=0))
+    figure = preview.preview(config)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert len(titles) == 32
+    names = moving_digits.CLASSES
+    for row in range(4):
+        assert len(set(titles[8 * row : 8 * row + 8])) == 1
+        assert names[batch["label"][row]] in titles[8 * row].replace("…", "")

@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import randomized
-from runs import assert_equal
+from runs import assert_equal, save_model
 
 from posmlp_jax import create_model, from_pretrained
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.resizing import resize_bias, resize_dense, resize_table
-from posmlp_jax.training import default_config, open_pretrained
+from posmlp_jax.training import open_pretrained
 from posmlp_jax.training.checkpoints import Checkpoints
-from posmlp_jax.training.config import NamedModel
 from posmlp_jax.training.state import create_weights, module_weights
 from posmlp_jax.training.transfer import transfer
 
@@ -34,10 +33,7 @@ def saved(tmp_path):
 
     def save(name="posmlp_t", class_names=NAMES, **fields):
         model = randomized(lambda: create_model(name, **(TINY if name == "posmlp_t" else {}) | fields))
-        checkpoints = Checkpoints(tmp_path, keep=1)
-        named = NamedModel(name, model.config)
-        checkpoints.save_weights(module_weights(model), default_config(name), named, class_names)
-        checkpoints.close()
+        save_model(tmp_path, name, model, class_names)
         return model, tmp_path
 
     return save
@@ -123,15 +119,9 @@ def test_224_to_384_and_back_stays_close(tmp_path, saved):
             block.gate.bias.set_value(np.linspace(0, 1, side * side, dtype=np.float32))
     weights = module_weights(model)
 
-    def resave(model, folder):
-        checkpoints = Checkpoints(folder, keep=1)
-        named = NamedModel("posmlp_t", model.config)
-        checkpoints.save_weights(module_weights(model), default_config(), named, NAMES)
-        checkpoints.close()
-
-    resave(model, tmp_path / "a")
+    save_model(tmp_path / "a", "posmlp_t", model)
     larger = from_pretrained(tmp_path / "a", image_size=192, windows=(24, 12))
-    resave(larger, tmp_path / "b")
+    save_model(tmp_path / "b", "posmlp_t", larger)
     back = from_pretrained(tmp_path / "b", image_size=112, windows=(14, 7))
     assert back.config == model.config
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=5e-3), module_weights(back), weights)

@@ -1,0 +1,16 @@
+"""PosMLP-Video-S without its temporal parts on ImageNet-1k at 224²: 8.4 M parameters, 1.56 GMACs.
+
+    python main.py --config=configs/posmlp_video_s_image.py
+
+What the video models start from (configs/video/). How it was trained was not published: this is PosMLP's recipe, with
+the mean and standard deviation of the clips. 310 epochs are 3.7·10¹⁸ operations.
+"""
+
+from configs.recipe import released_recipe
+
+
+def get_config():
+    config = released_recipe("posmlp_video_s_image")
+    config.data.update(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225))
+    config.optimizer.peak_rate = 1e-3
+    return config

@@ -1,0 +1,48 @@
+"""The clips of a source's videos: sampled and decoded."""
+
+import numpy as np
+
+from posmlp_jax.data.cache import Decoded
+from posmlp_jax.data.decoding import Size
+from posmlp_jax.data.source import Source
+from posmlp_jax.data.video.decoding import decode_frames
+from posmlp_jax.data.video.sampling import FrameSampling
+from posmlp_jax.errors import BrokenExampleError
+
+
+class DecodedClips:
+    """The clips of a source's videos as uint8 arrays. `kind` is the source's.
+
+    Args:
+      source: the videos.
+      sampling: which frames are taken.
+      min_size: see `decode_frames`.
+      test_clips: how many clips `decoder(index)`, without random numbers, takes of a video.
+    """
+
+    def __init__(self, source: Source, sampling: FrameSampling, min_size: Size | None = None, test_clips: int = 1):
+        self.kind = source.kind
+        self._source, self._sampling, self._min_size, self._test_clips = source, sampling, min_size, test_clips
+
+    def __call__(self, index: int, rng: np.random.Generator | None = None) -> Decoded:
+        """A random clip [T, height, width, 3] or, without `rng`, the test clips [clips · T, height, width, 3].
+
+        Raises:
+          BrokenExampleError: when nothing of the video can be decoded; the message names it.
+          DataError: when it cannot be read, or its label is out of range.
+        """
+        example = self._source[index]
+        video = example["video"]
+        # A video file that is none may have been prepared elsewhere as one without frames.
+        length = max(video.num_frames, 1)
+        if rng is None:
+            frames = self._sampling.test(length, self._test_clips).ravel()
+        else:
+            frames = self._sampling.train(length, rng)
+        try:
+            pixels, replaced = decode_frames(video, frames, self._min_size)
+        except BrokenExampleError as error:
+            raise BrokenExampleError(
+                f"{self._source.example_id(index)}: {error} ({self._source.description})"
+            ) from error
+        return Decoded(pixels, example["label"], replaced)
