@@ -76,7 +76,7 @@ class Checkpoints:
         """
         latest = self.latest_step()
         if latest is None:
-            raise CheckpointError(f"there is no checkpoint in {self.directory}; train first, or name another --workdir")
+            raise CheckpointError(f"there is no checkpoint in {self.directory}; name the folder of a run that has one")
         if which == "latest":
             return latest
         steps = self._steps()

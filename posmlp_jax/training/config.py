@@ -246,8 +246,12 @@ def plain(config: ConfigDict) -> dict:
 
 
 def differences(saved: Mapping, current: Mapping) -> Iterator[str]:
-    """The fields, as `name: saved -> current`, in which two `plain` configs are different experiments."""
-    flat_saved, flat_current = dict(_flatten(saved)), dict(_flatten(current))
+    """The fields, as `name: saved -> current`, in which two `plain` configs are different experiments.
+
+    What the saved one lacks, because the version that wrote it had no such field, counts as the default.
+    """
+    defaults = dict(_flatten(plain(default_config())))
+    flat_saved, flat_current = defaults | dict(_flatten(saved)), dict(_flatten(current))
     for name in [*flat_saved, *(name for name in flat_current if name not in flat_saved)]:
         before, now = flat_saved.get(name), flat_current.get(name)
         if before != now and name not in _NOT_THE_EXPERIMENT:
