@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         data.update({name: value for name, value in pretrained.data.items() if name in data})
         for scale in scales:
             fields = scaled_fields(pretrained.config, scale)
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings(action="ignore"):  # That dense relations want more training is the question.
                 model = from_pretrained(workdir, **fields)
             accuracy = top1(model, data)
             sizes = " | ".join(str(fields.get(name, "")) for name in ("image_size", "windows"))

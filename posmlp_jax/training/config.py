@@ -19,6 +19,7 @@ from posmlp_jax.models.backbone import BackboneConfig
 
 # What may differ when a run goes on in its working directory: where things are and how often one looks at them.
 _NOT_THE_EXPERIMENT = (
+    "init_from",  # Read once, before the first checkpoint.
     "data.data_dir",
     "data.threads",
     "data.processes",
@@ -73,6 +74,7 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "erasing_count": 1,
                 # Evaluation: the shorter side is resized to image_size / eval_crop, then the centre is cut out.
                 "eval_crop": 0.9,
+                # Of the pixels, in units of 1 (white); (): those that `init_from` was trained with.
                 "mean": (0.485, 0.456, 0.406),
                 "std": (0.229, 0.224, 0.225),
                 # Loading: threads in this process or, where there are any, processes of one thread each.

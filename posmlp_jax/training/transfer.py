@@ -1,5 +1,6 @@
 """The weights of a trained model as those of another: other classes, another image size, other windows."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,12 @@ from posmlp_jax.training.pretrained import Pretrained, open_pretrained
 from posmlp_jax.training.state import Arrays, Weights, create_weights, model_merge, parameter_name
 
 Names = tuple[str, ...]
+INTERPOLATES_DENSE = (
+    "dense relations are interpolated to another grid: their entries were learned for pairs of places, so train the "
+    "model further"
+)
+# The fields of a model's config in which its parameters can go along.
+_MAY_DIFFER = {"image_size", "num_classes", "windows", "dropout", "drop_path", "dtype", "remat", "gate_norm"}
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,13 @@ class Transferred:
       weights: NumPy arrays.
       resized: the parameters, by dotted name, that were interpolated to another grid.
       new: those that start at their initial values.
+      names_compared: whether the classes' names, and not only their number, decided about the head.
     """
 
     weights: Weights
     resized: Names
     new: Names
+    names_compared: bool
 
     @property
     def summary(self) -> str:
@@ -39,9 +48,18 @@ class Transferred:
         parts = [f"{total - len(self.new)} of {total} parameters taken"]
         if self.resized:
             parts.append(f"{len(self.resized)} of them interpolated")
+        if self.interpolates_dense:
+            parts.append(INTERPOLATES_DENSE)
         if self.new:
             parts.append(f"new: {', '.join(self.new)}")
+        elif not self.names_compared:
+            parts.append("the head is kept: there are as many classes, and no names on both sides to compare")
         return "; ".join(parts)
+
+    @property
+    def interpolates_dense(self) -> bool:
+        """Whether dense relations are among what was interpolated."""
+        return any(name.endswith(("relation.weight", "relation.dense.weight")) for name in self.resized)
 
 
 def transfer(
@@ -61,6 +79,7 @@ def transfer(
     Raises:
       CheckpointError: lists all parameters that differ.
     """
+    _check_meaning(pretrained, config)
     source, target = _abstract(pretrained.config), _abstract(config)
     resize = {_dotted(path): function for path, function in resizes(source, target)}
     wanted = jax.eval_shape(lambda: create_weights(config, seed))
@@ -96,7 +115,26 @@ def transfer(
         )
     params |= _initial(config, seed, new)
     weights = Weights(_like(wanted.params, params), _like(wanted.batch_stats, batch_stats))
-    return Transferred(weights, tuple(resized), tuple(new))
+    return Transferred(weights, tuple(resized), tuple(new), named)
+
+
+def _check_meaning(pretrained: Pretrained, config: BackboneConfig) -> None:
+    """Raises a CheckpointError where parameters of the same shapes would compute something else."""
+    if type(config) is not type(pretrained.config):
+        raise CheckpointError(
+            f"the model is a {type(config).__name__.removesuffix('Config')}, and the {pretrained.description} are of a "
+            f"{type(pretrained.config).__name__.removesuffix('Config')}"
+        )
+    fields = [*(field for field in config.__dataclass_fields__ if field not in _MAY_DIFFER), "normalizes_gate"]
+    differing = [
+        f"{field} {getattr(pretrained.config, field)!r} there, {getattr(config, field)!r} here"
+        for field in fields
+        if getattr(pretrained.config, field) != getattr(config, field)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"the model is of another architecture than the {pretrained.description}: {'; '.join(differing)}"
+        )
 
 
 def _abstract(config: BackboneConfig) -> Backbone:
@@ -153,7 +191,8 @@ def from_pretrained(
       ema: the moving average where the checkpoint has one, else the raw weights.
       checkpoint: 'latest', 'best' (by the config's `keep_best`) or a step.
       seed: of a new head's initial values.
-      **overrides: other fields of the model's config, as `windows`, `dtype`, `drop_path`.
+      **overrides: other fields of the model's config that do not change what its parameters mean: `windows`, `dtype`,
+        `dropout`, `drop_path`, `remat`.
 
     Raises:
       ConfigError: for a field or value that the model cannot have.
@@ -165,5 +204,7 @@ def from_pretrained(
     config = pretrained.config.replace(**overrides)
     if config == pretrained.config:
         return pretrained.model()
-    weights = transfer(pretrained, config, seed=seed).weights
-    return model_merge(config)(jax.device_put(weights, jax.local_devices()[0]))
+    transferred = transfer(pretrained, config, seed=seed)
+    if transferred.interpolates_dense:
+        warnings.warn(INTERPOLATES_DENSE, stacklevel=2)
+    return model_merge(config)(jax.device_put(transferred.weights, jax.local_devices()[0]))
