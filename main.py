@@ -66,15 +66,8 @@ def main(argv: list[str]) -> None:
     print("      --config.data.name=image_folder --config.data.data_dir=DIR  trains on your own images (see README)")
 
 
-def _report_unraisable(unraisable) -> None:
-    """Python's own report, but for the writes that find their event loop gone when another has filled the disk."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
-
-
 def run() -> None:
     """Runs `main`, turning what users can mend into one line and an exit code."""
-    sys.unraisablehook = _report_unraisable
     try:
         with exit_on_mistake():
             app.run(main, flags_parser=parse_flags)

@@ -60,5 +60,12 @@ def quieten_libraries() -> None:
 
     Orbax tells at INFO level of every array it writes, and logs what it raises as well.
     """
+    sys.unraisablehook = _report_unraisable
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.FATAL)
+
+
+def _report_unraisable(unraisable) -> None:
+    """Python's own report, but for what Orbax's reads and writes find when another has failed: their loop gone."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)

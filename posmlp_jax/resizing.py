@@ -6,7 +6,6 @@ are. A convolution of single frames becomes one over time (`inflate`).
 """
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -30,9 +29,9 @@ def interpolation_matrix(size: int, target: int) -> np.ndarray:
     −¾ it reproduces linear ramps. Beyond its ends the sequence goes on in a straight line, so that a ramp stays a ramp
     there too. The same size gives the identity.
     """
-    matrix = np.zeros((target, size))
     if size == 1:
         return np.ones((target, 1))
+    matrix = np.zeros((target, size))
     for index in range(target):
         place = (index + 0.5) * size / target - 0.5
         first = int(np.floor(place)) - 1
@@ -45,6 +44,7 @@ def interpolation_matrix(size: int, target: int) -> np.ndarray:
             if outside:
                 matrix[index, inside] += abs(outside) * weight
                 matrix[index, inside - np.sign(outside)] -= abs(outside) * weight
+    matrix.setflags(write=False)  # It is shared.
     return matrix
 
 
@@ -107,12 +107,8 @@ def inflates(source: Backbone, target: Backbone) -> Iterator[tuple[Path, Resize]
 
 
 def resizes(source: Backbone, target: Backbone) -> Iterator[tuple[Path, Resize]]:
-    """The parameters of `target` that lie on another grid than in `source`, and what brings them there.
-
-    Warns where a dense relation is among them: its entries were learned for pairs of places, not for offsets.
-    """
+    """The parameters of `target` that lie on another grid than in `source`, and what brings them there."""
     modules = dict(nnx.iter_modules(source))
-    dense = False
     for path, module in nnx.iter_modules(target):
         before = modules.get(path)
         if type(before) is not type(module):
@@ -120,7 +116,8 @@ def resizes(source: Backbone, target: Backbone) -> Iterator[tuple[Path, Resize]]
         if isinstance(module, Backbone):
             if module.position is not None and before.position is not None:
                 grids = before.position.shape[:-1], module.position.shape[:-1]
-                yield (*path, "position"), functools.partial(interpolate, sizes=grids[0], targets=grids[1])
+                if grids[0] != grids[1]:
+                    yield (*path, "position"), functools.partial(interpolate, sizes=grids[0], targets=grids[1])
             continue
         grid = module.relation.grid if isinstance(module, GatingUnit) else getattr(module, "grid", None)
         old = before.relation.grid if isinstance(module, GatingUnit) else getattr(before, "grid", None)
@@ -131,11 +128,4 @@ def resizes(source: Backbone, target: Backbone) -> Iterator[tuple[Path, Resize]]
         elif isinstance(module, LearnedRelation):
             yield (*path, "table"), functools.partial(resize_table, grid=old, target=grid)
         elif isinstance(module, DenseRelation):
-            dense = True
             yield (*path, "weight"), functools.partial(resize_dense, grid=old, target=grid)
-    if dense:
-        warnings.warn(
-            "dense relations are interpolated to another grid: their entries were learned for pairs of places, so "
-            "expect to train the model further",
-            stacklevel=2,
-        )

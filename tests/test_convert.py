@@ -212,7 +212,7 @@ def test_missing_left_over_and_misshapen_parameters(name):
         ("glrpe", {}, "gate_unit.pos.attention_centers"),
         ("glrpe", {"relation": "lrpe_m"}, "gate_unit.token_proj_n_weight"),
         ("glrpe_m", {"relation": "lrpe"}, "gate_unit.token_proj_n_weight"),
-        ("sgu", {"relation": "dense"}, "levels.0.encoder.0.gate_unit.proj_list.0.weight"),
+        ("sgu", {"relation": "dense"}, "a dense relation in groups, as 'levels.0.encoder.0.gate_unit'"),
         ("sgu", {"relation": "dense", "gate_norm": False} | ONE, "gate_unit.norm_list.0.bias"),
         ("ggqpe", {"covariance": "isotropic"}, "gate_unit.pos.attention_spreads"),
         ("ggqpe", {"learn_center": False}, "gate_unit.pos.attention_centers"),

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from posmlp_jax import from_pretrained
-from posmlp_jax.convert import convert_checkpoint
+from posmlp_jax.convert import convert_checkpoint, export_checkpoint
 from posmlp_jax.convert.__main__ import run
 from posmlp_jax.convert.architecture import infer_fields
+from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import model_config
 from posmlp_jax.training import open_pretrained
 
@@ -142,7 +144,8 @@ def test_what_shapes_show():
         shapes = {key: value.shape for key, value in reference(name)[0].items()}
         assert infer_fields(shapes, preset) == sizes | fields, name
     shapes = {key: value.shape for key, value in reference("ggqpe")[0].items()}
-    assert infer_fields(dict.fromkeys(shapes, ()), preset) == {}
+    assert infer_fields(dict.fromkeys(shapes, ()), preset)["depths"] == (1, 1, 2, 1)
+    assert infer_fields(dict.fromkeys(shapes, (0, 0)), preset)["depths"] == (1, 1, 2, 1)
     assert infer_fields({"conv1.weight": (64, 3, 7, 7)}, preset) == {}
     del shapes["head.weight"], shapes["head.bias"]
     assert infer_fields(shapes, preset)["num_classes"] == 0
@@ -166,7 +169,7 @@ def test_what_shapes_show_of_a_video_model():
     # What no published file has: other expansions, and none of the video's names.
     wide = {name: (2 * shape[0], *shape[1:]) if ".fc1." in name else shape for name, shape in shapes.items()}
     assert infer_fields(wide, video)["expansion"] == 4
-    assert infer_fields(dict.fromkeys(shapes, ()), video) == {}
+    assert infer_fields(dict.fromkeys(shapes, ()), video)["depths"] == (1, 1, 2, 1)
     assert infer_fields(shapes, model_config("posmlp_t")) == {}
     assert infer_fields(shapes, model_config("gmlp_s")) == {}
 
@@ -265,7 +268,14 @@ def write_bad_files(folder: Path) -> dict[str, tuple[list[str], str]]:
     np.savez(folder / "wrong.npz", **wrong)
     np.savez(folder / "resnet.npz", **{"conv1.weight": np.zeros((64, 3, 7, 7))})
     np.savez(folder / "odd.npz", **state_dict | {"levels.1.encoder.0.norm.weight": np.zeros(17)})
+    complex_head = {"head.weight": state_dict["head.weight"].astype(np.complex64)}
+    np.savez(folder / "complex.npz", **state_dict | complex_head)
+    np.savez(folder / "text.npz", **state_dict | {"head.bias": np.array(["a", "b"])})
+    np.savez(folder / "nan.npz", **state_dict | {"head.bias": np.full(10, np.nan), "norm.bias": np.full(64, np.inf)})
+    center = "levels.1.encoder.0.gate_unit.pos.attention_centers"
+    np.savez(folder / "center.npz", **{name: value for name, value in state_dict.items() if name != center})
     (folder / "names.txt").write_text("one\ntwo\n")
+    (folder / "blank.txt").write_text("one\n\n" * 5)
     sound = [f"--source={good}", "--model=posmlp_t"]
     return {
         "no such file": ([f"--source={folder / 'none.npz'}", "--model=posmlp_t"], "there is no file"),
@@ -287,6 +297,19 @@ def write_bad_files(folder: Path) -> dict[str, tuple[list[str], str]]:
             [f"--source={folder / 'wrong.npz'}", "--model=posmlp_t"],
             "2 of another shape: 'patch_embed.projs.0.bias' is (4, 1) and should be (4,), 'norm.bias' is (5,) and",
         ),
+        "complex": (
+            [f"--source={folder / 'complex.npz'}", "--model=posmlp_t"],
+            "no dense arrays of real numbers are head.weight",
+        ),
+        "text": (
+            [f"--source={folder / 'text.npz'}", "--model=posmlp_t"],
+            "no dense arrays of real numbers are head.bias",
+        ),
+        "not finite": (
+            [f"--source={folder / 'nan.npz'}", "--model=posmlp_t"],
+            "are infinite or not numbers: norm.bias, head.bias",
+        ),
+        "one center": ([f"--source={folder / 'center.npz'}", "--model=posmlp_t"], f"1 missing: {center}"),
         "another network": (
             [f"--source={folder / 'resnet.npz'}", "--model=posmlp_t"],
             "1 that the model has no place for: conv1.weight",
@@ -304,7 +327,7 @@ def write_bad_files(folder: Path) -> dict[str, tuple[list[str], str]]:
             "no published checkpoint has stem='conv3d'",
         ),
         "gmlp": ([f"--source={good}", "--model=gmlp_s"], "there are no published checkpoints of a GMLP"),
-        "weights": ([*sound, "--weights=emma"], "unknown weights 'emma'; did you mean 'ema'?"),
+        "weights": ([*sound, "--weights=emma"], "weights 'emma' is unknown; did you mean 'ema'?"),
         "no ema": ([*sound, "--weights=ema"], "has no ema parameters; it has state_dict"),
         "override": ([*sound, "--override=covariance"], "should be FIELD=VALUE"),
         "field": ([*sound, "--override=covarianc=free"], "did you mean 'covariance'?"),
@@ -312,8 +335,11 @@ def write_bad_files(folder: Path) -> dict[str, tuple[list[str], str]]:
         "windows": ([*sound, "--override=windows=(8,8,8,8)"], "gate_unit.pos.token_proj_n_bias' is (1, 16, 1) and"),
         "class names": ([*sound, f"--class_names={folder / 'names.txt'}"], "there are 2 class names for a model of 10"),
         "no class names": ([*sound, f"--class_names={folder / 'none.txt'}"], "cannot read the class names"),
+        "blank class name": ([*sound, f"--class_names={folder / 'blank.txt'}"], "a class has no name"),
         "output": ([*sound, f"--output={folder}"], "is there already; choose another --output"),
-        "a folder of no run": ([f"--source={folder}"], "there is no checkpoint in"),
+        "output's folder": ([*sound, f"--output={folder / 'a' / 'b'}"], "there is no folder"),
+        "neither": ([f"--source={folder / 'none'}"], "there is no file or folder"),
+        "a folder of no run": ([f"--source={folder}", f"--output={folder / 'a.npz'}"], "there is no checkpoint in"),
         "a folder and a model": ([f"--source={folder}", "--model=posmlp_t"], "leave the other options out"),
     }
 
@@ -333,8 +359,37 @@ def test_mistakes(tmp_path, capsys):
         assert_refused(arguments, message, tmp_path, capsys)
 
 
+def test_nothing_beside_the_output_is_touched(tmp_path):
+    for name in ("out.partial", ".out.partial", "out.npz.partial"):
+        (tmp_path / name).mkdir()
+    convert_checkpoint(FOLDER / "posmlp_ggqpe.npz", "posmlp_t", tmp_path / "out")
+    export_checkpoint(tmp_path / "out", tmp_path / "out.npz")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".out.partial", "out", "out.npz", "out.npz.partial", "out.partial"]
+
+
+def test_every_missing_parameter_is_named(tmp_path):
+    """Whatever its absence hides of the architecture, where another block of the stage does not show it."""
+    state_dict, _, _ = reference("glrpe")
+    levels = [name for name in state_dict if name.startswith("levels.2.encoder.0.")]
+    for name in levels:
+        rest = {key: value for key, value in state_dict.items() if key != name}
+        np.savez(tmp_path / "rest.npz", **rest)
+        with pytest.raises(CheckpointError, match=f"; 1 missing: {re.escape(name)}$"):
+            convert_checkpoint(tmp_path / "rest.npz", "posmlp_t", tmp_path / "out")
+
+
+def test_an_average_that_is_none_falls_through(tmp_path):
+    torch = pytest.importorskip("torch", reason=WITHOUT_TORCH)
+    parameters = {f"_orig_mod.module.{name}": value for name, value in to_torch(reference("ggqpe")[0]).items()}
+    torch.save({"state_dict_ema": None, "model": parameters}, tmp_path / "weights.pt")
+    assert convert_checkpoint(tmp_path / "weights.pt", "posmlp_t", tmp_path / "out").group == "model"
+
+
 def test_an_export_that_cannot_be(tmp_path, capsys):
     convert_checkpoint(FOLDER / "posmlp_ggqpe.npz", "posmlp_t", tmp_path / "run")
+    arguments = [f"--source={tmp_path / 'run'}", f"--output={tmp_path / 'a.npz'}", "--weights=ema"]
+    assert_refused(arguments, "there is no moving average beside the weights of step 0", tmp_path, capsys)
     (tmp_path / "there.npz").write_bytes(b"mine")
     for file, message in (("there.npz", "is there already"), ("weights.h5", "unknown type"), ("out", "unknown type")):
         assert_refused([f"--source={tmp_path / 'run'}", f"--output={tmp_path / file}"], message, tmp_path, capsys)
@@ -357,6 +412,8 @@ def test_broken_and_hostile_pytorch_files(tmp_path, capsys, monkeypatch):
     (tmp_path / "empty.pth").write_bytes(b"")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"state_dict": {"a": "text"}}, tmp_path / "text_inside.pth")
+    torch.save({"state_dict": parameters | {1: torch.ones(2)}}, tmp_path / "numbered.pth")
+    torch.save({"state_dict": parameters | {"head.weight": torch.eye(3).to_sparse()}}, tmp_path / "sparse.pth")
     messages = {
         "hostile": "is refused: it is truncated, or holds Python objects (",
         "pickle": "is refused",
@@ -365,7 +422,9 @@ def test_broken_and_hostile_pytorch_files(tmp_path, capsys, monkeypatch):
         "text": "truncated",
         "empty": "is no PyTorch file",
         "list": "holds a list and should hold parameters by name",
-        "text_inside": "'a' is no array",
+        "text_inside": "no dense arrays of real numbers are a",
+        "numbered": "no dense arrays of real numbers are 1",
+        "sparse": "no dense arrays of real numbers are head.weight",
     }
     for name, message in messages.items():
         assert_refused([f"--source={tmp_path / name}.pth", "--model=posmlp_t"], message, tmp_path, capsys)

@@ -14,7 +14,7 @@ from pathlib import Path
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.convert import convert_checkpoint, export_checkpoint
 from posmlp_jax.convert.files import CHOICES, SUFFIXES
-from posmlp_jax.errors import CheckpointError, ConfigError, nearest
+from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models import list_models, parameter_count
 
 
@@ -34,11 +34,11 @@ def main(argv: list[str] | None = None) -> None:
     if source.is_dir():
         if arguments.model or arguments.override or arguments.class_names:
             raise ConfigError(f"{source} is a checkpoint of ours, which knows its model: leave the other options out")
-        if arguments.weights not in CHOICES:
-            raise ConfigError(f"unknown weights '{arguments.weights}'; {nearest(arguments.weights, CHOICES)}")
-        exported = export_checkpoint(source, output, ema=arguments.weights != "raw")
+        exported = export_checkpoint(source, output, which=arguments.weights)
         print(f"wrote the {exported} to {output}, under the published names")
         return
+    if not source.exists():
+        raise CheckpointError(f"there is no file or folder {source}")
     if arguments.model is None:
         raise ConfigError(f"which model is {source} of? --model=posmlp_t, or another of {', '.join(list_models())}")
     converted = convert_checkpoint(

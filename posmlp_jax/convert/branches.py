@@ -68,7 +68,9 @@ def _gate(name: str, gate: GatingUnit, order: Layout) -> Iterator[Row]:
     if isinstance(relation, DenseRelation):
         bias, bias_shape = "proj_list.0.bias", (tokens,)
         shape = relation.weight.shape
-        yield row(f"{name}.proj_list.0.weight", relation.weight, reshaped(shape[shape[0] == 1 :], shape))
+        if relation.groups > 1:
+            raise CheckpointError(f"no published checkpoint has a dense relation in groups, as '{name}' here")
+        yield row(f"{name}.proj_list.0.weight", relation.weight, reshaped(shape[1:], shape))
     else:
         bias, bias_shape = "pos.token_proj_n_bias", (1, tokens, 1)
         if isinstance(relation, SumRelation):

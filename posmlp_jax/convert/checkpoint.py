@@ -1,6 +1,7 @@
 """Files of published parameters into checkpoints, and checkpoints into such files."""
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -8,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from posmlp_jax.convert.architecture import infer_fields
-from posmlp_jax.convert.files import read_state_dict, write_state_dict
+from posmlp_jax.convert.files import CHOICES, check_output, check_state_dict_file, read_state_dict, write_state_dict
 from posmlp_jax.convert.models import load_torch_state_dict, torch_state_dict
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.models.backbone import Backbone
+from posmlp_jax.models.backbone import Backbone, check_choice
 from posmlp_jax.models.registry import model_config
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.config import NamedModel, default_config
+from posmlp_jax.training.disk import writing_to
 from posmlp_jax.training.pretrained import open_pretrained
 from posmlp_jax.training.state import empty_model, module_weights
 
@@ -51,7 +53,8 @@ def convert_checkpoint(
     Args:
       source: .pth, .pth.tar, .pyth, .pt, .npz or .safetensors (`files.read_state_dict`).
       model: the name of what it is of; fields that shapes show to be others are taken from them.
-      output: the folder to write, which must not exist. It is then a working directory with a checkpoint of step 0.
+      output: the folder to write, which must not exist, in one that does. It then holds a checkpoint of step 0 for
+        `from_pretrained`, `init_from` and evaluation; no run goes on from it.
       which: 'raw' or 'ema' (the moving average) parameters; 'auto': the moving average where there is one.
       overrides: fields of the model that no shape shows, or shows wrong.
       class_names: to be saved with it, in the order of the logits.
@@ -60,14 +63,15 @@ def convert_checkpoint(
       PosMLPError: for whatever is wrong with these; nothing is left at `output` then.
     """
     source, output = Path(source), Path(output)
-    if output.exists():
-        raise CheckpointError(f"{output} is there already; choose another --output, or delete it")
+    check_output(output)
     preset = model_config(model, **(overrides or {}))
     state_dict, group = read_state_dict(source, which)
-    shapes = {name.removeprefix("module."): tuple(array.shape) for name, array in state_dict.items()}
+    shapes = {name: tuple(array.shape) for name, array in state_dict.items()}
     found = infer_fields(shapes, preset)
     inferred = {field: value for field, value in found.items() if field not in (overrides or {})}
     config = preset.replace(**inferred)
+    if class_names is not None and not all(name.strip() for name in class_names):
+        raise CheckpointError("a class has no name: the class names should have one in every line")
     if class_names is not None and len(class_names) != config.num_classes:
         raise CheckpointError(f"there are {len(class_names)} class names for a model of {config.num_classes} classes")
     loaded = load_torch_state_dict(empty_model(config), state_dict)
@@ -75,24 +79,26 @@ def convert_checkpoint(
     run.model.update({name: getattr(config, name) for name in config.__dataclass_fields__})
     if len(config.input_size) == 3:
         run.data.update(_CLIP_PIXELS)
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    with writing_to(output):
+        # Its own, whatever else is there: what it becomes is only seen when it is whole.
+        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
     try:
         with closing(Checkpoints(partial, keep=1)) as checkpoints:
             checkpoints.save_weights(module_weights(loaded), run, NamedModel(model, config), class_names)
+        partial.chmod(0o755)
         partial.rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Converted(loaded, group, inferred)
 
 
-def export_checkpoint(source: str | Path, output: str | Path, *, ema: bool = True) -> str:
+def export_checkpoint(source: str | Path, output: str | Path, *, which: str = "auto") -> str:
     """Writes a trained model under the published names.
 
     Args:
       source: a working directory or one of its checkpoints.
       output: .pth, .npz or .safetensors, which must not exist.
-      ema: the moving average where the checkpoint has one, else the raw weights.
+      which: 'raw' weights or their 'ema', the moving average; 'auto': that where there is one.
 
     Returns:
       What was exported, in words.
@@ -100,6 +106,10 @@ def export_checkpoint(source: str | Path, output: str | Path, *, ema: bool = Tru
     Raises:
       PosMLPError: for whatever is wrong with these, or a model that the published code has no place for.
     """
-    pretrained = open_pretrained(source, ema=ema)
+    check_choice("weights", which, CHOICES)
+    check_state_dict_file(Path(output))
+    pretrained = open_pretrained(source, ema=which != "raw")
+    if which == "ema" and pretrained.item != "ema":
+        raise CheckpointError(f"there is no moving average beside the {pretrained.description}; leave --weights out")
     write_state_dict(Path(output), torch_state_dict(pretrained.model()))
     return pretrained.description

@@ -1,6 +1,7 @@
 """The file types that published parameters come in: .pth, .pth.tar and .pyth, .npz and .safetensors."""
 
 import argparse
+import os
 import pickle
 import re
 import warnings
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from posmlp_jax.errors import CheckpointError, ConfigError, nearest
+from posmlp_jax.convert.table import is_numbers, without_prefix
+from posmlp_jax.errors import CheckpointError
+from posmlp_jax.models.backbone import check_choice
 
 SUFFIXES = (".pth", ".pth.tar", ".pyth", ".pt", ".npz", ".safetensors")
 # What a file may keep its parameters under: raw ones, and their moving average.
@@ -34,8 +37,7 @@ def read_state_dict(path: Path, which: str = "auto") -> tuple[dict[str, object],
       ConfigError: for another `which`.
       CheckpointError: if the file is missing, of another type, broken, would run code, or has no such parameters.
     """
-    if which not in CHOICES:
-        raise ConfigError(f"unknown weights '{which}'; {nearest(which, CHOICES)}")
+    check_choice("weights", which, CHOICES)
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     _check_suffix(path)
@@ -47,18 +49,19 @@ def read_state_dict(path: Path, which: str = "auto") -> tuple[dict[str, object],
         content = _read_torch(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__} and should hold parameters by name")
-    groups = {kind: next((name for name in names if name in content), None) for kind, names in _GROUPS.items()}
+    groups = {
+        kind: next((name for name in names if isinstance(content.get(name), Mapping) and content[name]), None)
+        for kind, names in _GROUPS.items()
+    }
     group = groups["ema"] or groups["raw"] if which == "auto" else groups[which]
     if group is None and (which == "ema" or (which == "raw" and groups["ema"])):
         raise CheckpointError(f"{path} has no {which} parameters; it has {', '.join(map(str, list(content)[:5]))}")
     state_dict = content if group is None else content[group]
-    if not isinstance(state_dict, Mapping):
-        raise CheckpointError(f"'{group}' of {path} is a {type(state_dict).__name__} and should be parameters by name")
-    strange = [str(name) for name, value in state_dict.items() if not hasattr(value, "shape")]
+    strange = [str(name) for name, value in state_dict.items() if not (isinstance(name, str) and is_numbers(value))]
     if strange or not state_dict:
-        found = f"'{strange[0]}' is no array" if strange else "it is empty"
+        found = f"no dense arrays of real numbers are {', '.join(strange)}" if strange else "it is empty"
         raise CheckpointError(f"{path} should hold parameters by name, or a 'state_dict' of them: {found}")
-    return dict(state_dict), group or ""
+    return without_prefix(state_dict), group or ""
 
 
 def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
@@ -67,13 +70,10 @@ def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
     Raises:
       CheckpointError: if the file is there already, has another ending, or cannot be written.
     """
-    _check_suffix(path)
-    if path.exists():
-        raise CheckpointError(f"{path} is there already; choose another --output, or delete it")
-    partial = path.with_name(path.name + ".partial")
+    check_state_dict_file(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             if path.suffix == ".npz":
                 np.savez(file, **state_dict)
             elif path.suffix == ".safetensors":
@@ -88,6 +88,22 @@ def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_state_dict_file(path: Path) -> None:
+    """Raises a CheckpointError unless `write_state_dict` can make this file: its type, what is there, PyTorch."""
+    _check_suffix(path)
+    check_output(path)
+    if path.suffix not in (".npz", ".safetensors"):
+        _torch(path)
+
+
+def check_output(path: Path) -> None:
+    """Raises a CheckpointError unless nothing is at `path` yet, and the folder that it is to be made in is there."""
+    if path.exists():
+        raise CheckpointError(f"{path} is there already; choose another --output, or delete it")
+    if not path.absolute().parent.is_dir():
+        raise CheckpointError(f"there is no folder {path.parent} to write {path.name} to; make it first")
 
 
 def _check_suffix(path: Path) -> None:

@@ -21,6 +21,7 @@ _PUBLISHED = {
     "block": ("parallel", "spatial"),
     "version": ("v1",),
     "absolute_position": (False,),
+    "shift_windows": (False,),
 }
 
 
@@ -44,7 +45,8 @@ def torch_state_dict(model: Backbone) -> dict[str, np.ndarray]:
     """The model's parameters under the published names: `load_torch_state_dict`'s inverse.
 
     What the published code stores without using it, the bias of a model with `token_bias=False`, is 0. Index buffers
-    and BatchNorm's counters are left out; PyTorch's `load_state_dict(…, strict=False)` keeps its own.
+    and BatchNorm's counters are left out; PyTorch's `load_state_dict(…, strict=False)` keeps its own. Options without
+    parameters (`gate`, for one) are not in a state dict: `load_torch_state_dict` needs the same model.
 
     Raises:
       CheckpointError: if the published code has no place for what the model has: parts that no published model has,

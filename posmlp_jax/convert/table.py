@@ -84,7 +84,9 @@ def fill(rows: Iterable[Row], state_dict: Mapping[str, object]) -> None:
     Raises:
       CheckpointError: lists all parameters that are missing, left over, or of another shape.
     """
-    arrays = {name: value for name, value in _without_prefix(state_dict).items() if not name.endswith(_NOT_LEARNED)}
+    arrays = {
+        name: value for name, value in without_prefix(state_dict).items() if name.rsplit(".", 1)[-1] not in _NOT_LEARNED
+    }
     rows = list(rows)
     wanted = {name: tuple(shape) for one in rows for name, shape in one.shapes.items()}
     wrong = [
@@ -103,6 +105,9 @@ def fill(rows: Iterable[Row], state_dict: Mapping[str, object]) -> None:
     ]
     if problems:
         raise CheckpointError(f"the published parameters are not those of this model; {'; '.join(problems)}")
+    infinite = [name for name in wanted if not np.isfinite(as_float32(arrays[name])).all()]
+    if infinite:
+        raise CheckpointError(f"published parameters are infinite or not numbers: {', '.join(infinite)}")
     values = [one.ours(*(as_float32(arrays[name]) for name in one.shapes)) for one in rows]
     for one, results in zip(rows, values, strict=True):
         for variable, value in zip(one.variables, results, strict=True):
@@ -129,9 +134,17 @@ def as_float32(array) -> np.ndarray:
     return np.asarray(array).astype(np.float32)
 
 
-def _without_prefix(state_dict: Mapping[str, object]) -> dict[str, object]:
-    """Without the 'module.' that PyTorch puts before every name of a model trained on several devices."""
-    prefix = "module."
-    if all(name.startswith(prefix) for name in state_dict):
-        return {name.removeprefix(prefix): value for name, value in state_dict.items()}
-    return dict(state_dict)
+def is_numbers(value) -> bool:
+    """Whether a value is a dense NumPy array or PyTorch tensor of real numbers."""
+    if hasattr(value, "detach"):
+        return str(value.layout) == "torch.strided" and not value.is_complex() and not value.is_quantized
+    return isinstance(value, np.ndarray) and (value.dtype.kind in "fiub" or value.dtype.name == "bfloat16")
+
+
+def without_prefix(state_dict: Mapping[str, object]) -> dict[str, object]:
+    """Without what PyTorch puts before every name of a model that was compiled, or trained on several devices."""
+    state_dict = dict(state_dict)
+    for prefix in ("_orig_mod.", "module.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in state_dict):
+            state_dict = {name.removeprefix(prefix): value for name, value in state_dict.items()}
+    return state_dict

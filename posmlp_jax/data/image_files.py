@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator
 
-from posmlp_jax.data.image_folder import SUFFIXES
+from posmlp_jax.data.class_folders import IMAGES
 from posmlp_jax.errors import DataError
 
 StrPath = str | os.PathLike[str]
@@ -13,7 +13,7 @@ StrPath = str | os.PathLike[str]
 def find_images(paths: StrPath | Iterable[StrPath]) -> list[str]:
     """The image files that are meant, each once, in the order of `paths` and sorted by name below each of them.
 
-    A file is taken whatever its suffix. A folder stands for all files of the usual suffixes (`image_folder.SUFFIXES`)
+    A file is taken whatever its suffix. A folder stands for all files of the usual suffixes (`class_folders.IMAGES`)
     in it and its sub-folders, a pattern (`*`, `?`, `[…]`, and `**` for any depth) for those and the folders that it
     matches. Hidden files and folders are left out unless they are named.
 
@@ -54,7 +54,7 @@ def _expand(given: str) -> list[str]:
 def _required(files: Iterable[str], where: str) -> list[str]:
     files = list(files)
     if not files:
-        raise DataError(f"no images ({', '.join(SUFFIXES)}) {where}")
+        raise DataError(f"no images ({', '.join(IMAGES.suffixes)}) {where}")
     return files
 
 
@@ -76,7 +76,7 @@ def _walk(folder: str, seen: set[str]) -> Iterator[str]:
 
 
 def _is_image(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES) and os.path.isfile(path)
+    return path.lower().endswith(IMAGES.suffixes) and os.path.isfile(path)
 
 
 def _parts(path: str) -> list[str]:

@@ -71,15 +71,14 @@ def preview(config: ConfigDict) -> Figure:
     # Training stands above data. Only here, where the whole config is at hand, does the preview need it.
     import jax
 
-    from posmlp_jax.training.config import check_fields, check_values, resolve_model
-    from posmlp_jax.training.experiment import base_model
+    from posmlp_jax.training.config import resolve_model
+    from posmlp_jax.training.experiment import resolve_pretrained
     from posmlp_jax.training.losses import soft_targets
     from posmlp_jax.training.mixing import MixOptions, draw_mask, mix
 
-    check_fields(config)
-    check_values(config)
+    config, base = resolve_pretrained(config)
     source = open_source(config.data, "train")
-    size = resolve_model(config, source.num_classes, base_model(config)).input_size
+    size = resolve_model(config, source.num_classes, base).input_size
     of_clips = len(size) == 3
     batch_size = ROWS if of_clips else ROWS * COLUMNS
     batches = train_batches(source, config.data, size, batch_size=batch_size, seed=config.seed)

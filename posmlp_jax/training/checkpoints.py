@@ -7,7 +7,7 @@ names. It gets its name only when all of it is written, so what was killed on th
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.training.config import NamedModel, plain
 from posmlp_jax.training.disk import writing_to
-from posmlp_jax.training.state import TrainState, Weights
+from posmlp_jax.training.state import TrainState, Weights, parameter_name
 
 
 class Checkpoints:
@@ -31,9 +31,11 @@ class Checkpoints:
       workdir: holds `checkpoints/`.
       keep: how many of the newest to keep; None opens them for reading.
       keep_best: the metric, as 'eval/top1', whose best checkpoint is kept besides; '': none.
+      alone: whether this process reads by itself; otherwise all processes of a run on several hosts have to open and
+        read the same checkpoints at the same time.
     """
 
-    def __init__(self, workdir: Path, keep: int | None = None, keep_best: str = ""):
+    def __init__(self, workdir: Path, keep: int | None = None, keep_best: str = "", *, alone: bool = False):
         self.directory = Path(workdir).absolute() / "checkpoints"
         self._score = partial(score, keep_best)
         self._keeps_best = bool(keep_best)
@@ -52,9 +54,12 @@ class Checkpoints:
             create=keep is not None,
             read_only=keep is None,
             save_interval_steps=int(keep is not None),
+            multiprocessing_options=_processes(alone),
         )
-        names = ("weights", "ema", "optimizer", "run")
-        handlers = {name: ocp.StandardCheckpointHandler() for name in names[:3]} | {"run": ocp.JsonCheckpointHandler()}
+        handlers = {
+            name: ocp.StandardCheckpointHandler(multiprocessing_options=_processes(alone))
+            for name in ("weights", "ema", "optimizer")
+        } | {"run": ocp.JsonCheckpointHandler(multiprocessing_options=_processes(alone))}
         # Orbax warns of what it was asked for, that it opens the directory for reading only.
         with writing_to(workdir), _quiet(keep is None):
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
@@ -76,7 +81,7 @@ class Checkpoints:
         """
         latest = self.latest_step()
         if latest is None:
-            raise CheckpointError(f"there is no checkpoint in {self.directory}; train first, or name another --workdir")
+            raise CheckpointError(f"there is no checkpoint in {self.directory}; name the folder of a run that has one")
         if which == "latest":
             return latest
         steps = self._steps()
@@ -120,7 +125,7 @@ class Checkpoints:
         items = {
             "weights": ocp.args.StandardSave(_tree(state.weights)),
             "optimizer": ocp.args.StandardSave(state.optimizer),
-            "run": ocp.args.JsonSave(_run(step, config, model, class_names)),
+            "run": ocp.args.JsonSave(_run(step, config, model, class_names) | {"has_ema": state.ema is not None}),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(_tree(state.ema))
@@ -148,25 +153,45 @@ class Checkpoints:
         """
         weights = self.restore_weights(step, "weights", target.weights)
         ema = None if target.ema is None else self.restore_weights(step, "ema", target.ema)
-        args = ocp.args.Composite(optimizer=ocp.args.StandardRestore(target.optimizer))
-        optimizer = self._manager.restore(step, args=args)["optimizer"]
+        optimizer = self._read(step, "optimizer", ocp.args.StandardRestore(target.optimizer))
         count = jax.make_array_from_callback((), target.step.sharding, lambda _: np.int32(step))
         return TrainState(count, weights, optimizer, ema)
 
     def restore_weights(self, step: int, item: str, target: Weights) -> Weights:
         """Only 'weights' or 'ema' of a checkpoint, checked and placed like `restore`'s."""
         self._check_architecture(step, item, target)
-        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(_tree(target))})
-        tree = self._manager.restore(step, args=args)[item]
+        tree = self._read(step, item, ocp.args.StandardRestore(_tree(target)))
         return Weights(tree["params"], tree["batch_stats"])
 
     def run(self, step: int) -> dict:
         """A checkpoint's `run`: its step, config, model and class names."""
-        return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+        return self._read(step, "run", ocp.args.JsonRestore())
 
     def has_ema(self, step: int) -> bool:
-        """Whether a checkpoint holds a moving average."""
-        return (self.directory / str(step) / "ema").is_dir()
+        """Whether a checkpoint holds a moving average.
+
+        Raises:
+          CheckpointError: if it once did.
+        """
+        holds = (self.directory / str(step) / "ema").is_dir()
+        if not holds and self.run(step).get("has_ema"):
+            raise CheckpointError(f"the checkpoint {self.directory / str(step)} is damaged: its moving average is gone")
+        return holds
+
+    def _read(self, step: int, item: str, args: ocp.args.CheckpointArgs):
+        with self.damaged(step, item):
+            return self._manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
+
+    @contextmanager
+    def damaged(self, step: int, item: str) -> Iterator[None]:
+        """Turns what Orbax and TensorStore raise of missing and broken files into a CheckpointError."""
+        try:
+            yield
+        except (LookupError, OSError, TypeError, ValueError, AttributeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise CheckpointError(
+                f"the checkpoint {self.directory / str(step)} is damaged: its {item} cannot be read ({reason})"
+            ) from error
 
     def check(self) -> None:
         """Raises the CheckpointError of a save that has failed since; does not wait for one that is under way."""
@@ -200,16 +225,9 @@ class Checkpoints:
             raise CheckpointError(f"{error} while saving a checkpoint; {kept}") from error
 
     def _check_architecture(self, step: int, item: str, target: Weights) -> None:
-        saved = {
-            jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(
-                dict(self._manager.item_metadata(step)[item].tree), is_leaf=lambda leaf: hasattr(leaf, "shape")
-            )
-        }
-        wanted = {
-            jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(_tree(target))
-        }
+        with self.damaged(step, item):
+            saved = _shapes(dict(self._manager.item_metadata(step)[item].tree))
+        wanted = _shapes(_tree(target))
         differing = [name for name in sorted(saved | wanted) if saved.get(name) != wanted.get(name)]
         if differing:
             listed = "; ".join(
@@ -235,8 +253,24 @@ def _quiet(holds: bool) -> Iterator[None]:
 
 def has_checkpoint(workdir: Path) -> bool:
     """Whether a working directory holds a complete checkpoint."""
-    with closing(Checkpoints(workdir)) as checkpoints:
-        return checkpoints.latest_step() is not None
+    directory = Path(workdir) / "checkpoints"
+    return directory.is_dir() and bool(ocp.utils.checkpoint_steps(directory))
+
+
+def _processes(alone: bool) -> ocp.options.MultiprocessingOptions:
+    """Who reads and writes together."""
+    if not alone or jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
+    )
+
+
+def _shapes(tree: dict) -> dict[str, tuple[int, ...]]:
+    """The shapes of a tree's arrays, or of what describes them, by dotted name."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    return {parameter_name(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def score(metric: str, metrics: Mapping[str, float] | None) -> float:

@@ -19,6 +19,7 @@ from posmlp_jax.models.backbone import BackboneConfig
 
 # What may differ when a run goes on in its working directory: where things are and how often one looks at them.
 _NOT_THE_EXPERIMENT = (
+    "init_from",  # Read once, before the first checkpoint.
     "data.data_dir",
     "data.threads",
     "data.processes",
@@ -87,6 +88,7 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "test_crops": 1,
                 # Evaluation: the shorter side is resized to image_size / eval_crop, then the centre is cut out.
                 "eval_crop": 0.9,
+                # Of the pixels, in units of 1 (white); (): those that `init_from` was trained with.
                 "mean": (0.485, 0.456, 0.406),
                 "std": (0.229, 0.224, 0.225),
                 # Loading: threads in this process or, where there are any, processes of one thread each.
@@ -264,8 +266,12 @@ def plain(config: ConfigDict) -> dict:
 
 
 def differences(saved: Mapping, current: Mapping) -> Iterator[str]:
-    """The fields, as `name: saved -> current`, in which two `plain` configs are different experiments."""
-    flat_saved, flat_current = dict(_flatten(saved)), dict(_flatten(current))
+    """The fields, as `name: saved -> current`, in which two `plain` configs are different experiments.
+
+    What the saved one lacks, because the version that wrote it had no such field, counts as the default.
+    """
+    defaults = dict(_flatten(plain(default_config())))
+    flat_saved, flat_current = defaults | dict(_flatten(saved)), dict(_flatten(current))
     for name in [*flat_saved, *(name for name in flat_current if name not in flat_saved)]:
         before, now = flat_saved.get(name), flat_current.get(name)
         if before != now and name not in _NOT_THE_EXPERIMENT:

@@ -1,5 +1,6 @@
 """A config made into the things that a run consists of; its mistakes show here, before anything is written."""
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -150,10 +151,8 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
 
 
 def _common(config: ConfigDict, workdir: Path | None) -> dict:
-    check_fields(config)
-    check_values(config)
+    config, base = resolve_pretrained(config, workdir)
     # The model first: its mistakes are found without touching any data.
-    base = base_model(config, workdir)
     resolve_model(config, 1, base)
     mesh = create_mesh(config.devices, config.fsdp)
     eval_source = open_source(config.data, "eval")
@@ -187,23 +186,36 @@ def _common(config: ConfigDict, workdir: Path | None) -> dict:
     }
 
 
-def base_model(config: ConfigDict, workdir: Path | None = None) -> NamedModel | None:
-    """Where the config names no model: that of the run's own newest checkpoint, else of `init_from`, which may be gone.
+def resolve_pretrained(config: ConfigDict, workdir: Path | None = None) -> tuple[ConfigDict, NamedModel | None]:
+    """Checks a config, and takes from a checkpoint what it leaves to one: the model, the data's mean and std.
+
+    The checkpoint is the run's own newest or, where there is none yet, `init_from`'s, which may be gone later.
+
+    Returns:
+      The config with mean and std, and the checkpoint's model where the config names none.
 
     Raises:
-      ConfigError: if it names neither.
-      CheckpointError: if there is no checkpoint there.
+      ConfigError: for a config that will not do.
+      CheckpointError: if there is no such checkpoint.
     """
-    if config.model.name:
-        return None
-    own = workdir is not None and has_checkpoint(workdir)
-    if not own and not config.init_from:
-        raise ConfigError(
-            "which model? model.name is '', which means that of a checkpoint: set --config.init_from=DIR to one, or "
-            "--config.model.name=posmlp_t"
-        )
-    pretrained = open_pretrained(workdir if own else config.init_from)
-    return NamedModel(pretrained.name, pretrained.config)
+    check_fields(config)
+    base = None
+    normalization = [name for name in ("mean", "std") if not len(config.data[name])]
+    if not config.model.name or normalization:
+        own = workdir is not None and has_checkpoint(workdir)
+        if not own and not config.init_from:
+            what, other = ("model.name is ''", "--config.model.name=posmlp_t")
+            if config.model.name:
+                what, other = f"data.{normalization[0]} is ()", f"--config.data.{normalization[0]}='(0.5,0.5,0.5)'"
+            raise ConfigError(
+                f"{what}, which means that of a checkpoint: set --config.init_from=DIR to one, or {other}"
+            )
+        pretrained = open_pretrained(workdir if own else config.init_from)
+        base = None if config.model.name else NamedModel(pretrained.name, pretrained.config)
+        config = copy.deepcopy(config)
+        config.data.update({name: tuple(pretrained.data[name]) for name in normalization})
+    check_values(config)
+    return config, base
 
 
 def check_class_names(saved: list[str] | None, source: Source) -> None:

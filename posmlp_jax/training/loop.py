@@ -96,7 +96,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
             stop = agreed(signals.received)
             if due(lengths.checkpoint) or stop or checkpoints.is_best(evaluated):
                 check_finite()
-                checkpoints.save(state, config, run.named_model, run.train_source.class_names, evaluated)
+                checkpoints.save(state, run.config, run.named_model, run.train_source.class_names, evaluated)
                 clock.restart()
         checkpoints.wait()
         if stop:

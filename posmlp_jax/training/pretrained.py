@@ -47,7 +47,7 @@ class Pretrained:
         target = jax.eval_shape(lambda: create_weights(self.config, 0))
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target)
-        with contextlib.closing(Checkpoints(self.workdir)) as checkpoints:
+        with contextlib.closing(Checkpoints(self.workdir, alone=True)) as checkpoints:
             return checkpoints.restore_weights(self.step, self.item, target)
 
     def model(self) -> Backbone:
@@ -58,6 +58,8 @@ class Pretrained:
 def open_pretrained(path: str | Path, *, ema: bool = True, checkpoint: str | int = "latest") -> Pretrained:
     """Reads a trained model, however many devices and hosts it was trained on.
 
+    What was trained in bfloat16 computes in float32 on CPUs, which only imitate bfloat16. Each process reads by itself.
+
     Args:
       path: a working directory, its `checkpoints/`, or one checkpoint `checkpoints/<step>`.
       ema: the moving average where the checkpoint has one, else the raw weights.
@@ -67,19 +69,21 @@ def open_pretrained(path: str | Path, *, ema: bool = True, checkpoint: str | int
       CheckpointError: if there is no such checkpoint.
     """
     workdir, checkpoint = _locate(Path(path).expanduser(), checkpoint)
-    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+    with contextlib.closing(Checkpoints(workdir, alone=True)) as checkpoints:
         step = checkpoints.select(checkpoint)
         run = checkpoints.run(step)
         item = "ema" if ema and checkpoints.has_ema(step) else "weights"
-    fields = dict(run["model"])
-    name = fields.pop("name")
+        with checkpoints.damaged(step, "run"):
+            fields, names, data = dict(run["model"]), run["class_names"], run["config"]["data"]
+            name = fields.pop("name")
     config = registry.model_config(name, **{field: _tuples(value) for field, value in fields.items()})
-    names = run["class_names"]
+    if config.dtype == "bfloat16" and jax.default_backend() == "cpu":
+        config = config.replace(dtype="float32")
     return Pretrained(
         name=name,
         config=config,
         class_names=None if names is None else tuple(names),
-        data=run["config"]["data"],
+        data=data,
         workdir=workdir,
         step=step,
         item=item,

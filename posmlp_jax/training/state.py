@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from posmlp_jax.errors import ConfigError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 
@@ -48,7 +49,13 @@ Merge = Callable[[Weights], Backbone]
 
 
 def split_model(model: Backbone) -> tuple[Merge, Weights]:
-    """A module as a pure function of plain arrays, which is what `jax.jit` dispatches fastest."""
+    """A module as a pure function of plain arrays, which is what `jax.jit` dispatches fastest.
+
+    Raises:
+      ConfigError: for a folded model, whose matrices are no parameters.
+    """
+    if model.folded:
+        raise ConfigError("a folded model is for inference; take the one that fold() was called on")
     graph, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
 
     def merge(weights: Weights) -> Backbone:

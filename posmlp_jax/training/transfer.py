@@ -4,6 +4,7 @@ A video model also starts from its own network without temporal parts, which is 
 """
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,22 @@ from posmlp_jax.training.pretrained import Pretrained, open_pretrained
 from posmlp_jax.training.state import Arrays, Weights, create_weights, model_merge, parameter_name
 
 Names = tuple[str, ...]
-
+INTERPOLATES_DENSE = (
+    "dense relations are interpolated to another grid: their entries were learned for pairs of places, so train the "
+    "model further"
+)
+# The fields of a model's config in which its parameters can go along; what gate_norm means is compared by itself.
+_MAY_DIFFER = {
+    "image_size",
+    "num_frames",
+    "num_classes",
+    "windows",
+    "dropout",
+    "drop_path",
+    "dtype",
+    "remat",
+    "gate_norm",
+}
 _TEMPORAL = re.compile(r"(stages\.\d+\.blocks\.\d+)\.temporal\.")
 
 
@@ -36,6 +52,7 @@ class Transferred:
       inflated: the kernels that are over time here, and were over single frames.
       new: those that start at their initial values.
       silent: whether a branch at its initial values adds nothing to its block.
+      names_compared: whether the classes' names, and not only their number, decided about the head.
     """
 
     weights: Weights
@@ -43,6 +60,7 @@ class Transferred:
     inflated: Names
     new: Names
     silent: bool
+    names_compared: bool
 
     @property
     def summary(self) -> str:
@@ -51,6 +69,8 @@ class Transferred:
         parts = [f"{total - len(self.new)} of {total} parameters taken"]
         if self.resized:
             parts.append(f"{len(self.resized)} of them ({_grouped(self.resized)}) interpolated")
+        if self.interpolates_dense:
+            parts.append(INTERPOLATES_DENSE)
         if self.inflated:
             parts.append(f"{_grouped(self.inflated)} inflated in time")
         others = [name for name in self.new if not _TEMPORAL.match(name)]
@@ -62,7 +82,14 @@ class Transferred:
             parts.append(
                 f"new: {len(temporal)} in the temporal branches of {len(set(temporal))} blocks, which {effect}"
             )
+        if not others and not self.names_compared:
+            parts.append("the head is kept: there are as many classes, and no names on both sides to compare")
         return "; ".join(parts)
+
+    @property
+    def interpolates_dense(self) -> bool:
+        """Whether dense relations are among what was interpolated."""
+        return any(name.endswith(("relation.weight", "relation.dense.weight")) for name in self.resized)
 
 
 def transfer(
@@ -84,6 +111,7 @@ def transfer(
       CheckpointError: lists all parameters that differ, or names the two families or kinds of block.
     """
     gains_time = _gains_time(pretrained, config)
+    _check_meaning(pretrained, config, gains_time)
     source, target = _abstract(pretrained.config), _abstract(config)
     resize = {_dotted(path): function for path, function in resizes(source, target)}
     inflate = {_dotted(path): function for path, function in inflates(source, target)}
@@ -126,7 +154,24 @@ def transfer(
     weights = Weights(_like(wanted.params, params), _like(wanted.batch_stats, batch_stats))
     # A learned table starts at 0, and so then does the product that its gate gives.
     silent = config.relation == "lrpe" and config.gate == "multiply"
-    return Transferred(weights, tuple(resized), tuple(inflated), tuple(new), silent)
+    return Transferred(weights, tuple(resized), tuple(inflated), tuple(new), silent, named)
+
+
+def _check_meaning(pretrained: Pretrained, config: BackboneConfig, gains_time: bool) -> None:
+    """Raises a CheckpointError where parameters of the same shapes would compute something else."""
+    may_differ = _MAY_DIFFER | ({"block", "version"} if gains_time else set())
+    if getattr(config, "stem", None) == "conv3d":  # Filled from single frames.
+        may_differ |= {"stem"} if pretrained.config.stem == "conv2d" else set()
+    fields = [*(field for field in config.__dataclass_fields__ if field not in may_differ), "normalizes_gate"]
+    differing = [
+        f"{field} {getattr(pretrained.config, field)!r} there, {getattr(config, field)!r} here"
+        for field in fields
+        if getattr(pretrained.config, field) != getattr(config, field)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"the model is of another architecture than the {pretrained.description}: {'; '.join(differing)}"
+        )
 
 
 def _gains_time(pretrained: Pretrained, config: BackboneConfig) -> bool:
@@ -219,8 +264,9 @@ def from_pretrained(
       ema: the moving average where the checkpoint has one, else the raw weights.
       checkpoint: 'latest', 'best' (by the config's `keep_best`) or a step.
       seed: of a new head's initial values.
-      **overrides: other fields of the model's config, as `windows`, `dtype`, `drop_path`. An image model of the video
-        family becomes one of clips with `num_frames=16, block='parallel'` (`transfer`).
+      **overrides: other fields of the model's config that do not change what its parameters mean: `windows`,
+        `num_frames`, `dtype`, `dropout`, `drop_path`, `remat`. An image model of the video family becomes one of clips
+        with `num_frames=16, block='parallel'` (`transfer`).
 
     Raises:
       ConfigError: for a field or value that the model cannot have.
@@ -232,5 +278,7 @@ def from_pretrained(
     config = pretrained.config.replace(**overrides)
     if config == pretrained.config:
         return pretrained.model()
-    weights = transfer(pretrained, config, seed=seed).weights
-    return model_merge(config)(jax.device_put(weights, jax.local_devices()[0]))
+    transferred = transfer(pretrained, config, seed=seed)
+    if transferred.interpolates_dense:
+        warnings.warn(INTERPOLATES_DENSE, stacklevel=2)
+    return model_merge(config)(jax.device_put(transferred.weights, jax.local_devices()[0]))

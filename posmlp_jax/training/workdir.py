@@ -31,7 +31,10 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
                 f"{workdir} holds a different experiment ({'; '.join(changed[:3])}{more}); choose another --workdir"
             )
     elif any((workdir / "checkpoints").glob("*")):
-        raise CheckpointError(f"{workdir} holds checkpoints without their config.json; choose another --workdir")
+        raise CheckpointError(
+            f"{workdir} holds a checkpoint without its run's config.json, so no run can go on there; start another "
+            f"from it with --config.init_from={workdir} and another --workdir"
+        )
     with writing_to(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".json.partial")

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from runs import metrics, steps
 
@@ -44,6 +46,39 @@ def test_the_best_can_be_evaluated_and_loaded(trained):
     same = from_pretrained(workdir, checkpoint=best)
     assert (model.head.kernel[...] == same.head.kernel[...]).all()
     assert (model.head.kernel[...] != from_pretrained(workdir).head.kernel[...]).any()
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("weights", "damaged: its weights cannot be read"),
+        ("ema", "damaged: its moving average is gone"),
+        ("run", "damaged: its run cannot be read"),
+        ("run/metadata", "damaged: its run cannot be read"),
+    ],
+)
+def test_a_damaged_checkpoint_is_an_error(trained, tmp_path, part, message):
+    _, workdir = trained
+    shutil.copytree(workdir, tmp_path / "copy")
+    path = tmp_path / "copy" / "checkpoints" / "9" / part
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.write_text(path.read_text()[:50])
+    with pytest.raises(CheckpointError, match=message) as error:
+        from_pretrained(tmp_path / "copy", ema=part == "ema")
+    assert "\n" not in str(error.value)
+
+
+def test_cut_array_files_are_an_error(trained, tmp_path):
+    _, workdir = trained
+    shutil.copytree(workdir, tmp_path / "copy")
+    for file in (tmp_path / "copy" / "checkpoints" / "9" / "ema").rglob("*"):
+        if file.is_file() and "/d/" in str(file):
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match="damaged: its ema cannot be read") as error:
+        from_pretrained(tmp_path / "copy")
+    assert "\n" not in str(error.value)
 
 
 def test_what_was_best_is_known_when_a_run_goes_on(trained):

@@ -56,3 +56,11 @@ def test_differences_are_those_of_the_experiment():
         "seed: 0 -> 3",
         "model.windows: None -> [7, 7, 7, 7]",
     }
+
+
+def test_a_run_of_a_version_with_fewer_fields_goes_on():
+    saved, current = plain(default_config()), default_config()
+    del saved["freeze"], saved["optimizer"]["layer_decay"]
+    assert not list(differences(saved, plain(current)))
+    current.freeze = "stem"
+    assert list(differences(saved, plain(current))) == ["freeze:  -> stem"]

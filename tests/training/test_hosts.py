@@ -30,13 +30,14 @@ RUN = [
 ]
 
 
-def start(*arguments: str) -> list[Process]:
+def start(*arguments: str, each: tuple[list[str], list[str]] = ([], [])) -> list[Process]:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     return [
         Process(
             *arguments,
+            *each[index],
             f"--coordinator_address=localhost:{port}",
             "--num_processes=2",
             f"--process_id={index}",
@@ -122,6 +123,15 @@ def test_alone_nothing_has_to_be_agreed():
     assert jax.process_count() == 1
     assert together(lambda: 7) == 7
     assert AgreedMaximum(create_mesh())(15) == 15
+
+
+def test_a_checkpoint_that_one_host_lacks_ends_both(alone, tmp_path):
+    each = [f"--config.init_from={alone}"], [f"--config.init_from={tmp_path / 'elsewhere'}"]
+    processes = start(*RUN, f"--workdir={tmp_path / 'run'}", each=each)
+    assert [process.end() for process in processes] == [2, 2]
+    for process in processes:
+        assert "there is no checkpoint in" in process.error_lines[-1]
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_hosts_start_from_a_checkpoint_as_one_does(alone, tmp_path):

@@ -121,7 +121,7 @@ def test_another_architecture_is_refused_by_its_parameters(trained, tiny_config)
 
 
 def test_evaluating_what_was_never_trained(tiny_config, tmp_path):
-    with pytest.raises(CheckpointError, match=r"no checkpoint in .*; train first"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .*; name the folder of a run"):
         evaluate(tiny_config(), tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 

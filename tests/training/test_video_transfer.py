@@ -238,7 +238,7 @@ def test_what_a_video_model_does_not_give(saved):
     assert "block 'spatial' cannot start from one with block 'parallel' in version 'v1'" in (
         message(lambda: from_pretrained(workdir, block="spatial"))
     )
-    assert "stem.convs.0.kernel (3, 3, 3, 3, 4) there, (3, 3, 3, 4) here" in (
+    assert "stem 'conv3d' there, 'conv2d' here" in (
         message(lambda: from_pretrained(workdir, stem="conv2d", num_frames=2))
     )
 
@@ -249,9 +249,7 @@ def test_only_temporal_parts_may_be_missing(saved):
     change = {"num_frames": FRAMES, "block": "parallel", "depths": (2, 2), "groups": (4, 4)}
     text = message(lambda: from_pretrained(workdir, **change))
     assert "is of another architecture than the weights of step 0" in text
-    assert "stages.0.blocks.1.spatial.expand.kernel missing there, (8, 16) here" in text
-    assert "stages.0.blocks.0.spatial.gate.relation.table (15, 2) there, (15, 4) here" in text
-    assert ".temporal." not in text
+    assert text.endswith("depths (1, 2) there, (2, 2) here; groups (2, 4) there, (4, 4) here")
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["by name", "from the checkpoint"])

@@ -1,0 +1,87 @@
+"""The commands and snippets of docs/checkpoints.md, from top to bottom, as a reader would copy them."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# Added at the end of what would take minutes.
+SHORTER = {
+    "main.py --config=configs/digits.py": "--config.length='4 steps' --config.optimizer.warmup='1 steps' "
+    "--config.optimizer.constant='0 steps' --config.devices=1",
+    "main.py --config=configs/cifar10.py": "--config.data.name=synthetic --config.data.num_examples=256 "
+    "--config.data.num_classes=10 --config.length='1 steps' --config.optimizer.warmup='0 steps' --config.devices=1",
+    "main.py --config=configs/finetune.py": "--config.length='2 steps' --config.optimizer.warmup='0 steps' "
+    "--config.devices=1 --config.batch_size=8",
+    "benchmarks.inference": "--model=gmlp_s --image_size=32 --repeats=1 --batch_sizes=1 --dtypes=float32",
+    "benchmarks.resolutions": "--scales=1,1.5",
+}
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """The language and the lines of every fenced block that is to be run."""
+    return re.findall(r"^```(bash|python)\n(.*?)^```$", text, flags=re.M | re.S)
+
+
+def shortened(script: str) -> str:
+    lines = []
+    for line in script.replace("\\\n", " ").splitlines():
+        extra = [flags for program, flags in SHORTER.items() if re.search(rf"python (-m )?{re.escape(program)}", line)]
+        lines.append(" ".join([line, *extra]))
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder that looks like the repository's after `make demo`, but for how long the demo has trained."""
+    folder = tmp_path_factory.mktemp("repository")
+    for name in ("posmlp_jax", "configs", "benchmarks", "tests", "main.py"):
+        (folder / name).symlink_to(ROOT / name)
+    done = run_bash(folder, shortened("python main.py --config=configs/digits.py --workdir=runs/digits"))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run_bash(folder: Path, script: str) -> subprocess.CompletedProcess:
+    paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TFDS_DATA_DIR": str(folder / "data")}
+    return subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", script],
+        cwd=folder,
+        env=os.environ | paths | {"PYTHONPATH": str(folder), "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_checkpoints(folder):
+    text = (ROOT / "docs" / "checkpoints.md").read_text()
+    scripts = blocks(text)
+    if importlib.util.find_spec("torch") is None:  # Its lines take it, and the page says so.
+        scripts = [(language, re.sub(r".*\.pth.*\n", "", script)) for language, script in scripts]
+    assert len(scripts) > 12
+    for program in SHORTER:
+        assert any(program in script.replace("\\\n", " ") for _, script in scripts), f"nothing runs {program}"
+    python = ""
+    outputs = []
+    for number, (language, script) in enumerate(scripts):
+        if language == "python":
+            # A snippet may go on from the one before.
+            python = python + script if "import" not in script else script
+            script = f"python - <<'END_OF_SNIPPET'\n{python}\nEND_OF_SNIPPET"
+        else:
+            script = shortened(script)
+        done = run_bash(folder, script)
+        assert done.returncode == 0, f"block {number}:\n{script}\n{done.stdout}\n{done.stderr}"
+        outputs.append(done.stdout)
+    output = "".join(outputs)
+    # What the page shows of the conversion is what it printed.
+    shown = re.search(r"```text\n(read state_dict.*?)\n```", text, flags=re.S)[1]
+    assert shown in output
+    assert re.fullmatch(r"(loss \d\.\d{4}\n){3}", outputs[-1])
+    assert (folder / "digits.stablehlo.json").exists()
