@@ -1,8 +1,17 @@
 """PosMLP and PosMLP-Video in JAX: vision models whose token mixing is generated from relative positions."""
 
 from posmlp_jax.models import create_model, list_models
-from posmlp_jax.training.transfer import from_pretrained
 
 __version__ = "0.1.0"
 
 __all__ = ["create_model", "from_pretrained", "list_models"]
+
+
+def __getattr__(name: str):
+    # Only when it is asked for: training imports nearly all of the package, which loading processes can do without, and
+    # programs of the package should not find themselves imported already.
+    if name == "from_pretrained":
+        from posmlp_jax.training.transfer import from_pretrained
+
+        return from_pretrained
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""The commands and snippets of docs/checkpoints.md, from top to bottom, as a reader would copy them."""
+"""The commands and snippets of docs/checkpoints.md and docs/video.md, top to bottom, as a reader would copy them."""
 
 import importlib.util
 import os
@@ -18,6 +18,8 @@ SHORTER = {
     "--config.data.num_classes=10 --config.length='1 steps' --config.optimizer.warmup='0 steps' --config.devices=1",
     "main.py --config=configs/finetune.py": "--config.length='2 steps' --config.optimizer.warmup='0 steps' "
     "--config.devices=1 --config.batch_size=8",
+    "main.py --config=configs/moving_digits.py": "--config.length='2 steps' --config.optimizer.warmup='0 steps' "
+    "--config.devices=1 --config.batch_size=8 --config.eval_batch_size=40 --config.eval_every='2 steps'",
     "benchmarks.inference": "--model=gmlp_s --image_size=32 --repeats=1 --batch_sizes=1 --dtypes=float32",
     "benchmarks.resolutions": "--scales=1,1.5",
 }
@@ -42,8 +44,6 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     for name in ("posmlp_jax", "configs", "benchmarks", "tests", "main.py"):
         (folder / name).symlink_to(ROOT / name)
-    done = run_bash(folder, shortened("python main.py --config=configs/digits.py --workdir=runs/digits"))
-    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -59,13 +59,14 @@ def run_bash(folder: Path, script: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_checkpoints(folder):
-    text = (ROOT / "docs" / "checkpoints.md").read_text()
+def run_page(folder: Path, name: str, programs: list[str]) -> tuple[str, list[str]]:
+    """Runs all blocks of a page, in which each of `programs` must be; gives its text and their outputs."""
+    text = (ROOT / "docs" / name).read_text()
     scripts = blocks(text)
     if importlib.util.find_spec("torch") is None:  # Its lines take it, and the page says so.
         scripts = [(language, re.sub(r".*\.pth.*\n", "", script)) for language, script in scripts]
-    assert len(scripts) > 12
-    for program in SHORTER:
+    assert len(scripts) > 6
+    for program in programs:
         assert any(program in script.replace("\\\n", " ") for _, script in scripts), f"nothing runs {program}"
     python = ""
     outputs = []
@@ -73,15 +74,32 @@ def test_checkpoints(folder):
         if language == "python":
             # A snippet may go on from the one before.
             python = python + script if "import" not in script else script
-            script = f"python - <<'END_OF_SNIPPET'\n{python}\nEND_OF_SNIPPET"
+            small = python.replace("224, 224", "32, 32")
+            script = f"python - <<'END_OF_SNIPPET'\n{small}\nEND_OF_SNIPPET"
         else:
             script = shortened(script)
         done = run_bash(folder, script)
         assert done.returncode == 0, f"block {number}:\n{script}\n{done.stdout}\n{done.stderr}"
         outputs.append(done.stdout)
+    return text, outputs
+
+
+def test_checkpoints(folder):
+    done = run_bash(folder, shortened("python main.py --config=configs/digits.py --workdir=runs/digits"))
+    assert done.returncode == 0, done.stderr
+    programs = ["posmlp_jax.convert", "configs/finetune.py", "posmlp_jax.predict", "posmlp_jax.export", "benchmarks."]
+    text, outputs = run_page(folder, "checkpoints.md", programs)
     output = "".join(outputs)
     # What the page shows of the conversion is what it printed.
     shown = re.search(r"```text\n(read state_dict.*?)\n```", text, flags=re.S)[1]
     assert shown in output
     assert re.fullmatch(r"(loss \d\.\d{4}\n){3}", outputs[-1])
     assert (folder / "digits.stablehlo.json").exists()
+
+
+def test_video(folder):
+    programs = ["posmlp_jax.data.prepare video_folder", "configs/moving_digits.py", "--mode=eval", "benchmarks.motion"]
+    _, outputs = run_page(folder, "video.md", programs)
+    assert "evaluation of the weights: top-1" in outputs[0]
+    assert "(40 videos)" in outputs[0]
+    assert (folder / "runs" / "clips.png").exists()

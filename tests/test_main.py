@@ -1,4 +1,7 @@
-"""`python main.py` as a process, the way people call it."""
+"""`python main.py` as a process, the way people call it; and that the package's programs start."""
+
+import subprocess
+import sys
 
 import pytest
 from runs import TINY, run
@@ -42,3 +45,22 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, message):
     assert result.errors.startswith("error: ")
     assert message in result.errors
     assert not (tmp_path / "run").exists()
+
+
+def test_programs_start_without_warnings():
+    modules = ["convert", "predict", "export", "data.prepare", "data.preview", "analysis.curves", "analysis.complexity"]
+    python = [sys.executable, "-W", "error::RuntimeWarning", "-m"]
+    started = {
+        module: subprocess.Popen(
+            [*python, f"posmlp_jax.{module}", *([] if module == "analysis.complexity" else ["--help"])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for module in modules
+    }
+    for module, process in started.items():
+        output, _ = process.communicate()
+        # Absl's help ends with 1.
+        assert process.returncode == (module == "data.preview"), f"{module}: {output}"
+        assert "Warning" not in output
