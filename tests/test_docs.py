@@ -101,5 +101,5 @@ def test_video(folder):
     programs = ["posmlp_jax.data.prepare video_folder", "configs/moving_digits.py", "--mode=eval", "benchmarks.motion"]
     _, outputs = run_page(folder, "video.md", programs)
     assert "evaluation of the weights: top-1" in outputs[0]
-    assert "(40 videos)" in outputs[0]
+    assert "(400 videos)" in outputs[0]
     assert (folder / "runs" / "clips.png").exists()
