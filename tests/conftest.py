@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,9 @@ def _wants_gpu() -> bool:
     return any("gpu" in value and "not gpu" not in value for value in chosen)
 
 
+# A suite that a shell started in the background ignores Ctrl-C, and so would the programs that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Workers of pytest-xdist inherit what the main process, whose command line this is, has set.
 if not _wants_gpu():
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
