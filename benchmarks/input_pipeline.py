@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from posmlp_jax.command_line import CommandParser, run_program
-from posmlp_jax.data import transforms
+from posmlp_jax.data import Batches, transforms
 from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.erasing import RandomErasing
 from posmlp_jax.data.image_folder import ImageFolderSource
@@ -124,7 +124,12 @@ def measure_loading(
     """Images a second from `train_batches` once it is under way, by the clock and by the CPU time of this process."""
     batches = train_batches(Repeated(source), config, SIZE, batch_size=batch_size, seed=0)
     # Every worker has finished a batch by then.
-    for _ in itertools.islice(batches, 2 * max(config.threads, config.processes, 1)):
+    return examples_per_second(batches, 2 * max(config.threads, config.processes, 1), seconds)
+
+
+def examples_per_second(batches: Batches, warm_up: int, seconds: float) -> tuple[float, float]:
+    """By the clock and by the CPU time of this process, after `warm_up` batches; closes them."""
+    for _ in itertools.islice(batches, warm_up):
         pass
     start, cpu_start, count = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:

@@ -11,7 +11,6 @@ The variants are timed in turn, so that a busy machine slows all of them.
 `--trace` gives the first number alone, which needs no memory for it and no time.
 """
 
-import argparse
 import statistics
 import time
 
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from posmlp_jax import create_model
+from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.training.state import Weights, split_model
 
 SMALL = {
@@ -56,16 +56,16 @@ def kept_bytes(loss, arguments) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Prints one line for each variant, with the ratios to the first."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("benchmarks.video_model", __doc__)
     parser.add_argument("--model", default="posmlp_video_s")
     parser.add_argument("--full", action="store_true", help="the model's own size")
     parser.add_argument("--trace", action="store_true", help="only what is kept for the backward pass")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--repeats", type=int, default=7)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     size = ({} if options.full else SMALL) | {"dtype": options.dtype}
     steps = {name: step(options.model, options.batch, size | changes) for name, changes in VARIANTS.items()}
@@ -95,4 +95,4 @@ def median_milliseconds(compiled: list, repeats: int) -> list[float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main, None)

@@ -11,11 +11,9 @@ The second table is of the whole path, `train_batches` with a thread for each co
 augmented by the published recipe (RandAugment and random erasing) and batched, with one sample of each clip or two.
 """
 
-import argparse
 import io
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable
 
@@ -23,12 +21,13 @@ import av
 import cv2
 import numpy as np
 
+from benchmarks.input_pipeline import examples_per_second
+from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import train_batches
 from posmlp_jax.data.source import Source
 from posmlp_jax.data.video.decoding import decode_frames, probe
 from posmlp_jax.data.video.encoded import EncodedVideo
 from posmlp_jax.data.video.sampling import FrameSampling
-from posmlp_jax.errors import exit_on_mistake
 from posmlp_jax.training import default_config
 
 HEIGHT, WIDTH = 256, 340
@@ -123,18 +122,11 @@ def loaded(video: EncodedVideo, sampling: str, repeats: int, seconds: float) -> 
     config.update(sampling=sampling, stride=STRIDE, repeats=repeats, threads=len(os.sched_getaffinity(0)))
     config.update(randaugment="rand-m7-n4-mstd0.5-inc1", erasing_probability=0.25)
     batches = train_batches(OneVideo(video), config, (SAMPLED, SIZE, SIZE), batch_size=BATCH, seed=0)
-    for _ in itertools.islice(batches, config.threads):
-        pass
-    start, cpu_start, count = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - start < seconds:
-        count += len(next(batches)["label"])
-    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu_start
-    batches.close()
-    return count / elapsed, count / cpu
+    return examples_per_second(batches, config.threads, seconds)
 
 
-def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> None:
+    parser = CommandParser("benchmarks.video_pipeline", __doc__)
     parser.add_argument("--clip", help="a real clip to take the frames from")
     parser.add_argument("--repeats", type=int, default=20, help="how many clips are drawn for each row")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each row of the second table takes")
@@ -166,5 +158,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_mistake():
-        main(sys.argv[1:])
+    run_program(main, None)

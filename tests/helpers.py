@@ -86,3 +86,12 @@ def small(name: str) -> dict:
         }
     assert isinstance(config, GMLPConfig)
     return common | {"image_size": 48, "width": config.width // 16, "depth": 2}
+
+
+def assert_same_batches(batches: list[dict], others: list[dict]) -> None:
+    """Lists of batches, to the last bit."""
+    assert len(batches) == len(others)
+    for one, other in zip(batches, others, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])

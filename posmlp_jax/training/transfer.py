@@ -108,7 +108,7 @@ def transfer(
       seed: of the initial values of what is new.
 
     Raises:
-      CheckpointError: lists all parameters that differ, or names the two families or kinds of block.
+      CheckpointError: lists all fields that differ, or names the two families or kinds of block.
     """
     gains_time = _gains_time(pretrained, config)
     _check_meaning(pretrained, config, gains_time)
@@ -118,40 +118,22 @@ def transfer(
     wanted = jax.eval_shape(lambda: create_weights(config, seed))
     named = pretrained.class_names is not None and class_names is not None
     same_classes = not (named and tuple(class_names) != tuple(pretrained.class_names))
-    new, resized, inflated, differing = [], [], [], []
+    new, resized, inflated = [], [], []
 
-    def take(kind: str, have: Arrays, want: Arrays) -> Arrays:
-        arrays, shapes = _flat(have), _flat(want)
-        taken = {}
-        for name, shape in shapes.items():
-            array = arrays.get(name)
-            if _in_head(name) and (array is None or array.shape != shape.shape or not same_classes):
-                new.append(name)
-                continue
-            if gains_time and _TEMPORAL.match(name):
-                new.append(name)
-                continue
-            for functions, names in ((resize, resized), (inflate, inflated)):
-                if array is not None and name in functions and kind == "params":
-                    array = functions[name](np.asarray(array))
-                    names.append(name)
-            if array is None or array.shape != shape.shape:
-                there = "missing" if array is None else array.shape
-                differing.append(f"{name} {there} there, {shape.shape} here")
-                continue
-            taken[name] = np.asarray(array)
-        left = [name for name in arrays if name not in shapes and not _in_head(name)]
-        differing.extend(f"{name} {arrays[name].shape} there, missing here" for name in left)
-        return taken
-
-    params = take("params", pretrained.weights.params, wanted.params)
-    batch_stats = take("batch_stats", pretrained.weights.batch_stats, wanted.batch_stats)
-    if differing:
-        raise CheckpointError(
-            f"the model is of another architecture than the {pretrained.description}: {'; '.join(differing)}"
-        )
+    arrays, params = _flat(pretrained.weights.params), {}
+    for name, shape in _flat(wanted.params).items():
+        array = arrays.get(name)
+        in_new_head = _in_head(name) and (array is None or array.shape != shape.shape or not same_classes)
+        if in_new_head or (gains_time and _TEMPORAL.match(name)):
+            new.append(name)
+            continue
+        for functions, names in ((resize, resized), (inflate, inflated)):
+            if name in functions:
+                array = functions[name](np.asarray(array))
+                names.append(name)
+        params[name] = np.asarray(array)
     params |= _initial(config, seed, new)
-    weights = Weights(_like(wanted.params, params), _like(wanted.batch_stats, batch_stats))
+    weights = Weights(_like(wanted.params, params), jax.device_get(pretrained.weights.batch_stats))
     # A learned table starts at 0, and so then does the product that its gate gives.
     silent = config.relation == "lrpe" and config.gate == "multiply"
     return Transferred(weights, tuple(resized), tuple(inflated), tuple(new), silent, named)

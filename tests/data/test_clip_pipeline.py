@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from helpers import assert_same_batches
 
 from posmlp_jax.data import eval_batches, train_batches
 from posmlp_jax.data.augmentation import Augmentation
@@ -75,14 +76,6 @@ def take(make_config):
     return take
 
 
-def assert_equal(a, b):
-    assert len(a) == len(b)
-    for one, other in zip(a, b, strict=True):
-        assert one.keys() == other.keys()
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key])
-
-
 @pytest.mark.parametrize("repeats", [1, 2])
 @pytest.mark.parametrize("sampling", ["segment", "dense"])
 def test_a_batch_is_sampled_decoded_and_augmented_place_by_place(files, take, make_config, repeats, sampling):
@@ -114,8 +107,8 @@ def test_a_batch_is_sampled_decoded_and_augmented_place_by_place(files, take, ma
 def test_the_stream_does_not_depend_on_workers_and_resumes(files, take, workers):
     options = {"repeats": 2, "erasing_probability": 0.5}
     whole, _ = take(Videos(files), 6, **options)
-    assert_equal(take(Videos(files), 6, **options, **workers)[0], whole)
-    assert_equal(take(Videos(files), 2, start_step=4, **options, **workers)[0], whole[4:])
+    assert_same_batches(take(Videos(files), 6, **options, **workers)[0], whole)
+    assert_same_batches(take(Videos(files), 2, start_step=4, **options, **workers)[0], whole[4:])
 
 
 @pytest.mark.parametrize("hosts", [2, 4, 8])
@@ -124,7 +117,9 @@ def test_hosts_share_the_stream(files, take, hosts, repeats):
     whole, _ = take(Videos(files), 4, repeats=repeats)
     for host in range(hosts):
         part, _ = take(Videos(files), 4, repeats=repeats, process_index=host, process_count=hosts)
-        assert_equal(part, [{key: np.split(value, hosts)[host] for key, value in batch.items()} for batch in whole])
+        assert_same_batches(
+            part, [{key: np.split(value, hosts)[host] for key, value in batch.items()} for batch in whole]
+        )
 
 
 @pytest.mark.parametrize("repeats", [1, 2, 3])
@@ -227,7 +222,7 @@ def test_broken_videos_are_replaced_and_damaged_ones_used(files, take, make_conf
         assert 2 not in batch["index"]
         np.testing.assert_array_equal(batch["label"], batch["index"] % 3)
     again, _ = take(source, 5, start_step=5, threads=3, report=lines.append)
-    assert_equal(again, batches[5:])
+    assert_same_batches(again, batches[5:])
     with pytest.raises(
         DataError, match=r"1 of the 7 training videos cannot be decoded, more than the share of 0.1 that"
     ):

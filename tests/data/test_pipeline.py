@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import assert_same_batches
 
 from posmlp_jax.data import augmentation, eval_batches, open_source, pipeline, train_batches
 from posmlp_jax.data.decoding import decode
@@ -48,14 +49,6 @@ def take(config, source, steps, **options):
         batches.close()
 
 
-def assert_equal(a, b):
-    assert len(a) == len(b)
-    for one, other in zip(a, b, strict=True):
-        assert one.keys() == other.keys()
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key])
-
-
 def test_batches(digits):
     config, source = digits
     config.update({"crop": "resize", "flip": False})
@@ -76,8 +69,8 @@ def test_the_stream_does_not_depend_on_the_workers(digits, workers):
     config.crop = "random_resized"
     expected = take(config, source, 6)
     config.update(workers)
-    assert_equal(take(config, source, 6), expected)
-    assert_equal(take(config, source, 2, start_step=4), expected[4:])
+    assert_same_batches(take(config, source, 6), expected)
+    assert_same_batches(take(config, source, 2, start_step=4), expected[4:])
 
 
 def test_the_stream_resumes_at_any_step(digits):
@@ -85,7 +78,7 @@ def test_the_stream_resumes_at_any_step(digits):
     steps = 3 * 1437 // BATCH  # three epochs, whose borders are within batches
     whole = take(config, source, steps)
     for start in (1, 59, 60, 120, steps - 1):
-        assert_equal(take(config, source, steps - start, start_step=start), whole[start:])
+        assert_same_batches(take(config, source, steps - start, start_step=start), whole[start:])
 
 
 @pytest.mark.parametrize("hosts", [2, 3, 8])
@@ -95,7 +88,9 @@ def test_hosts_share_the_stream(digits, hosts):
     parts = [take(config, source, 70, process_index=host, process_count=hosts) for host in range(hosts)]
     for step, batch in enumerate(whole):
         for host in range(hosts):
-            assert_equal([parts[host][step]], [{key: np.split(value, hosts)[host] for key, value in batch.items()}])
+            assert_same_batches(
+                [parts[host][step]], [{key: np.split(value, hosts)[host] for key, value in batch.items()}]
+            )
 
 
 def test_epochs_and_seeds(digits):
@@ -121,7 +116,7 @@ def test_kept_images_change_nothing(digits, monkeypatch):
     kept = take(config, source, 130)
     for limit in (0, 1437 * 192 - 1):
         monkeypatch.setattr(pipeline, "KEEP_BYTES", limit)
-        assert_equal(take(config, source, 130), kept)
+        assert_same_batches(take(config, source, 130), kept)
 
 
 @pytest.mark.parametrize("crop", augmentation.CROPS)
@@ -170,7 +165,7 @@ def test_evaluation_in_processes(digits):
     config, source = digits
     expected = list(eval_batches(source, config, (8, 8), batch_size=500))
     config.processes = 2
-    assert_equal(list(eval_batches(source, config, (8, 8), batch_size=500)), expected)
+    assert_same_batches(list(eval_batches(source, config, (8, 8), batch_size=500)), expected)
 
 
 @pytest.mark.parametrize("workers", [{}, {"threads": 2}, {"processes": 1}])
