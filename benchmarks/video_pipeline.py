@@ -28,6 +28,7 @@ from posmlp_jax.data.source import Source
 from posmlp_jax.data.video.decoding import decode_frames, probe
 from posmlp_jax.data.video.encoded import EncodedVideo
 from posmlp_jax.data.video.sampling import FrameSampling
+from posmlp_jax.errors import DataError
 from posmlp_jax.training import default_config
 
 HEIGHT, WIDTH = 256, 340
@@ -63,8 +64,12 @@ def synthetic_frames(count: int) -> np.ndarray:
 
 def frames_of(path: str, count: int) -> np.ndarray:
     """uint8 [count, HEIGHT, WIDTH, 3]: a clip's frames, forwards and backwards until there are enough."""
-    with av.open(path) as container:
-        frames = [cv2.resize(frame.to_ndarray(format="rgb24"), (WIDTH, HEIGHT)) for frame in container.decode(video=0)]
+    try:
+        with av.open(path) as container:
+            decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    except (av.error.FFmpegError, IndexError) as error:
+        raise DataError(f"cannot read the clip {path}: {error}") from error
+    frames = [cv2.resize(frame, (WIDTH, HEIGHT)) for frame in decoded]
     there_and_back = frames + frames[-2:0:-1]
     return np.stack([there_and_back[i % len(there_and_back)] for i in range(count)])
 

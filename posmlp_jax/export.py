@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.errors import CheckpointError, ConfigError, nearest
 from posmlp_jax.models.backbone import Backbone
+from posmlp_jax.training.disk import check_output
 from posmlp_jax.training.pretrained import Pretrained, open_pretrained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -111,7 +112,7 @@ def save_exported(
     """
     output = Path(output).expanduser()
     sidecar = output.with_name(output.name + ".json")
-    check_output(output)
+    check_outputs(output)
     dtype = pretrained.config.dtype if dtype is None else dtype
     if dtype not in DTYPES:
         raise ConfigError(f"dtype '{dtype}' is not one to export; {nearest(dtype, DTYPES)}")
@@ -134,15 +135,12 @@ def save_exported(
     return about
 
 
-def check_output(output: Path) -> None:
-    """Raises a CheckpointError unless `output` and its .json can be made: nothing of theirs there, their folder is."""
+def check_outputs(output: Path) -> None:
+    """Raises a CheckpointError unless `output` and its .json can be made."""
     if output.is_dir() or not output.name:
         raise CheckpointError(f"{output} is a folder; the output should be a file in it, as {output}/model.stablehlo")
-    if not output.parent.is_dir():
-        raise CheckpointError(f"there is no folder {output.parent} to write {output.name} to; make it first")
     for path in (output, output.with_name(output.name + ".json")):
-        if path.exists():
-            raise CheckpointError(f"{path} is there already; choose another output, or delete it")
+        check_output(path)
 
 
 def describe(pretrained: Pretrained, exported: jax.export.Exported, dtype: str) -> dict[str, Any]:
@@ -188,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if not re.fullmatch(r"latest|best|\d+", options.checkpoint_step):
         raise ConfigError(f"checkpoint_step is '{options.checkpoint_step}', and should be latest, best or a step")
-    check_output(options.output.expanduser())
+    check_outputs(options.output.expanduser())
     about = save_exported(
         open_pretrained(options.checkpoint, checkpoint=options.checkpoint_step),
         options.output,

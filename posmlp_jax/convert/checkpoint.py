@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from posmlp_jax.convert.architecture import infer_fields
-from posmlp_jax.convert.files import CHOICES, check_output, check_state_dict_file, read_state_dict, write_state_dict
+from posmlp_jax.convert.files import CHOICES, check_state_dict_file, read_state_dict, write_state_dict
 from posmlp_jax.convert.models import load_torch_state_dict, torch_state_dict
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import Backbone, check_choice
 from posmlp_jax.models.registry import model_config
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.config import NamedModel, default_config
-from posmlp_jax.training.disk import writing_to
+from posmlp_jax.training.disk import check_output, writing_to
 from posmlp_jax.training.pretrained import open_pretrained
 from posmlp_jax.training.state import empty_model, module_weights
 

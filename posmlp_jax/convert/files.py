@@ -14,6 +14,7 @@ import numpy as np
 from posmlp_jax.convert.table import is_numbers, without_prefix
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import check_choice
+from posmlp_jax.training.disk import check_output
 
 SUFFIXES = (".pth", ".pth.tar", ".pyth", ".pt", ".npz", ".safetensors")
 # What a file may keep its parameters under: raw ones, and their moving average.
@@ -96,14 +97,6 @@ def check_state_dict_file(path: Path) -> None:
     check_output(path)
     if path.suffix not in (".npz", ".safetensors"):
         _torch(path)
-
-
-def check_output(path: Path) -> None:
-    """Raises a CheckpointError unless nothing is at `path` yet, and the folder that it is to be made in is there."""
-    if path.exists():
-        raise CheckpointError(f"{path} is there already; choose another --output, or delete it")
-    if not path.absolute().parent.is_dir():
-        raise CheckpointError(f"there is no folder {path.parent} to write {path.name} to; make it first")
 
 
 def _check_suffix(path: Path) -> None:

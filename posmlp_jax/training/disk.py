@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or failing, as a mistake that a user can mend."""
+"""What cannot be written, because of what is there or of a full, read-only or failing disk, as a user's mistake."""
 
 import contextlib
 import errno
@@ -12,6 +12,14 @@ from posmlp_jax.errors import CheckpointError
 _REASONS = tuple(
     os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 )
+
+
+def check_output(path: Path) -> None:
+    """Raises a CheckpointError unless nothing is at `path` yet, and the folder that it is to be made in is there."""
+    if path.exists():
+        raise CheckpointError(f"{path} is there already; choose another --output, or delete it")
+    if not path.absolute().parent.is_dir():
+        raise CheckpointError(f"there is no folder {path.parent} to write {path.name} to; make it first")
 
 
 @contextlib.contextmanager
