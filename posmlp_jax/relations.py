@@ -138,13 +138,13 @@ class LearnedRelation(nnx.Module):
 
     def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
         """The relation matrix `[..., groups, N, N]` (module docstring)."""
-        matrix = jnp.moveaxis(self.table[...][_table_rows(self.grid)], -1, 0)
+        matrix = jnp.moveaxis(self.table[...][table_rows(self.grid)], -1, 0)
         return matrix if mask is None else jnp.where(mask[..., None, :, :], matrix, 0)
 
 
 @functools.cache
-def _table_rows(grid: tuple[int, ...]) -> np.ndarray:
-    """The table row of every (query, key) pair: int32 `[N, N]`."""
+def table_rows(grid: tuple[int, ...]) -> np.ndarray:
+    """The row of a `LearnedRelation`'s table for every (query, key) pair: int32 `[N, N]`."""
     spans = [2 * n - 1 for n in grid]
     shifted = np.asarray(grid) - 1 - relative_offsets(grid)
     return np.ravel_multi_index(tuple(np.moveaxis(shifted, -1, 0)), spans).astype(np.int32)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import randomized
+from published_buffers import ENDS, with_buffers
 
 from posmlp_jax import create_model
 from posmlp_jax.convert import load_torch_state_dict, torch_state_dict
@@ -53,10 +54,13 @@ def make_model(**overrides):
 
 
 def load(name: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-    """State dict, input, features and logits; images as NHWC, clips as NTHWC and their features as N,(T·H·W),C."""
+    """State dict as a real file has it, with every buffer, input, features and logits.
+
+    Images are NHWC, clips NTHWC and their features N,(T·H·W),C.
+    """
     with np.load(FOLDER / f"posmlp_{name}.npz") as file:
         prefix = "state_dict/"
-        state_dict = {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}
+        state_dict = with_buffers({key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)})
         inputs, features = np.moveaxis(file["input"], 1, -1), file["features"]
         return state_dict, inputs, features if features.ndim == 3 else features.transpose(0, 2, 3, 1), file["logits"]
 
@@ -79,11 +83,31 @@ def test_published_outputs(name, overrides):
     naive.assert_close(our_logits, logits)
 
 
-def test_what_is_not_learned_is_ignored():
-    state_dict = load("ggqpe")[0]
-    state_dict["levels.0.encoder.0.gate_unit.pos.rel_indices"] = np.zeros((1, 64, 64, 5))
-    del state_dict["patch_embed.norms.0.num_batches_tracked"]
-    load_torch_state_dict(make_model(), state_dict)
+def learned(state_dict):
+    return {name: value for name, value in state_dict.items() if not name.endswith(ENDS)}
+
+
+@pytest.mark.parametrize(("name", "levels"), [("ggqpe", 5), ("glrpe", 5), ("sgu", 0), ("video_t4", 10)])
+def test_what_is_not_learned_is_passed_over(name, levels):
+    """With or without it, in any type, as an average has it, and whatever it says; but nothing that is learned."""
+    state_dict = load(name)[0]
+    buffers = {key: value for key, value in state_dict.items() if key.endswith(ENDS)}
+    assert sum(key.endswith(ENDS[:2]) for key in buffers) == levels
+    parameters, model = learned(state_dict), make_model(**PUBLISHED[name])
+    expected = load_torch_state_dict(model, parameters)
+    # What half a million steps of the published moving average make of whole numbers, in float32.
+    averaged = {key: value * np.float32(1.0002) for key, value in buffers.items()}
+    for others in (
+        buffers,
+        averaged,
+        {key: value.astype(np.int32) for key, value in buffers.items()},
+        {key: np.zeros((1, 2), np.float16) for key in buffers},
+    ):
+        assert_same_parameters(load_torch_state_dict(model, parameters | others), expected)
+    for end in ENDS:  # Numbers that are not whole are no index and no counter; nor is a name in the middle.
+        random = {f"levels.0{end}": np.array([0.0, 0.3]), f"levels.0{end}.weight": np.zeros(2, np.int64)}
+        left = "2 that the model has no place for: " + ", ".join(random)
+        assert_refused(model, parameters | random, left)
 
 
 def test_without_temporal_parts():
@@ -113,17 +137,17 @@ def assert_same_parameters(model, other) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_there_and_back(name):
-    """Theirs to ours to theirs, to the last bit; and what theirs makes of ours is ours again."""
-    state_dict = {key: value for key, value in load(name)[0].items() if not key.endswith("num_batches_tracked")}
+    """Theirs to ours to theirs, buffers and all, to the last bit; and what theirs makes of ours is ours again."""
+    state_dict = load(name)[0]
     model = load_torch_state_dict(make_model(**PUBLISHED[name]), state_dict)
     back = torch_state_dict(model)
     assert_same_parameters(load_torch_state_dict(make_model(**PUBLISHED[name]), back), model)
     assert set(back) == set(state_dict)
     for key, value in state_dict.items():
+        assert (back[key].dtype, back[key].shape) == (value.dtype, value.shape), key
         if name == "ggqpe_isotropic" and "attention_" in key:
             continue  # a and Δ become 1 and aΔ, which is the same function.
         expected = np.zeros_like(value) if name == "ggqpe_no_bias" and "token_proj_n_bias" in key else value
-        assert back[key].dtype == np.float32
         np.testing.assert_array_equal(back[key], expected, err_msg=key)
 
 
@@ -176,7 +200,7 @@ def assert_refused(model, state_dict, *messages: str) -> None:
 @pytest.mark.parametrize("name", ["ggqpe", "glrpe", "lrpe_m", "sgu", "video_t4"])
 def test_missing_left_over_and_misshapen_parameters(name):
     """Each parameter in turn under another name, with one number too many, and with one more axis."""
-    state_dict = {key: value for key, value in load(name)[0].items() if not key.endswith("num_batches_tracked")}
+    state_dict = learned(load(name)[0])
     model = make_model(**PUBLISHED[name])
     assert len(state_dict) > 60
     # One of each kind: those of the first level, the first merging and what is outside the levels.

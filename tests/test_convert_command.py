@@ -11,6 +11,7 @@ import jax
 import naive
 import numpy as np
 import pytest
+from published_buffers import ENDS, with_buffers
 from safetensors.numpy import load_file, save_file
 
 from posmlp_jax import from_pretrained
@@ -26,10 +27,10 @@ WITHOUT_TORCH = "reading and writing .pth takes PyTorch: pip install -r requirem
 
 
 def reference(name: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """State dict, NHWC images or NTHWC clips, and logits."""
+    """State dict as a real file has it, with every buffer, NHWC images or NTHWC clips, and logits."""
     with np.load(FOLDER / f"posmlp_{name}.npz") as file:
-        state_dict = {key.removeprefix("state_dict/"): file[key] for key in file if key.startswith("state_dict/")}
-        return state_dict, np.moveaxis(file["input"], 1, -1), file["logits"]
+        learned = {key.removeprefix("state_dict/"): file[key] for key in file if key.startswith("state_dict/")}
+        return with_buffers(learned), np.moveaxis(file["input"], 1, -1), file["logits"]
 
 
 def convert(*arguments: str) -> int:
@@ -83,18 +84,23 @@ def test_a_video_model(tmp_path, capsys):
     back = tmp_path / "back.npz"
     assert convert(f"--source={output}", f"--output={back}") == 0
     with np.load(back) as file:
-        exported = {name.removeprefix("state_dict/"): file[name] for name in file}
-    assert set(exported) == {name for name in state_dict if not name.endswith("num_batches_tracked")}
+        exported = dict(file)
+    assert set(exported) == set(state_dict)
     for name, value in exported.items():
         np.testing.assert_array_equal(value, state_dict[name], err_msg=name)
 
 
 def test_what_a_video_trainer_writes(tmp_path, capsys):
-    """PySlowFast's file: parameters beside the optimizer's and its config as text."""
+    """SlowFast's file, its names from several GPUs: parameters beside the optimizer's, a scaler, the config's text."""
     torch = pytest.importorskip("torch", reason=WITHOUT_TORCH)
     state_dict, _, _ = reference("video_t4")
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict()
-    content = {"epoch": 59, "model_state": to_torch(state_dict), "optimizer_state": optimizer, "cfg": "TRAIN:\n  X: 1"}
+    content = {
+        "epoch": 59,
+        "model_state": {f"module.{name}": value for name, value in to_torch(state_dict).items()},
+        "optimizer_state": optimizer_state(),
+        "scaler": {"scale": 65536.0, "growth_factor": 2.0, "_growth_tracker": 120},
+        "cfg": "TRAIN:\n  X: 1",
+    }
     torch.save(content, tmp_path / "checkpoint_epoch_00060.pyth")
     output = tmp_path / "out"
     source = f"--source={tmp_path / 'checkpoint_epoch_00060.pyth'}"
@@ -102,6 +108,17 @@ def test_what_a_video_trainer_writes(tmp_path, capsys):
     assert "read model_state of" in capsys.readouterr().out
     bias = open_pretrained(output).weights.params["head"]["bias"]
     np.testing.assert_array_equal(bias, state_dict["head.bias"])
+
+
+def optimizer_state() -> dict:
+    """An optimizer's after a step, with tensors of its own."""
+    import torch
+
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([parameter])
+    parameter.sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
 
 
 def test_images_first(tmp_path, capsys):
@@ -190,13 +207,15 @@ def test_averaged_parameters_are_taken_where_there_are_any(tmp_path, capsys):
     """A file as timm's trainer writes it: both kinds, the command line, numbers."""
     torch = pytest.importorskip("torch", reason=WITHOUT_TORCH)
     raw = {f"module.{name}": value for name, value in reference("glrpe")[0].items()}
-    averaged = {name: value + 0.5 if value.ndim else value for name, value in raw.items()}
+    averaged = {name: value if name.endswith(ENDS) else value + 0.5 for name, value in raw.items()}
     checkpoint = {
         "epoch": 309,
         "arch": "posmlp",
         "args": argparse.Namespace(lr=0.002, opt="adamw"),
         "metric": np.float64(81.68),
-        "optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict(),
+        "optimizer": optimizer_state(),
+        "version": 2,
+        "amp_scaler": {"scale": 65536.0, "_growth_tracker": 120},
         "state_dict": to_torch(raw),
         "state_dict_ema": to_torch(averaged),
     }
@@ -219,12 +238,79 @@ def test_there_and_back_through_files(suffix, tmp_path, capsys):
     assert convert(f"--source={first}", f"--output={file}") == 0
     assert f"wrote the weights of step 0 in {first} to {file}" in capsys.readouterr().out
     original, images, _ = reference("ggqpe")
-    if suffix == ".safetensors":
-        exported = load_file(file)
-        assert set(exported) == {name for name in original if not name.endswith("num_batches_tracked")}
-        np.testing.assert_array_equal(exported["head.weight"], original["head.weight"])
+    if suffix != ".pth":
+        exported = load_file(file) if suffix == ".safetensors" else dict(np.load(file))
+        assert set(exported) == set(original)
+        for name, value in original.items():
+            assert exported[name].dtype == value.dtype
+            np.testing.assert_array_equal(exported[name], value, err_msg=name)
     convert_checkpoint(file, "posmlp_t", second)
     np.testing.assert_array_equal(from_pretrained(second)(images), from_pretrained(first)(images))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("name", ["glrpe", "video_t4"])
+def test_files_of_other_types_with_every_buffer(name, suffix, tmp_path):
+    """As somebody saves a real file's tensors for one without PyTorch, the names as several GPUs have left them."""
+    state_dict, _, _ = reference(name)
+    source, prefixed = tmp_path / f"real{suffix}", {f"module.{key}": value for key, value in state_dict.items()}
+    if suffix == ".npz":
+        np.savez(source, **prefixed)
+    else:
+        save_file(prefixed, source)
+    preset = "posmlp_video_s" if name == "video_t4" else "posmlp_t"
+    converted = convert_checkpoint(source, preset, tmp_path / "out")
+    np.testing.assert_array_equal(converted.model.head.kernel[...], state_dict["head.weight"].T)
+
+
+def torch_module(state_dict):
+    """A PyTorch module that has these names, as parameters and as buffers, and nothing else; all is NaN or −1."""
+    import torch
+
+    root = torch.nn.Module()
+    for name, value in state_dict.items():
+        *path, last = name.split(".")
+        module = root
+        for part in path:
+            if part not in dict(module.named_children()):
+                module.add_module(part, torch.nn.Module())
+            module = module.get_submodule(part)
+        if name.endswith((*ENDS, ".running_mean", ".running_var")):
+            module.register_buffer(last, torch.full_like(torch.tensor(value), -1))
+        else:
+            module.register_parameter(last, torch.nn.Parameter(torch.full(value.shape, torch.nan)))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "groups"),
+    [
+        ("ggqpe", "posmlp_t", ["state_dict", "state_dict_ema"]),
+        ("ggqpe_isotropic", "posmlp_t", ["state_dict", "state_dict_ema"]),
+        ("glrpe_m", "posmlp_t", ["state_dict", "state_dict_ema"]),
+        ("sgu", "posmlp_t", ["state_dict", "state_dict_ema"]),
+        ("video_t4", "posmlp_video_s", ["model_state"]),
+        ("video_t4", "posmlp_video_s_image", []),
+    ],
+)
+def test_the_published_code_loads_an_export_strictly(name, model, groups, tmp_path):
+    """From where it looks in a file, which is stored once; into a module of all that a real file of that model has."""
+    torch = pytest.importorskip("torch", reason=WITHOUT_TORCH)
+    state_dict, _, _ = reference(name)
+    if model.endswith("_image"):
+        state_dict = {key: value for key, value in state_dict.items() if ".t_fc." not in key}
+    np.savez(tmp_path / "real.npz", **state_dict)
+    convert_checkpoint(tmp_path / "real.npz", model, tmp_path / "ours")
+    export_checkpoint(tmp_path / "ours", tmp_path / "back.pth")
+    content = torch.load(tmp_path / "back.pth", weights_only=True)
+    assert (tmp_path / "back.pth").stat().st_size < 1.6 * (tmp_path / "real.npz").stat().st_size
+    for exported in [content[group] for group in groups] or [content]:
+        module = torch_module(state_dict)
+        module.load_state_dict(exported, strict=True)
+        for key, value in module.state_dict().items():
+            assert exported[key].dtype == value.dtype == torch.tensor(state_dict[key]).dtype
+            if not (name == "ggqpe_isotropic" and "attention_" in key):
+                np.testing.assert_array_equal(value.numpy(), state_dict[key], err_msg=key)
 
 
 def test_half_precision_files(tmp_path):
@@ -371,7 +457,7 @@ def test_nothing_beside_the_output_is_touched(tmp_path):
 def test_every_missing_parameter_is_named(tmp_path):
     """Whatever its absence hides of the architecture, where another block of the stage does not show it."""
     state_dict, _, _ = reference("glrpe")
-    levels = [name for name in state_dict if name.startswith("levels.2.encoder.0.")]
+    levels = [name for name in state_dict if name.startswith("levels.2.encoder.0.") and not name.endswith(ENDS)]
     for name in levels:
         rest = {key: value for key, value in state_dict.items() if key != name}
         np.savez(tmp_path / "rest.npz", **rest)

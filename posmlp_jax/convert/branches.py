@@ -15,11 +15,18 @@ from collections.abc import Iterator
 import numpy as np
 from flax import nnx
 
-from posmlp_jax.convert.table import SAME, Layout, Row, reordered, reshaped, row, transposed, unused
+from posmlp_jax.convert.table import SAME, Buffer, Layout, Row, reordered, reshaped, row, transposed, unused
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.gating import GatingUnit, mixed_channels
 from posmlp_jax.layers import GatedBranch
-from posmlp_jax.relations import DenseRelation, LearnedRelation, QuadraticRelation, SumRelation
+from posmlp_jax.relations import (
+    DenseRelation,
+    LearnedRelation,
+    QuadraticRelation,
+    SumRelation,
+    relative_offsets,
+    table_rows,
+)
 
 LINEAR = transposed(1, 0)
 # Ours (y, x) to theirs (x, −y).
@@ -32,13 +39,14 @@ def affine(name: str, layer, layout: Layout, order: Layout = SAME) -> Iterator[R
     yield row(f"{name}.bias", layer.bias, order)
 
 
-def norm_rows(name: str, norm: nnx.LayerNorm | nnx.BatchNorm, order: Layout = SAME) -> Iterator[Row]:
-    """A norm's scale and bias, and its running statistics."""
+def norm_rows(name: str, norm: nnx.LayerNorm | nnx.BatchNorm, order: Layout = SAME) -> Iterator[Row | Buffer]:
+    """A norm's scale and bias, its running statistics and the counter of batches, on which no result depends."""
     yield row(f"{name}.weight", norm.scale, order)
     yield row(f"{name}.bias", norm.bias, order)
     if isinstance(norm, nnx.BatchNorm):
         yield row(f"{name}.running_mean", norm.mean)
         yield row(f"{name}.running_var", norm.var)
+        yield Buffer(f"{name}.num_batches_tracked", np.zeros((), np.int64))
 
 
 def contiguous(channels: int, groups: int, parts: int = 1) -> np.ndarray:
@@ -47,7 +55,7 @@ def contiguous(channels: int, groups: int, parts: int = 1) -> np.ndarray:
     return np.concatenate([order + start for start in range(0, channels, channels // parts)])
 
 
-def branch_rows(name: str, branch: GatedBranch, expand: str, project: str) -> Iterator[Row]:
+def branch_rows(name: str, branch: GatedBranch, expand: str, project: str) -> Iterator[Row | Buffer]:
     """A gated branch, whose linear layers have these published names."""
     gate, expanded = branch.gate, branch.expand.out_features
     mixed, groups = mixed_channels(expanded, gate.split), gate.relation.groups
@@ -60,7 +68,7 @@ def branch_rows(name: str, branch: GatedBranch, expand: str, project: str) -> It
     yield from _gate(f"{name}.gate_unit", gate, reordered(contiguous(mixed, groups)))
 
 
-def _gate(name: str, gate: GatingUnit, order: Layout) -> Iterator[Row]:
+def _gate(name: str, gate: GatingUnit, order: Layout) -> Iterator[Row | Buffer]:
     relation = gate.relation
     if gate.norm is not None:
         yield from norm_rows(f"{name}.norm_list.0", gate.norm, order)
@@ -78,8 +86,14 @@ def _gate(name: str, gate: GatingUnit, order: Layout) -> Iterator[Row]:
             relation = relation.learned
         if isinstance(relation, LearnedRelation):
             yield row(f"{name}.pos.window_relative_position_bias_table", relation.table)
+            index = table_rows(relation.grid).astype(np.int64)
+            # Over time the published table of pairs has an axis more.
+            yield Buffer(
+                f"{name}.pos.window_relative_position_index", index if len(relation.grid) == 2 else index[..., None]
+            )
         else:
             yield _quadratic(f"{name}.pos", relation)
+            yield Buffer(f"{name}.pos.rel_indices", _offset_features(relation))
     # The published code keeps this parameter where it does not use it.
     if gate.bias is None:
         yield unused(f"{name}.{bias}", bias_shape)
@@ -119,3 +133,10 @@ def _quadratic(name: str, relation: QuadraticRelation) -> Row:
     learned = (relation.spread,) if relation.center is None else (relation.center, relation.spread)
     shapes = {f"{name}.attention_centers": (relation.groups, 2), f"{name}.attention_spreads": relation.spread.shape}
     return Row(shapes, learned, ours, published)
+
+
+def _offset_features(relation: QuadraticRelation) -> np.ndarray:
+    """The published r_δ of Eq. 8, `[N, N, 5]`: dx, dy, dx², dy², dx·dy; isotropic `[N, N, 3]`: dx, dy, dx² + dy²."""
+    dx, dy = np.moveaxis(relative_offsets(relation.grid).astype(np.float32) @ _AXES.T, -1, 0)
+    squares = (dx**2 + dy**2,) if relation.covariance == "isotropic" else (dx**2, dy**2, dx * dy)
+    return np.stack((dx, dy, *squares), axis=-1)

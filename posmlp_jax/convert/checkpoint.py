@@ -10,7 +10,7 @@ from typing import Any
 
 from posmlp_jax.convert.architecture import infer_fields
 from posmlp_jax.convert.files import CHOICES, check_state_dict_file, read_state_dict, write_state_dict
-from posmlp_jax.convert.models import load_torch_state_dict, torch_state_dict
+from posmlp_jax.convert.models import load_torch_state_dict, published_groups, torch_state_dict
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import Backbone, check_choice
 from posmlp_jax.models.registry import model_config
@@ -93,7 +93,7 @@ def convert_checkpoint(
 
 
 def export_checkpoint(source: str | Path, output: str | Path, *, which: str = "auto") -> str:
-    """Writes a trained model under the published names.
+    """Writes a trained model under the published names, with all that the published code needs to load it strictly.
 
     Args:
       source: a working directory or one of its checkpoints.
@@ -111,5 +111,6 @@ def export_checkpoint(source: str | Path, output: str | Path, *, which: str = "a
     pretrained = open_pretrained(source, ema=which != "raw")
     if which == "ema" and pretrained.item != "ema":
         raise CheckpointError(f"there is no moving average beside the {pretrained.description}; leave --weights out")
-    write_state_dict(Path(output), torch_state_dict(pretrained.model()))
+    model = pretrained.model()
+    write_state_dict(Path(output), torch_state_dict(model), published_groups(model))
     return pretrained.description

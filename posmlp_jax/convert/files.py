@@ -6,7 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +65,14 @@ def read_state_dict(path: Path, which: str = "auto") -> tuple[dict[str, object],
     return without_prefix(state_dict), group or ""
 
 
-def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
-    """Writes parameters to a .pth (under 'state_dict'), .npz or .safetensors file; a failed write leaves nothing.
+def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray], groups: Sequence[str]) -> None:
+    """Writes parameters to a .pth, .npz or .safetensors file; a failed write leaves nothing.
+
+    Args:
+      path: the file.
+      state_dict: arrays by name.
+      groups: what a .pth file holds them under, the same tensors in each; none for a file that is the state dict
+        itself, as those of the other types are.
 
     Raises:
       CheckpointError: if the file is there already, has another ending, or cannot be written.
@@ -83,7 +89,9 @@ def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
                 file.write(save(dict(state_dict)))
             else:
                 torch = _torch(path)
-                torch.save({"state_dict": {name: torch.tensor(x) for name, x in state_dict.items()}}, file)
+                tensors = {name: torch.tensor(x) for name, x in state_dict.items()}
+                # What is in several groups is stored once.
+                torch.save(dict.fromkeys(groups, tensors) if groups else tensors, file)
         partial.rename(path)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error

@@ -7,7 +7,7 @@ from flax import nnx
 
 from posmlp_jax.convert.posmlp import posmlp_rows
 from posmlp_jax.convert.posmlp_video import posmlp_video_rows
-from posmlp_jax.convert.table import Row, fill, publish
+from posmlp_jax.convert.table import Buffer, Row, fill, publish
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.models.posmlp import PosMLP
@@ -30,7 +30,7 @@ def load_torch_state_dict(model: Backbone, state_dict: Mapping[str, np.ndarray])
 
     Args:
       model: of the published model's architecture.
-      state_dict: published names to arrays, or to PyTorch tensors. Index buffers are passed over.
+      state_dict: published names to arrays, or to PyTorch tensors. Index buffers and counters are passed over.
 
     Raises:
       CheckpointError: lists all parameters that are missing, left over, or of another shape; or the model has what no
@@ -44,9 +44,10 @@ def load_torch_state_dict(model: Backbone, state_dict: Mapping[str, np.ndarray])
 def torch_state_dict(model: Backbone) -> dict[str, np.ndarray]:
     """The model's parameters under the published names: `load_torch_state_dict`'s inverse.
 
-    What the published code stores without using it, the bias of a model with `token_bias=False`, is 0. Index buffers
-    and BatchNorm's counters are left out; PyTorch's `load_state_dict(…, strict=False)` keeps its own. Options without
-    parameters (`gate`, for one) are not in a state dict: `load_torch_state_dict` needs the same model.
+    What the published code stores without using it, the bias of a model with `token_bias=False`, is 0. Its index
+    buffers are there as it computes them, and BatchNorm's counters are 0: `load_state_dict(…, strict=True)` asks for
+    all of them. Options without parameters (`gate`, for one) are not in a state dict: `load_torch_state_dict` needs the
+    same model.
 
     Raises:
       CheckpointError: if the published code has no place for what the model has: parts that no published model has,
@@ -55,7 +56,18 @@ def torch_state_dict(model: Backbone) -> dict[str, np.ndarray]:
     return publish(_rows(model))
 
 
-def _rows(model: Backbone) -> Iterator[Row]:
+def published_groups(model: Backbone) -> tuple[str, ...]:
+    """Where the published code looks for the parameters in a .pth file.
+
+    That of images takes 'state_dict_ema' as `pretrained` of its model, and 'state_dict' where it evaluates without
+    `--model-ema`. That of videos takes 'model_state'; the network of images that it starts from is a state dict itself.
+    """
+    if isinstance(model, PosMLPVideo):
+        return ("model_state",) if model.config.block == "parallel" else ()
+    return ("state_dict", "state_dict_ema")
+
+
+def _rows(model: Backbone) -> Iterator[Row | Buffer]:
     if model.folded:
         raise CheckpointError("a folded model is for inference; convert the one that fold() was called on")
     rows = _TABLES.get(type(model))

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from posmlp_jax.convert.branches import LINEAR, affine, branch_rows, norm_rows
-from posmlp_jax.convert.table import Row, transposed
+from posmlp_jax.convert.table import Buffer, Row, transposed
 from posmlp_jax.models.posmlp import PosMLP
 
 _CONV = transposed(2, 3, 1, 0)
 
 
-def posmlp_rows(model: PosMLP) -> Iterator[Row]:
+def posmlp_rows(model: PosMLP) -> Iterator[Row | Buffer]:
     """The table of an image model."""
     for index, (conv, norm) in enumerate(zip(model.stem.convs, model.stem.norms, strict=True)):
         yield from affine(f"patch_embed.projs.{index}", conv, _CONV)

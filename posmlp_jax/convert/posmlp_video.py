@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from posmlp_jax.convert.branches import LINEAR, affine, branch_rows, norm_rows
-from posmlp_jax.convert.table import Layout, Row, transposed
+from posmlp_jax.convert.table import Buffer, Layout, Row, transposed
 from posmlp_jax.models.posmlp_video import PosMLPVideo
 
 # Published convolutions are (1, 3, 3), an axis more than ours of single frames.
 _FRAME_CONV = Layout(lambda x: x[:, :, 0], lambda x: x[:, :, None]).then(transposed(2, 3, 1, 0))
 
 
-def posmlp_video_rows(model: PosMLPVideo) -> Iterator[Row]:
+def posmlp_video_rows(model: PosMLPVideo) -> Iterator[Row | Buffer]:
     """The table of a video model with `block='parallel'`, or of its image form."""
     for number, (conv, norm) in enumerate(zip(model.stem.convs, model.stem.norms, strict=True), start=1):
         yield from affine(f"patch_embed1.proj{number}", conv, _FRAME_CONV)

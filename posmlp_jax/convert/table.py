@@ -9,8 +9,8 @@ from flax import nnx
 
 from posmlp_jax.errors import CheckpointError
 
-# Index tables that published checkpoints store beside what they learned, and a counter no result depends on.
-_NOT_LEARNED = ("rel_indices", "relative_position_index", "num_batches_tracked")
+# How the names end of what published checkpoints store beside what they learned: index tables, and a counter.
+_BUFFERS = (".rel_indices", ".window_relative_position_index", ".num_batches_tracked")
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,19 @@ class Row:
     published: Callable[..., tuple[np.ndarray, ...]]
 
 
+@dataclass(frozen=True)
+class Buffer:
+    """What the published code stores without learning it: passed over when read, written for its strict loading.
+
+    Attributes:
+      name: the published one.
+      value: in the published type.
+    """
+
+    name: str
+    value: np.ndarray
+
+
 def row(name: str, variable: nnx.Variable, layout: Layout = SAME) -> Row:
     """One published parameter that is one of ours, its numbers rearranged."""
     shape = layout.published(np.empty(variable.shape, bool)).shape
@@ -78,16 +91,14 @@ def unused(name: str, shape: tuple[int, ...]) -> Row:
     return Row({name: shape}, (), lambda x: (), lambda: (np.zeros(shape, np.float32),))
 
 
-def fill(rows: Iterable[Row], state_dict: Mapping[str, object]) -> None:
-    """Sets every variable of the table from published arrays, or none.
+def fill(rows: Iterable[Row | Buffer], state_dict: Mapping[str, object]) -> None:
+    """Sets every variable of the table from published arrays, or none. Buffers may be there, or not, and say anything.
 
     Raises:
       CheckpointError: lists all parameters that are missing, left over, or of another shape.
     """
-    arrays = {
-        name: value for name, value in without_prefix(state_dict).items() if name.rsplit(".", 1)[-1] not in _NOT_LEARNED
-    }
-    rows = list(rows)
+    arrays = {name: value for name, value in without_prefix(state_dict).items() if not _is_buffer(name, value)}
+    rows = [one for one in rows if isinstance(one, Row)]
     wanted = {name: tuple(shape) for one in rows for name, shape in one.shapes.items()}
     wrong = [
         f"'{name}' is {tuple(arrays[name].shape)} and should be {shape}"
@@ -114,14 +125,29 @@ def fill(rows: Iterable[Row], state_dict: Mapping[str, object]) -> None:
             variable.set_value(jnp.asarray(value))
 
 
-def publish(rows: Iterable[Row]) -> dict[str, np.ndarray]:
-    """The variables' values under the published names, float32.
+def _is_buffer(name: str, array) -> bool:
+    """Whether it is an index table or a counter: by the end of its name, and because its numbers are whole.
+
+    GQPE's tables are stored as float32, and timm's moving average averages them too: its rounding takes such numbers up
+    to half of float32's precision over (1 − decay) away, 4e-4 of them at 0.99992.
+    """
+    if not name.endswith(_BUFFERS):
+        return False
+    values = as_float32(array)
+    return bool(np.all(np.abs(values - np.round(values)) <= 1e-3 * np.abs(values)))
+
+
+def publish(rows: Iterable[Row | Buffer]) -> dict[str, np.ndarray]:
+    """The variables' values under the published names, float32, and the published buffers.
 
     Raises:
       CheckpointError: if the published code cannot hold them.
     """
     state_dict = {}
     for one in rows:
+        if isinstance(one, Buffer):
+            state_dict[one.name] = one.value.copy()
+            continue
         arrays = one.published(*(np.asarray(variable[...], np.float32) for variable in one.variables))
         state_dict |= {name: np.ascontiguousarray(x) for name, x in zip(one.shapes, arrays, strict=True)}
     return state_dict
