@@ -16,11 +16,13 @@ class Decoded(NamedTuple):
       pixels: uint8 RGB, an image [height, width, 3] or frames [n, height, width, 3]; not to be written to.
       label: its class.
       damaged: how many of its frames could not be decoded, and are others.
+      frames: the numbers of a video's frames, int64 [n], as they were decoded; None of an image.
     """
 
     pixels: np.ndarray
     label: int
     damaged: int = 0
+    frames: np.ndarray | None = None
 
 
 class DecodedImages:

@@ -7,6 +7,7 @@ and because a batch is one piece of work for the threads and processes.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grain
@@ -14,7 +15,7 @@ import numpy as np
 
 from posmlp_jax.data.augmentation import Augmentation
 from posmlp_jax.data.broken import BrokenExamples, DamagedVideos, Decoder, read_decodable
-from posmlp_jax.data.cache import DecodedImages
+from posmlp_jax.data.cache import Decoded, DecodedImages
 from posmlp_jax.data.decoding import Size
 from posmlp_jax.data.flipped_labels import flipped_labels
 from posmlp_jax.data.loading import Batch, Batches, load
@@ -118,7 +119,7 @@ def eval_batches(
     check_config(config)
     check_source(source, config, input_size)
     places = _Places(batch_size, process_index, process_count)
-    make_batch = _EvalBatch(source, config, input_size, places, clips, crops)
+    make_batch = _EvalBatch(source, EvalViews(source, config, input_size, clips, crops), places)
     steps = grain.MapDataset.range(-(-len(source) // batch_size)).map(make_batch)
     return Batches(load(steps, config), DamagedVideos(source, report))
 
@@ -228,24 +229,64 @@ class _TrainBatch:
         return np.random.Generator(np.random.Philox(key=self._seed, counter=place << 128))
 
 
+class EvalViews:
+    """What evaluation sees of each example of a source: an image or a clip, or several views of it.
+
+    Args:
+      source: as of `eval_batches`, and so are the others.
+      config: the `data` section.
+      input_size: the model's.
+      clips: views in time.
+      crops: views in space.
+
+    Attributes:
+      size: of an example's views, (*input_size,) or (clips · crops, *input_size).
+    """
+
+    def __init__(self, source: Source, config: Any, input_size: InputSize, clips: int = 1, crops: int = 1):
+        views = clips * crops
+        self.size = tuple(input_size) if views == 1 else (views, *input_size)
+        # Frames are cropped one by one as they are decoded: whole ones may be large, and a test may take hundreds.
+        crop = partial(_crop, size=tuple(input_size[-2:]), eval_crop=config.eval_crop, count=crops)
+        self._decoder = _decoder(source, config, input_size, None, test_clips=clips, transform=crop)
+        # Of images and of clips; the views of a clip lie behind one another.
+        self._crop = crop if source.kind == "image" else partial(_views_of_clips, clips=clips)
+
+    def fill(self, out: np.ndarray, index: int) -> Decoded:
+        """Writes all views of example `index` to `out`, uint8 [*size, 3].
+
+        Raises:
+          BrokenExampleError: when it cannot be decoded; the message names it.
+          DataError: when it cannot be read, or its label is out of range.
+        """
+        example = self._decoder(index)
+        views = self._crop(example.pixels)
+        out[...] = views.reshape(out.shape)
+        return example
+
+
+def _crop(image: np.ndarray, size: Size, eval_crop: float, count: int) -> np.ndarray:
+    """`uniform_crops` as one array, [count, *size, 3]."""
+    return np.stack(uniform_crops(image, size, eval_crop, count))
+
+
+def _views_of_clips(crops: np.ndarray, clips: int) -> np.ndarray:
+    """The crops of all clips' frames, [clips · T, crops, height, width, 3], as [clips, crops, T, height, width, 3]."""
+    return crops.reshape(clips, -1, *crops.shape[1:]).swapaxes(1, 2)
+
+
 class _EvalBatch:
     """Reads, decodes and crops the examples of one step; fillers behind the last."""
 
-    def __init__(self, source: Source, config: Any, input_size: InputSize, places: _Places, clips: int, crops: int):
-        self._size, self._places = tuple(input_size), places
-        self._clips, self._crops = clips, crops
-        self._length = len(source)
-        self._decoder = _decoder(source, config, input_size, None, test_clips=clips)
-        self._eval_crop = config.eval_crop
+    def __init__(self, source: Source, views: EvalViews, places: _Places):
+        self._length, self._views, self._places = len(source), views, places
 
     def __call__(self, step: int) -> Batch:
         places = self._places(step)
-        views = self._clips * self._crops
-        batch = _empty_batch(len(places), self._size if views == 1 else (views, *self._size), weight=np.float32)
+        batch = _empty_batch(len(places), self._views.size, weight=np.float32)
         for row, index in enumerate(places):
             if index < self._length:
-                example = self._decoder(index)
-                self._crop(batch["image"][row], example.pixels)
+                example = self._views.fill(batch["image"][row], index)
                 batch["label"][row], batch["index"][row], batch["weight"][row] = example.label, index, 1
                 batch["damaged"][row] = example.damaged
             else:
@@ -253,16 +294,6 @@ class _EvalBatch:
                 batch["label"][row], batch["index"][row], batch["weight"][row] = 0, -1, 0
                 batch["damaged"][row] = 0
         return batch
-
-    def _crop(self, out: np.ndarray, pixels: np.ndarray) -> None:
-        """Fills all views of an example: an image, or the frames of all clips."""
-        size = self._size[-2:]
-        out = out.reshape(self._clips, self._crops, -1, *size, 3)
-        frames = pixels.reshape(self._clips, -1, *pixels.shape[-3:])
-        for clip, number in np.ndindex(frames.shape[:2]):
-            crops = uniform_crops(frames[clip, number], size, self._eval_crop, self._crops)
-            for crop, image in enumerate(crops):
-                out[clip, crop, number] = image
 
 
 def _decoder(
@@ -273,10 +304,12 @@ def _decoder(
     *,
     keep_bytes: int = 0,
     test_clips: int = 1,
+    transform: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Decoder:
     if source.kind == "image":
         return DecodedImages(source, min_size, keep_bytes)
-    return DecodedClips(source, FrameSampling(config.sampling, input_size[0], config.stride), min_size, test_clips)
+    sampling = FrameSampling(config.sampling, input_size[0], config.stride)
+    return DecodedClips(source, sampling, min_size, test_clips, transform)
 
 
 def _empty_batch(rows: int, input_size: InputSize, **columns: type) -> Batch:

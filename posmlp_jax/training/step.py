@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.training.losses import correct_top, cross_entropy, soft_targets
 from posmlp_jax.training.mixing import MixOptions, draw_mask, mix
 from posmlp_jax.training.state import Merge, TrainState, Weights, module_weights
@@ -116,28 +117,39 @@ def make_train_step(
     return train_step
 
 
+def evaluation_logits(model: Backbone, images: jax.Array, mean, std) -> jax.Array:
+    """The logits that evaluation and predictions go by.
+
+    Args:
+      model: in evaluation mode.
+      images: uint8 `[B, *input_size, 3]`, or several views of each example, `[B, views, *input_size, 3]`.
+      mean: the data's.
+      std: the data's.
+
+    Returns:
+      `[B, num_classes]`: of several views, the logarithm of the average of their softmax scores.
+    """
+
+    def logits_of(view: jax.Array) -> jax.Array:
+        return model(normalize_images(view, mean, std))
+
+    if images.ndim == len(model.config.input_size) + 2:
+        return logits_of(images)
+    # One view after the other takes the memory of one. The average's logarithm has the scores as its softmax.
+    views = jax.lax.map(lambda view: jax.nn.log_softmax(logits_of(view)), jnp.moveaxis(images, 1, 0))
+    return jax.nn.logsumexp(views, axis=0) - jnp.log(len(views))
+
+
 def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Batch], Metrics]:
     """Builds `eval_step(weights, batch)`, which gives sums over the batch's examples of weight 1.
 
     The batch has `image`, `label` (int `[B]`) and `weight` (0 for padding). The sums are `loss`, `top1`, `top5` and
-    `count`. Where `image` has several views of each example, `[B, views, …]`, it is judged by the average of their
-    softmax scores, and the loss is −log of its label's.
+    `count`. Where `image` has several views of each example, it is judged as `evaluation_logits` says, and the loss is
+    −log of its label's score.
     """
 
     def eval_step(weights: Weights, batch: Batch) -> Metrics:
-        model = merge(weights)
-
-        def logits_of(images: jax.Array) -> jax.Array:
-            return model(normalize_images(images, options.mean, options.std))
-
-        images = batch["image"]
-        if images.ndim == len(model.config.input_size) + 2:
-            logits = logits_of(images)
-        else:
-            # One view after the other takes the memory of one. The average's logarithm, which has the scores as its
-            # softmax, stands for the logits.
-            views = jax.lax.map(lambda view: jax.nn.log_softmax(logits_of(view)), jnp.moveaxis(images, 1, 0))
-            logits = jax.nn.logsumexp(views, axis=0) - jnp.log(len(views))
+        logits = evaluation_logits(merge(weights), batch["image"], options.mean, options.std)
         labels, weight = batch["label"], batch["weight"]
         losses = cross_entropy(logits, soft_targets(labels, options.num_classes))
         return {

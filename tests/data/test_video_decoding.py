@@ -68,9 +68,9 @@ def test_frames_are_those_of_decoding_everything(kind, file, monkeypatch):
     assert expected.shape == (40, 64, 96, 3)
     rng = np.random.default_rng(0)
     for indices in (np.arange(40), [39], [17], np.arange(3, 40, 4), rng.integers(0, 40, 16), [25, 25, 2, 38, 2]):
-        frames, replaced = decode_frames(video(file), indices)
+        frames, numbers = decode_frames(video(file), indices)
         assert frames.dtype == np.uint8
-        assert replaced == 0
+        np.testing.assert_array_equal(numbers, indices)
         np.testing.assert_array_equal(frames, expected[indices])
 
 
@@ -110,9 +110,9 @@ def test_frames_that_are_not_shown(moving_picture, encoded_video):
         data[data.index(packets[number])] &= ~0x10
     expected = decode_everything(bytes(data))
     assert len(expected) == probe(bytes(data)).num_frames == 37
-    frames, replaced = decode_frames(video(bytes(data), 37), range(37))
+    frames, numbers = decode_frames(video(bytes(data), 37), range(37))
     np.testing.assert_array_equal(frames, expected)
-    assert replaced == 0
+    assert numbers.tolist() == list(range(37))
 
 
 def test_a_file_by_its_path(moving_picture, encoded_video, tmp_path):
@@ -124,9 +124,9 @@ def test_a_file_by_its_path(moving_picture, encoded_video, tmp_path):
 
 def test_frames_beyond_the_end(moving_picture, encoded_video):
     data = encoded_video(moving_picture(10))
-    frames, replaced = decode_frames(video(data, 10), [9, 10, 50, 3])
+    frames, numbers = decode_frames(video(data, 10), [9, 10, 50, 3])
     np.testing.assert_array_equal(frames, decode_everything(data)[[9, 9, 9, 3]])
-    assert replaced == 2
+    assert numbers.tolist() == [9, 9, 9, 3]
     with pytest.raises(IndexError, match="frame -1 of clip: frames are numbered from 0"):
         decode_frames(video(data), [0, -1])
 
@@ -136,9 +136,9 @@ def test_variable_frame_rate(moving_picture, encoded_video):
     data = encoded_video(moving_picture(24), "matroska", "libx264", gop=6, b_frames=2, times=times, options=X264)
     assert probe(data).num_frames == 24
     assert probe(data).fps == pytest.approx(23 / ((times[-1] - times[0]) / 1000), rel=0.01)
-    frames, replaced = decode_frames(video(data), [20, 1, 7])
+    frames, numbers = decode_frames(video(data), [20, 1, 7])
     np.testing.assert_array_equal(frames, decode_everything(data)[[20, 1, 7]])
-    assert replaced == 0
+    assert numbers.tolist() == [20, 1, 7]
 
 
 # What turns the stored picture upright: PyAV counts angles counterclockwise, and mirrors before it turns.
@@ -197,8 +197,9 @@ def test_a_file_that_breaks_off(moving_picture, encoded_video, tmp_path):
     expected = decode_everything(data)
     for share in (0.95, 0.7, 0.4):
         cut = data[: int(share * len(data))]
-        frames, replaced = decode_frames(video(cut), range(40))
-        good = 40 - replaced
+        frames, numbers = decode_frames(video(cut), range(40))
+        good = numbers[-1] + 1
+        assert numbers.tolist() == [*range(good), *[good - 1] * (40 - good)]
         assert 40 * (share - 0.3) < good < 40 * share
         np.testing.assert_array_equal(frames[:good], expected[:good])
         assert (frames[good:] == frames[good - 1]).all()
@@ -213,12 +214,12 @@ def test_damaged_packets_give_the_frame_before(moving_picture, encoded_video):
     for number in (0, 1, 20, 21):
         start = data.index(bytes(packets[number])[:200])
         data[start : start + packets[number].size] = bytes(packets[number].size)
-    frames, replaced = decode_frames(video(bytes(data)), range(40))
-    assert replaced == 4
-    np.testing.assert_array_equal(frames, expected[[2, 2, *range(2, 20), 19, 19, *range(22, 40)]])
-    frames, replaced = decode_frames(video(bytes(data)), [21, 0, 5])
-    np.testing.assert_array_equal(frames, expected[[19, 2, 5]])
-    assert replaced == 2
+    frames, numbers = decode_frames(video(bytes(data)), range(40))
+    assert numbers.tolist() == [2, 2, *range(2, 20), 19, 19, *range(22, 40)]
+    np.testing.assert_array_equal(frames, expected[numbers])
+    frames, numbers = decode_frames(video(bytes(data)), [21, 0, 5])
+    assert numbers.tolist() == [19, 2, 5]
+    np.testing.assert_array_equal(frames, expected[numbers])
 
 
 def test_no_video(moving_picture, encoded_video, encoded, picture):
@@ -281,10 +282,11 @@ def test_mutated_files_decode_or_are_refused(moving_picture, encoded_video, name
             data[start : start + length] = rng.bytes(int(rng.choice([0, length, 2 * length])))
         try:
             count = probe(bytes(data)).num_frames
-            frames, replaced = decode_frames(video(bytes(data), count), [0, 7, 13, 19])
+            frames, numbers = decode_frames(video(bytes(data), count), [0, 7, 13, 19])
             assert frames.shape[0] == 4
             assert frames.shape[3] == 3
-            assert 0 <= replaced <= 4
+            assert numbers.shape == (4,)
+            assert 0 <= numbers.min() <= numbers.max() < 20
         except BrokenExampleError:
             refused += 1
     assert refused < 58
@@ -294,13 +296,13 @@ def test_folders_of_images(moving_picture, encoded):
     clip = moving_picture(12, 130, 170)
     images = tuple(encoded(frame, quality=95) for frame in clip)
     expected = np.stack([decode(image) for image in images])
-    frames, replaced = decode_frames(video(images), [7, 0, 7, 11])
+    frames, numbers = decode_frames(video(images), [7, 0, 7, 11])
     np.testing.assert_array_equal(frames, expected[[7, 0, 7, 11]])
-    assert replaced == 0
+    assert numbers.tolist() == [7, 0, 7, 11]
     broken = tuple(b"nonsense" if i in (0, 1, 5, 6) else image for i, image in enumerate(images))
-    frames, replaced = decode_frames(video(broken), [0, 4, 6, 8, 30])
+    frames, numbers = decode_frames(video(broken), [0, 4, 6, 8, 30])
     np.testing.assert_array_equal(frames, expected[[2, 4, 4, 8, 11]])
-    assert replaced == 3
+    assert numbers.tolist() == [2, 4, 4, 8, 11]
     smaller, _ = decode_frames(video(images), [3], min_size=(40, 40))
     np.testing.assert_array_equal(smaller[0], decode(images[3], (40, 40)))
     assert smaller.shape[1] < 130
@@ -312,3 +314,21 @@ def test_images_of_several_sizes(picture, encoded):
     images = (encoded(picture(40, 60)), encoded(picture(20, 30)))
     frames, _ = decode_frames(video(images), [1, 0])
     assert frames.shape == (2, 40, 60, 3)
+
+
+def test_what_is_kept_of_each_frame(moving_picture, encoded_video, encoded):
+    clip = moving_picture(12)
+    wanted = [7, 0, 7, 40]
+    for data in (encoded_video(clip, **KINDS["mp4, MPEG-4"]), tuple(encoded(frame) for frame in clip)):
+        whole, numbers = decode_frames(video(data, 12), wanted)
+        shapes = []
+
+        def corner(frame, shapes=shapes):
+            shapes.append(frame.shape)
+            return frame[:3, :5, 0]
+
+        corners, same = decode_frames(video(data, 12), wanted, None, corner)
+        np.testing.assert_array_equal(corners, whole[:, :3, :5, 0])
+        np.testing.assert_array_equal(same, numbers)
+        # Each frame once, one after the other.
+        assert shapes == [whole.shape[1:]] * 3

@@ -1,5 +1,7 @@
 """The clips of a source's videos: sampled and decoded."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from posmlp_jax.data.cache import Decoded
@@ -18,14 +20,25 @@ class DecodedClips:
       sampling: which frames are taken.
       min_size: see `decode_frames`.
       test_clips: how many clips `decoder(index)`, without random numbers, takes of a video.
+      transform: what is kept of each frame; see `decode_frames`.
     """
 
-    def __init__(self, source: Source, sampling: FrameSampling, min_size: Size | None = None, test_clips: int = 1):
+    def __init__(
+        self,
+        source: Source,
+        sampling: FrameSampling,
+        min_size: Size | None = None,
+        test_clips: int = 1,
+        transform: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
         self.kind = source.kind
         self._source, self._sampling, self._min_size, self._test_clips = source, sampling, min_size, test_clips
+        self._transform = transform
 
     def __call__(self, index: int, rng: np.random.Generator | None = None) -> Decoded:
         """A random clip [T, height, width, 3] or, without `rng`, the test clips [clips · T, height, width, 3].
+
+        With a `transform`, its results are in the place of the frames.
 
         Raises:
           BrokenExampleError: when nothing of the video can be decoded; the message names it.
@@ -40,9 +53,9 @@ class DecodedClips:
         else:
             frames = self._sampling.train(length, rng)
         try:
-            pixels, replaced = decode_frames(video, frames, self._min_size)
+            pixels, decoded = decode_frames(video, frames, self._min_size, self._transform)
         except BrokenExampleError as error:
             raise BrokenExampleError(
                 f"{self._source.example_id(index)}: {error} ({self._source.description})"
             ) from error
-        return Decoded(pixels, example["label"], replaced)
+        return Decoded(pixels, example["label"], int(np.sum(decoded != frames)), decoded)

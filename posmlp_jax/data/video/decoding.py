@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import av
 import cv2
@@ -49,7 +49,12 @@ def probe(file: bytes | str | os.PathLike) -> VideoInfo:
     return VideoInfo(packets.num_frames, packets.fps, size)
 
 
-def decode_frames(video: EncodedVideo, indices: Sequence[int], min_size: Size | None = None) -> tuple[np.ndarray, int]:
+def decode_frames(
+    video: EncodedVideo,
+    indices: Sequence[int],
+    min_size: Size | None = None,
+    transform: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Decodes some frames of a video.
 
     Frames are numbered in the order in which they are shown; with a variable frame rate too, the number is not a time.
@@ -61,10 +66,12 @@ def decode_frames(video: EncodedVideo, indices: Sequence[int], min_size: Size | 
       indices: the frames, in any order, each as often as wanted.
       min_size: frames that are stored as JPEGs and are more than twice as large are decoded at a fraction of their
         size, but no smaller than this; see `data.decoding.decode`. Video files are decoded at their full size.
+      transform: what is kept of each frame, uint8 [height, width, 3], as crops of it; arrays of one shape. So no more
+        than one frame of a large video is in memory as a whole.
 
     Returns:
-      (uint8 frames [len(indices), height, width, 3], how many of them are other frames than those that were asked for:
-      the video has fewer, or they are damaged).
+      (uint8 frames [len(indices), height, width, 3], or what `transform` made of them; the frames' own numbers, int64
+      [len(indices)]: others than those that were asked for where the video has fewer, or these are damaged).
 
     Raises:
       BrokenExampleError: when no frame can be decoded.
@@ -73,10 +80,11 @@ def decode_frames(video: EncodedVideo, indices: Sequence[int], min_size: Size | 
     if min(indices, default=0) < 0:
         raise IndexError(f"frame {min(indices)} of {video.id}: frames are numbered from 0")
     wanted = sorted(set(map(int, indices)))
+    keep = transform or (lambda frame: frame)
     if isinstance(video.data, bytes):
-        frames = _from_file(video.data, wanted)
+        frames = _from_file(video.data, wanted, keep)
     else:
-        frames = _from_images(video.data, wanted, min_size)
+        frames = _from_images(video.data, wanted, min_size, keep)
     numbers = np.asarray(sorted(frames))
     # The last good frame that is not after the wanted one; the first good one where there is none.
     taken = numbers[np.maximum(np.searchsorted(numbers, indices, side="right") - 1, 0)]
@@ -84,10 +92,10 @@ def decode_frames(video: EncodedVideo, indices: Sequence[int], min_size: Size | 
     stacked = np.empty((len(indices), *first.shape), np.uint8)
     for place, number in enumerate(taken.tolist()):
         stacked[place] = frames[number]
-    return stacked, int(np.sum(taken != np.asarray(indices)))
+    return stacked, taken
 
 
-def _from_file(data: bytes, wanted: list[int]) -> dict[int, np.ndarray]:
+def _from_file(data: bytes, wanted: list[int], keep: Callable) -> dict[int, np.ndarray]:
     """The wanted frames by their numbers; for those that cannot be decoded, the good ones that take their places."""
     with open_video(data) as (container, stream):
         packets = read_packets(container, stream)
@@ -98,12 +106,12 @@ def _from_file(data: bytes, wanted: list[int]) -> dict[int, np.ndarray]:
         if packets.can_seek:
             for frame in _decode_around_key_frames(codec, packets.in_order, targets):
                 if frame.pts in targets and not frame.is_corrupt:
-                    frames[frame.pts] = convert(frame)
+                    frames[frame.pts] = keep(convert(frame))
         missing = sorted(targets - set(frames))
         if missing:
             for number, frame in _replacements(_decode_in_order(codec, packets), missing):
                 if number not in frames:
-                    frames[number] = convert(frame)
+                    frames[number] = keep(convert(frame))
     if not frames:
         raise BrokenExampleError("no frame of the video can be decoded")
     return frames
@@ -207,23 +215,24 @@ def _upright(pixels: np.ndarray, turns: tuple[bool, bool, bool]) -> np.ndarray:
     return pixels[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1]
 
 
-def _from_images(images: tuple[bytes, ...], wanted: list[int], min_size: Size | None) -> dict[int, np.ndarray]:
-    """As `_from_file`, of frames that are image files."""
+def _from_images(
+    images: tuple[bytes, ...], wanted: list[int], min_size: Size | None, keep: Callable
+) -> dict[int, np.ndarray]:
+    """As `_from_file`, of frames that are image files; all become as large as the first."""
     frames: dict[int, np.ndarray] = {}
+    size = None
     for number in wanted:
         before = range(min(number, len(images) - 1), -1, -1)
         for candidate in (*before, *range(number + 1, len(images))):
             if candidate in frames:
                 break
             try:
-                frames[candidate] = decode(images[candidate], min_size)
+                frame = decode(images[candidate], min_size)
+                size = size or frame.shape[:2]
+                frames[candidate] = keep(frame if frame.shape[:2] == size else cv2.resize(frame, size[::-1]))
                 break
             except BrokenExampleError as error:
                 reason = error
         else:
             raise BrokenExampleError(f"no frame of the video can be decoded, the last: {reason}")
-    height, width = frames[min(frames)].shape[:2]
-    return {
-        number: frame if frame.shape[:2] == (height, width) else cv2.resize(frame, (width, height))
-        for number, frame in frames.items()
-    }
+    return frames
