@@ -28,6 +28,7 @@ from posmlp_jax.errors import ConfigError, DataError
 # Training images are kept decoded when all of them fit into this.
 KEEP_BYTES = 512 * 2**20
 _ENDLESS = 2**40  # steps
+_AVERAGES = ("softmax", "logits")
 # Of one image, or the three numbers of a clip: (frames, height, width).
 InputSize = tuple[int, ...]
 
@@ -131,7 +132,7 @@ def check_config(config: Any) -> None:
       ConfigError: for the first value that makes no sense.
     """
     Augmentation(config, (1, 1))
-    FrameSampling(config.sampling, 1, config.stride)
+    FrameSampling(config.sampling, 1, config.stride, config.fps)
     if not 0 < config.eval_crop <= 1:
         raise ConfigError(f"eval_crop must be a share in (0, 1], not {config.eval_crop}")
     if not 0 <= config.max_broken <= 1:
@@ -143,6 +144,8 @@ def check_config(config: Any) -> None:
             raise ConfigError(f"data.{field} is {config[field]}, and should be 1 or more")
     if config.test_crops not in (1, 3):
         raise ConfigError(f"data.test_crops is {config.test_crops}, and should be 1 or 3")
+    if config.test_average not in _AVERAGES:
+        raise ConfigError(f"unknown data.test_average '{config.test_average}': one of {', '.join(_AVERAGES)}")
 
 
 def check_source(source: Source, config: Any, input_size: InputSize) -> None:
@@ -308,7 +311,7 @@ def _decoder(
 ) -> Decoder:
     if source.kind == "image":
         return DecodedImages(source, min_size, keep_bytes)
-    sampling = FrameSampling(config.sampling, input_size[0], config.stride)
+    sampling = FrameSampling(config.sampling, input_size[0], config.stride, config.fps)
     return DecodedClips(source, sampling, min_size, test_clips, transform)
 
 

@@ -26,6 +26,7 @@ _NOT_THE_EXPERIMENT = (
     "data.max_broken",
     "data.test_clips",
     "data.test_crops",
+    "data.test_average",
     "eval_batch_size",
     "log_every",
     "eval_every",
@@ -79,13 +80,17 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "erasing_count": 1,
                 # How many samples, augmented each by itself, a batch has of every example; an epoch is all of them.
                 "repeats": 1,
-                # Clips of videos: 'segment', one frame of each of num_frames equal parts, or 'dense', every stride-th
-                # frame of a part (data/video/sampling.py).
+                # Clips of videos: 'segment' or 'rounded_segment', a frame of each of num_frames parts, or 'dense', each
+                # stride-th frame of one part (data/video/sampling.py).
                 "sampling": "segment",
                 "stride": 4,
+                # 'dense': how many frames a second `stride` counts, whatever the video has; 0: the video's own frames.
+                "fps": 0.0,
                 # What --mode=eval averages over: clips of each video, and crops (1 or 3) of each. Training takes 1 × 1.
                 "test_clips": 1,
                 "test_crops": 1,
+                # What of the views is averaged: 'softmax', their scores, or 'logits'.
+                "test_average": "softmax",
                 # Evaluation: the shorter side is resized to image_size / eval_crop, then the centre is cut out.
                 "eval_crop": 0.9,
                 # Of the pixels, in units of 1 (white); (): those that `init_from` was trained with.

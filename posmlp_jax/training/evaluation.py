@@ -63,7 +63,7 @@ def _add(sums: dict[str, float], result: dict[str, jax.Array]) -> None:
 def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "latest") -> dict[str, dict[str, float]]:
     """Evaluates a checkpoint of a working directory, its raw weights and their moving average.
 
-    Softmax scores are averaged over `data.test_clips` × `data.test_crops` views.
+    `data.test_clips` × `data.test_crops` views are averaged as `data.test_average` says.
 
     Args:
       config: names the data and the model; only these are read.

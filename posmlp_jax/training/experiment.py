@@ -173,6 +173,7 @@ def _common(config: ConfigDict, workdir: Path | None) -> dict:
         accumulate=config.accumulate,
         mixing=MixOptions(**config.mixing.to_dict()),
         seed=config.seed,
+        test_average=config.data.test_average,
     )
     return {
         "config": config,

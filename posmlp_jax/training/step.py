@@ -30,6 +30,7 @@ class StepOptions:
       accumulate: parts that the batch is worked through in.
       mixing: mixup and CutMix.
       seed: of mixing, dropout and drop path; each step's draws are a function of (seed, step) alone.
+      test_average: of several views of one example, 'softmax' or 'logits' (`evaluation_logits`).
     """
 
     num_classes: int
@@ -40,6 +41,7 @@ class StepOptions:
     accumulate: int = 1
     mixing: MixOptions = field(default_factory=MixOptions)
     seed: int = 0
+    test_average: str = "softmax"
 
 
 def normalize_images(images: jax.Array, mean, std) -> jax.Array:
@@ -117,7 +119,7 @@ def make_train_step(
     return train_step
 
 
-def evaluation_logits(model: Backbone, images: jax.Array, mean, std) -> jax.Array:
+def evaluation_logits(model: Backbone, images: jax.Array, mean, std, average: str = "softmax") -> jax.Array:
     """The logits that evaluation and predictions go by.
 
     Args:
@@ -125,9 +127,11 @@ def evaluation_logits(model: Backbone, images: jax.Array, mean, std) -> jax.Arra
       images: uint8 `[B, *input_size, 3]`, or several views of each example, `[B, views, *input_size, 3]`.
       mean: the data's.
       std: the data's.
+      average: of several views, 'softmax' or 'logits'.
 
     Returns:
-      `[B, num_classes]`: of several views, the logarithm of the average of their softmax scores.
+      `[B, num_classes]`: of several views, the mean of their logits, or the logarithm of the mean of their softmax
+      scores.
     """
 
     def logits_of(view: jax.Array) -> jax.Array:
@@ -135,9 +139,12 @@ def evaluation_logits(model: Backbone, images: jax.Array, mean, std) -> jax.Arra
 
     if images.ndim == len(model.config.input_size) + 2:
         return logits_of(images)
-    # One view after the other takes the memory of one. The average's logarithm has the scores as its softmax.
-    views = jax.lax.map(lambda view: jax.nn.log_softmax(logits_of(view)), jnp.moveaxis(images, 1, 0))
-    return jax.nn.logsumexp(views, axis=0) - jnp.log(len(views))
+    # One view after the other takes the memory of one.
+    views = jax.lax.map(logits_of, jnp.moveaxis(images, 1, 0))
+    if average == "logits":
+        return jnp.mean(views, axis=0)
+    # The mean's logarithm has the mean scores as its softmax.
+    return jax.nn.logsumexp(jax.nn.log_softmax(views), axis=0) - jnp.log(len(views))
 
 
 def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Batch], Metrics]:
@@ -145,11 +152,11 @@ def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Bat
 
     The batch has `image`, `label` (int `[B]`) and `weight` (0 for padding). The sums are `loss`, `top1`, `top5` and
     `count`. Where `image` has several views of each example, it is judged as `evaluation_logits` says, and the loss is
-    −log of its label's score.
+    that of these logits.
     """
 
     def eval_step(weights: Weights, batch: Batch) -> Metrics:
-        logits = evaluation_logits(merge(weights), batch["image"], options.mean, options.std)
+        logits = evaluation_logits(merge(weights), batch["image"], options.mean, options.std, options.test_average)
         labels, weight = batch["label"], batch["weight"]
         losses = cross_entropy(logits, soft_targets(labels, options.num_classes))
         return {

@@ -1,5 +1,6 @@
 """Batches of clips from real video files, repeated samples, test views, and videos that are broken or damaged."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -77,15 +78,15 @@ def take(make_config):
 
 
 @pytest.mark.parametrize("repeats", [1, 2])
-@pytest.mark.parametrize("sampling", ["segment", "dense"])
-def test_a_batch_is_sampled_decoded_and_augmented_place_by_place(files, take, make_config, repeats, sampling):
+@pytest.mark.parametrize(("sampling", "fps"), [("segment", 0), ("rounded_segment", 0), ("dense", 0), ("dense", 12.5)])
+def test_a_batch_is_sampled_decoded_and_augmented_place_by_place(files, take, make_config, repeats, sampling, fps):
     source, options = (
         Videos(files),
-        {"repeats": repeats, "sampling": sampling, "stride": 2, "randaugment": "rand-m7-n2"},
+        {"repeats": repeats, "sampling": sampling, "stride": 2, "fps": fps, "randaugment": "rand-m7-n2"},
     )
     batches, _ = take(source, 5, **options)
     augment = Augmentation(make_config(crop="random_resized", **options), INPUT[1:])
-    frames = FrameSampling(sampling, 4, 2)
+    frames = FrameSampling(sampling, 4, 2, fps)
     clips = {}
     for place in range(40):
         batch, row = batches[place // 8], place % 8
@@ -94,7 +95,7 @@ def test_a_batch_is_sampled_decoded_and_augmented_place_by_place(files, take, ma
         rng = np.random.Generator(np.random.Philox(key=3, counter=place << 128))
         group, turn = divmod(place, 2 * repeats)
         if turn < 2:
-            pixels, _ = decode_frames(source.read(index)[0], frames.train(LENGTHS[index], rng))
+            pixels, _ = decode_frames(source.read(index)[0], frames.train(LENGTHS[index], rng, 25.0))
             clips[group, turn] = index, pixels
         assert clips[group, turn % 2][0] == index
         wanted = np.empty((*INPUT, 3), np.uint8)
@@ -164,9 +165,9 @@ def test_flips_exchange_the_labels_of_pairs(files, take):
 
 
 @pytest.mark.parametrize(("clips", "crops"), [(1, 1), (1, 3), (2, 1), (4, 3)])
-@pytest.mark.parametrize("sampling", ["segment", "dense"])
-def test_every_video_is_tested_once_in_all_views(files, make_config, sampling, clips, crops):
-    config = make_config(sampling=sampling, stride=3, eval_crop=0.8, threads=2)
+@pytest.mark.parametrize(("sampling", "fps"), [("segment", 0), ("dense", 0), ("dense", 40)])
+def test_every_video_is_tested_once_in_all_views(files, make_config, sampling, fps, clips, crops):
+    config = make_config(sampling=sampling, stride=3, fps=fps, eval_crop=0.8, threads=2)
     source, seen = Videos(files), []
     for host in range(2):
         options = {"batch_size": 4, "process_index": host, "process_count": 2, "clips": clips, "crops": crops}
@@ -178,12 +179,31 @@ def test_every_video_is_tested_once_in_all_views(files, make_config, sampling, c
                     continue
                 seen.append(index)
                 views = []
-                for frames in FrameSampling(sampling, 4, 3).test(LENGTHS[index], clips):
+                for frames in FrameSampling(sampling, 4, 3, fps).test(LENGTHS[index], clips, 25.0):
                     pixels, _ = decode_frames(source.read(index)[0], frames)
                     cropped = [uniform_crops(frame, INPUT[1:], 0.8, crops) for frame in pixels]
                     views += [np.stack([crop[view] for crop in cropped]) for view in range(crops)]
                 np.testing.assert_array_equal(image, views[0] if len(views) == 1 else views)
     assert sorted(seen) == list(range(len(LENGTHS)))
+
+
+def test_a_video_without_a_frame_rate_is_named_once(files, make_config, caplog):
+    class Timeless(Videos):
+        def read(self, index: int):
+            video, label = super().read(index)
+            return dataclasses.replace(video, fps=0.0), label
+
+    def images(source, **options):
+        config = make_config(sampling="dense", stride=3, threads=1, **options)
+        return [batch["image"] for batch in eval_batches(source, config, INPUT, batch_size=4, clips=2)]
+
+    # Taken for one of as many frames as `stride` counts.
+    np.testing.assert_array_equal(images(Timeless(files), fps=25.0), images(Videos(files), fps=25.0))
+    assert [record.getMessage() for record in caplog.records] == [
+        "some videos do not say their frames a second, and are taken for ones of 25"
+    ]
+    images(Timeless(files))
+    assert len(caplog.records) == 1
 
 
 def test_images_have_crops_for_views(make_config):
@@ -252,6 +272,7 @@ def test_mistakes(files, make_config, make):
         (Videos(files), INPUT, {"sampling": "sparse"}, "unknown data.sampling 'sparse'"),
         (Videos(files), INPUT, {"repeats": 0}, "data.repeats is 0, and should be 1 or more"),
         (Videos(files), INPUT, {"test_crops": 2}, "data.test_crops is 2, and should be 1 or 3"),
+        (Videos(files), INPUT, {"test_average": "probabilities"}, "unknown data.test_average 'probabilities': one of"),
         (Videos(files), INPUT, {"flip_label_pairs": (("to left", "still!"),)}, "is called 'still!'; did you mean"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -97,14 +97,14 @@ def test_all_frames_are_mixed_with_one_mask(options):
 VIDEO = {"num_frames": 4, "image_size": 16, "widths": (8,), "depths": (1,), "windows": (4,), "groups": (2,)}
 
 
-@pytest.mark.parametrize("views", [1, 6])
-def test_views_are_averaged_over_softmax_scores(views):
+@pytest.mark.parametrize(("views", "average"), [(1, "softmax"), (6, "softmax"), (6, "logits")])
+def test_views_are_averaged(views, average):
     model = create_model("posmlp_video_s", **VIDEO, num_classes=7)
     model.head.kernel[...] = jax.random.normal(jax.random.key(0), model.head.kernel.shape)
     random = np.random.default_rng(0)
     clips = random.integers(0, 256, (5, views, 4, 16, 16, 3), dtype=np.uint8)
     labels, weight = random.integers(0, 7, 5).astype(np.int32), np.float32([1, 1, 0, 1, 1])
-    options = StepOptions(num_classes=7, mean=(0.45,) * 3, std=(0.225,) * 3, label_smoothing=0.1)
+    options = StepOptions(num_classes=7, mean=(0.45,) * 3, std=(0.225,) * 3, label_smoothing=0.1, test_average=average)
     step = jax.jit(make_eval_step(split_model(model)[0], options))
     batch = {"image": clips[:, 0] if views == 1 else clips, "label": labels, "weight": weight}
     sums = step(split_model(model)[1], batch)
@@ -112,10 +112,13 @@ def test_views_are_averaged_over_softmax_scores(views):
     logits = np.asarray(logits, np.float64).reshape(5, views, 7)
     loss = top1 = top5 = 0
     for number in (0, 1, 3, 4):
-        scores = np.zeros(7)
+        scores, mean = np.zeros(7), np.zeros(7)
         for view in range(views):
             odds = np.exp(logits[number, view] - logits[number, view].max())
             scores += odds / odds.sum() / views
+            mean += logits[number, view] / views
+        if average == "logits":
+            scores = np.exp(mean) / np.exp(mean).sum()
         rank = int((scores > scores[labels[number]]).sum())
         loss, top1, top5 = loss - np.log(scores[labels[number]]), top1 + (rank < 1), top5 + (rank < 5)
     assert 0 < top1 < 4 or views == 1

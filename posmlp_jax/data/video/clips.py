@@ -1,5 +1,7 @@
 """The clips of a source's videos: sampled and decoded."""
 
+import functools
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +12,11 @@ from posmlp_jax.data.source import Source
 from posmlp_jax.data.video.decoding import decode_frames
 from posmlp_jax.data.video.sampling import FrameSampling
 from posmlp_jax.errors import BrokenExampleError
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    logging.warning(text)
 
 
 class DecodedClips:
@@ -48,10 +55,12 @@ class DecodedClips:
         video = example["video"]
         # A video file that is none may have been prepared elsewhere as one without frames.
         length = max(video.num_frames, 1)
+        if self._sampling.timed and not video.fps > 0:
+            _say_once(f"some videos do not say their frames a second, and are taken for ones of {self._sampling.fps:g}")
         if rng is None:
-            frames = self._sampling.test(length, self._test_clips).ravel()
+            frames = self._sampling.test(length, self._test_clips, video.fps).ravel()
         else:
-            frames = self._sampling.train(length, rng)
+            frames = self._sampling.train(length, rng, video.fps)
         try:
             pixels, decoded = decode_frames(video, frames, self._min_size, self._transform)
         except BrokenExampleError as error:
