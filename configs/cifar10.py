@@ -25,7 +25,7 @@ def get_config():
     config.eval_batch_size = 500
     config.length = "15 epochs"
     config.optimizer.update(peak_rate=2e-3, warmup="1 epochs", constant="0 epochs", weight_decay=0.05, eps=1e-8)
-    config.ema_decay = 0.998
+    config.update(ema_decay=0.998, ema_warmup=True)
     config.log_every = "0.5 epochs"
     config.eval_every = "3 epochs"
     config.checkpoint_every = "1 epochs"

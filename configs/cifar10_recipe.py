@@ -15,7 +15,7 @@ def get_config():
     config.data.update(randaugment="rand-m6-n3-mstd1.0-inc1", erasing_probability=0.25)
     config.mixing.update(mixup=0.5, cutmix=1.0)
     config.length = "3 epochs"
-    config.ema_decay = 0.99
+    config.update(ema_decay=0.99, ema_warmup=True)
     config.eval_every = "3 epochs"
     config.checkpoint_every = "3 epochs"
     return config

@@ -17,7 +17,7 @@ def get_config():
     config.batch_size = 64
     config.length = "40 epochs"
     config.optimizer.update(peak_rate=3e-3, warmup="3 epochs", constant="2 epochs")
-    config.ema_decay = 0.99
+    config.update(ema_decay=0.99, ema_warmup=True)
     config.log_every = "2 epochs"
     config.eval_every = "10 epochs"
     config.checkpoint_every = "10 epochs"

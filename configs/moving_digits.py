@@ -25,7 +25,7 @@ def get_config():
     config.batch_size = 64
     config.length = "12 epochs"
     config.optimizer.update(peak_rate=3e-3, warmup="1 epochs", constant="0 epochs", weight_decay=0.05, eps=1e-8)
-    config.ema_decay = 0.98
+    config.update(ema_decay=0.98, ema_warmup=True)
     config.log_every = "1 epochs"
     config.eval_every = "4 epochs"
     config.checkpoint_every = "4 epochs"

@@ -34,6 +34,6 @@ def released_recipe(model: str) -> ConfigDict:
         weight_decay=0.067,
         clip_norm=1.0,
     )
-    config.ema_decay = 0.99992
+    config.update(ema_decay=0.99992, ema_warmup=False)
     config.checkpoint_every = "5 epochs"
     return config

@@ -4,6 +4,7 @@ A file in `configs/` calls `default_config()` and changes what its experiment ne
 Lengths of time are texts with a unit, `'300 epochs'`, `'1000 steps'` or `'1.28e6 examples'` (`schedules.to_steps`).
 """
 
+import copy
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from posmlp_jax.data import check_config
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import BackboneConfig
+from posmlp_jax.training.moving_average import has_average
 
 # What may differ when a run goes on in its working directory: where things are and how often one looks at them.
 _NOT_THE_EXPERIMENT = (
@@ -36,6 +38,8 @@ _NOT_THE_EXPERIMENT = (
     "devices",
     "fsdp",
 )
+# What fields stood for in runs that began before there were such fields, where that is not today's default.
+_BEFORE = {"ema_warmup": False}
 _BEST = tuple(f"{split}/{metric}" for split in ("eval", "ema") for metric in ("top1", "top5", "loss"))
 
 
@@ -132,8 +136,14 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
             "label_smoothing": 0.1,
             # Mixup and CutMix: each one's α (0: off), and how often a batch is mixed, and then by CutMix.
             "mixing": {"mixup": 0.0, "cutmix": 0.0, "probability": 1.0, "switch_probability": 0.5},
-            # Moving average of parameters and batch statistics, evaluated beside the raw ones; 0: none.
+            # Moving average of parameters and batch statistics, evaluated beside the raw ones: what a step leaves of
+            # it, or instead (with a decay of 0) its length, as '5 epochs' or '10 %' of the run, the steps after which
+            # 1/e of it is left. 0 and '': no average.
             "ema_decay": 0.99992,
+            "ema_length": "",
+            # Whether the average is shorter at first, so that it forgets the random start: step t, from 0, leaves no
+            # more than (1 + t) / (10 + t) of it.
+            "ema_warmup": True,
             "eval_batch_size": 0,  # 0: batch_size
             "log_every": "50 steps",
             "eval_every": "1 epochs",
@@ -223,7 +233,12 @@ def check_values(config: ConfigDict) -> None:
         raise ConfigError(
             f"batch_size {config.batch_size} should be a multiple of {2 * config.data.repeats}, twice data.repeats"
         )
-    if config.keep_best.startswith("ema/") and not config.ema_decay:
+    if config.ema_decay and config.ema_length:
+        raise ConfigError(
+            f"ema_length is '{config.ema_length}' and ema_decay {config.ema_decay:g}, but only one of them can say how "
+            "long the moving average is: add --config.ema_decay=0, or leave ema_length out"
+        )
+    if config.keep_best.startswith("ema/") and not has_average(config):
         raise ConfigError(f"keep_best is {config.keep_best}, but ema_decay is 0: there is no moving average")
     mixing = config.mixing
     if min(mixing.mixup, mixing.cutmix) < 0 or not all(
@@ -270,12 +285,29 @@ def plain(config: ConfigDict) -> dict:
     return json.loads(json.dumps(config.to_dict()))
 
 
+def as_begun(config: ConfigDict, saved: Mapping | None) -> ConfigDict:
+    """The config for going on with a run that began before there were some of the fields: these stay as they stood.
+
+    Args:
+      config: today's.
+      saved: the run's own `plain` one, or None of a run that begins now.
+    """
+    config = copy.deepcopy(config)
+    config.update({name: value for name, value in _BEFORE.items() if saved is not None and name not in saved})
+    return config
+
+
+def without_newer_fields(current: Mapping, saved: Mapping) -> dict:
+    """`as_begun`'s config as the run's `plain` one: still without these fields, which tells the next time."""
+    return {name: value for name, value in current.items() if name in saved or name not in _BEFORE}
+
+
 def differences(saved: Mapping, current: Mapping) -> Iterator[str]:
     """The fields, as `name: saved -> current`, in which two `plain` configs are different experiments.
 
-    What the saved one lacks, because the version that wrote it had no such field, counts as the default.
+    What the saved one lacks, because the version that wrote it had no such field, counts as what it stood for then.
     """
-    defaults = dict(_flatten(plain(default_config())))
+    defaults = dict(_flatten(plain(default_config()))) | _BEFORE
     flat_saved, flat_current = defaults | dict(_flatten(saved)), dict(_flatten(current))
     for name in [*flat_saved, *(name for name in flat_current if name not in flat_saved)]:
         before, now = flat_saved.get(name), flat_current.get(name)

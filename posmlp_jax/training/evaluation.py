@@ -3,8 +3,10 @@
 import functools
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import jax
 from ml_collections import ConfigDict
@@ -13,23 +15,38 @@ from posmlp_jax.data import eval_batches
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.experiment import Experiment, check_class_names, open_evaluation
 from posmlp_jax.training.hosts import together
-from posmlp_jax.training.metrics import report
+from posmlp_jax.training.metrics import EvaluationProgress, report
 from posmlp_jax.training.sharding import place, replicated, to_devices
 from posmlp_jax.training.state import Weights, create_weights
 from posmlp_jax.training.step import make_eval_step
+from posmlp_jax.training.stopping import Interrupted
 
-Evaluator = Callable[[Weights], dict[str, float]]
+
+class Evaluator(Protocol):
+    """`evaluator(weights)`, as `make_evaluator` makes it."""
+
+    def __call__(self, weights: Weights, stop: Callable[[], int] = ...) -> dict[str, float]:
+        """Mean `loss` (nats), `top1`, `top5` (shares) and `count` over the whole split.
+
+        Args:
+          weights: the model's.
+          stop: is asked before each batch for the number of a signal that has come, or 0; on several hosts the same
+            number on all of them.
+
+        Raises:
+          Interrupted: when there was one.
+        """
 
 
 def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) -> Evaluator:
-    """Builds `evaluator(weights)`: mean `loss` (nats), `top1`, `top5` (shares) and `count` over the whole split.
+    """Builds `evaluator(weights)`, which shows how far it is.
 
     Every example counts once, whatever the batch size, the number of hosts and that of its views (`eval_batches`).
     """
     report_once = functools.cache(report)
     step = jax.jit(make_eval_step(experiment.merge, experiment.options), out_shardings=replicated(experiment.mesh))
 
-    def evaluator(weights: Weights) -> dict[str, float]:
+    def evaluator(weights: Weights, stop: Callable[[], int] = lambda: 0) -> dict[str, float]:
         batches = eval_batches(
             experiment.eval_source,
             experiment.config.data,
@@ -43,10 +60,15 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
         )
         sums = defaultdict(float)
         pending = []
-        for batch in to_devices(batches, experiment.mesh):
-            pending.append(step(weights, batch))
-            if len(pending) > 2:
-                _add(sums, pending.pop(0))
+        progress = EvaluationProgress(len(experiment.eval_source), experiment.unit)
+        with closing(progress), closing(batches):
+            for batch in to_devices(batches, experiment.mesh):
+                if signum := stop():
+                    raise Interrupted(signum)
+                pending.append(step(weights, batch))
+                if len(pending) > 2:
+                    _add(sums, pending.pop(0))
+                    progress.advance(experiment.eval_batch_size)
         for result in pending:
             _add(sums, result)
         count = sums.pop("count")

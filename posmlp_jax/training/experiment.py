@@ -1,6 +1,7 @@
 """A config made into the things that a run consists of; its mistakes show here, before anything is written."""
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from posmlp_jax.training.checkpoints import has_checkpoint
 from posmlp_jax.training.config import NamedModel, check_fields, check_values, resolve_model
 from posmlp_jax.training.finetuning import training_merge
 from posmlp_jax.training.mixing import MixOptions
+from posmlp_jax.training.moving_average import decay_of, has_average
 from posmlp_jax.training.optimizer import create_optimizer
 from posmlp_jax.training.pretrained import open_pretrained
 from posmlp_jax.training.schedules import learning_rate, to_steps
@@ -92,7 +94,7 @@ class Training(Experiment):
             target.weights,
             first.weights,
         )
-        create = partial(initial_state, optimizer=self.optimizer, ema=self.config.ema_decay > 0)
+        create = partial(initial_state, optimizer=self.optimizer, ema=has_average(self.config))
         return jax.jit(create, out_shardings=shardings(target))(weights)
 
     def abstract_state(self) -> TrainState:
@@ -101,7 +103,7 @@ class Training(Experiment):
 
     @property
     def _create(self):
-        return partial(create_state, self.model, self.optimizer, self.config.seed, ema=self.config.ema_decay > 0)
+        return partial(create_state, self.model, self.optimizer, self.config.seed, ema=has_average(self.config))
 
 
 def open_evaluation(config: ConfigDict, workdir: Path | None = None) -> Experiment:
@@ -138,6 +140,8 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
         evaluate=max(steps(config.eval_every), 1),
         checkpoint=max(steps(config.checkpoint_every), 1),
     )
+    decay_of_average = decay_of(config, partial(steps, total=lengths.total))
+    common["options"] = dataclasses.replace(common["options"], ema_decay=decay_of_average, ema_warmup=config.ema_warmup)
     schedule = learning_rate(config.optimizer, warmup=steps(config.optimizer.warmup), decay=decay)
     return Training(
         **common,
@@ -169,7 +173,6 @@ def _common(config: ConfigDict, workdir: Path | None) -> dict:
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
         label_smoothing=config.label_smoothing,
-        ema_decay=config.ema_decay,
         accumulate=config.accumulate,
         mixing=MixOptions(**config.mixing.to_dict()),
         seed=config.seed,

@@ -4,6 +4,7 @@ The first host alone writes `config.json`, the metrics and what the terminal sho
 """
 
 import importlib.util
+import json
 import os
 from collections import deque
 from collections.abc import Callable
@@ -82,6 +83,34 @@ def together(function: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     return result
+
+
+def from_host_0(function: Callable[[], T]) -> T:
+    """What `function` returns on the first host, on all of them: files may look different, or be absent, elsewhere.
+
+    Args:
+      function: is called on the first host alone; what it returns goes through JSON.
+
+    Raises:
+      PosMLPError: on all hosts, if it raised one.
+    """
+    if jax.process_count() == 1:
+        return function()
+    message, failure = b"", None
+    if jax.process_index() == 0:
+        try:
+            message = json.dumps({"value": function()}).encode()
+        except PosMLPError as error:
+            failure, message = error, json.dumps({"error": str(error)}).encode()
+    # The others do not know how long it is.
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
+    padded = np.frombuffer(message.ljust(length, b"\0"), np.uint8)
+    answer = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded), np.uint8)))
+    if failure is not None:
+        raise failure
+    if "error" in answer:
+        raise PosMLPError(answer["error"])
+    return answer["value"]
 
 
 class AgreedMaximum:

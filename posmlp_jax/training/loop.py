@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -12,17 +13,29 @@ from ml_collections import ConfigDict
 from posmlp_jax.analysis.complexity import count_macs
 from posmlp_jax.data import Batches, train_batches
 from posmlp_jax.training.checkpoints import Checkpoints, has_checkpoint
+from posmlp_jax.training.config import as_begun, check_fields
 from posmlp_jax.training.evaluation import Evaluator, format_result, make_evaluator
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
-from posmlp_jax.training.hosts import AgreedMaximum, together
-from posmlp_jax.training.metrics import MetricsWriter, ProgressBar, StepClock, format_log_line, report
+from posmlp_jax.training.hosts import AgreedMaximum, from_host_0, together
+from posmlp_jax.training.metrics import (
+    MetricsWriter,
+    ProgressBar,
+    StepClock,
+    format_log_line,
+    has_evaluation,
+    report,
+)
+from posmlp_jax.training.moving_average import has_average
 from posmlp_jax.training.non_finite import stop_at
 from posmlp_jax.training.sharding import batch_sharding, replicated, shardings, to_devices
 from posmlp_jax.training.state import TrainState
 from posmlp_jax.training.step import batch_shapes, make_train_step
-from posmlp_jax.training.stopping import Stopped, StopSignals
+from posmlp_jax.training.stopping import Interrupted, Stopped, StopSignals
 from posmlp_jax.training.transfer import Transferred
-from posmlp_jax.training.workdir import claim_workdir
+from posmlp_jax.training.workdir import claim_workdir, read_config
+
+# The share of its start that a moving average may hold at the end of a run before the run says so.
+_FORGOTTEN = 0.05
 
 
 def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]]:
@@ -41,6 +54,11 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
       NonFiniteLoss: when the loss or its gradient is infinite or not a number; such a state is not saved.
     """
     workdir = Path(workdir)
+    saved = from_host_0(partial(read_config, workdir))
+    check_fields(config)
+    config, asked = as_begun(config, saved), config
+    if config.ema_warmup != asked.ema_warmup:
+        report(f"{workdir} began before there was ema_warmup, and goes on as it began: ema_warmup=False")
     run = together(partial(open_training, config, workdir))
     # Read before anything is written, so that a mistake leaves nothing behind.
     first = None if has_checkpoint(workdir) else together(run.first_weights)
@@ -71,6 +89,19 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
             if back is not None:
                 raise stop_at(step - back, run, workdir, checkpoints.latest_step())
 
+        def evaluate_step() -> int:
+            """Evaluates the newest state; gives the number of a signal that cut it short, or 0."""
+            nonlocal results
+            try:
+                kind = run.eval_source.kind
+                results = _evaluate(evaluator, state, step, writer, kind, lambda: agreed(signals.received))
+            except Interrupted as end:
+                return end.signum
+            return 0
+
+        # A kill or a signal in an evaluation leaves a checkpoint that lacks it.
+        if step and due(lengths.evaluate) and not from_host_0(partial(has_evaluation, workdir, step)):
+            stop = evaluate_step()
         clock.restart()
         while step < lengths.total and not stop:
             asked = time.perf_counter()
@@ -90,10 +121,10 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
                 checkpoints.check()
             evaluated = {}
             if due(lengths.evaluate):
-                results = _evaluate(evaluator, state, step, writer, run.eval_source.kind)
-                evaluated = {f"{split}/{name}": x for split, result in results.items() for name, x in result.items()}
+                stop = evaluate_step()
+                evaluated = {} if stop else _flat(results)
                 clock.restart()
-            stop = agreed(signals.received)
+            stop = stop or agreed(signals.received)
             if due(lengths.checkpoint) or stop or checkpoints.is_best(evaluated):
                 check_finite()
                 checkpoints.save(state, run.config, run.named_model, run.train_source.class_names, evaluated)
@@ -123,6 +154,21 @@ def _report_start(run: Training, workdir: Path, step: int, state: TrainState) ->
     report(f"training data: {run.train_source.description}")
     report(f"evaluation data: {run.eval_source.description}")
     report(f"{'going on from step ' + str(step) + ' of' if step else 'writing to'} {workdir}")
+    if has_average(run.config):
+        _report_average(run)
+
+
+def _report_average(run: Training) -> None:
+    """Says so if the moving average cannot have forgotten what it starts from by the end of the run."""
+    # With warm-up, the second step leaves less than 2 % of it.
+    left = 0.0 if run.options.ema_warmup else run.options.ema_decay**run.lengths.total
+    if left > _FORGOTTEN:
+        start = "the weights that it starts from" if run.config.init_from else "its random start"
+        report(
+            f"warning: at the end {100 * left:.0f} % of the moving average will still be {start} "
+            f"({run.options.ema_decay:.6g} to the power of {run.lengths.total} steps); in another working directory, "
+            "--config.ema_warmup=True lets it forget"
+        )
 
 
 def _compile(run: Training, state: TrainState):
@@ -153,6 +199,11 @@ def _host_batches(run: Training, start_step: int) -> Batches:
     )
 
 
+def _flat(results: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The results of an evaluation as {'eval/top1': …}."""
+    return {f"{split}/{name}": value for split, result in results.items() for name, value in result.items()}
+
+
 def _variants(state: TrainState):
     """The weights that are evaluated, by the name of their split."""
     yield "eval", state.weights
@@ -161,11 +212,13 @@ def _variants(state: TrainState):
 
 
 def _evaluate(
-    evaluator: Evaluator, state: TrainState, step: int, writer: MetricsWriter, kind: str
+    evaluator: Evaluator, state: TrainState, step: int, writer: MetricsWriter, kind: str, stop: Callable[[], int]
 ) -> dict[str, dict[str, float]]:
     results = {}
     for split, weights in _variants(state):
-        results[split] = evaluator(weights)
-        writer.write(step, split, results[split])
+        results[split] = evaluator(weights, stop)
         report(f"step {step}  {format_result(split, results[split], kind)}")
+    # All or nothing: an evaluation that a signal cut short is done again by the run that goes on.
+    for split, result in results.items():
+        writer.write(step, split, result)
     return results

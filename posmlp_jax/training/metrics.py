@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -20,6 +20,46 @@ def report(line: str) -> None:
     if jax.process_index() == 0:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
+
+
+class EvaluationProgress:
+    """How far an evaluation has come: a bar where stderr is a terminal, else a line every 30 seconds.
+
+    Args:
+      total: how many examples there are.
+      unit: what they are, 'images' or 'clips'.
+      report: takes the lines.
+      seconds: between two lines.
+    """
+
+    def __init__(self, total: int, unit: str, report: Callable[[str], None] = report, seconds: float = 30):
+        self._total, self._unit, self._report, self._seconds = total, unit, report, seconds
+        self._done, self._start = 0, time.perf_counter()
+        self._reported = self._start
+        self._bar = tqdm(
+            desc="evaluating",
+            total=total,
+            unit=f" {unit}",
+            unit_scale=True,
+            dynamic_ncols=True,
+            leave=False,
+            delay=1,
+            disable=None if jax.process_index() == 0 else True,
+        )
+
+    def advance(self, count: int) -> None:
+        """Counts some examples."""
+        self._done = min(self._done + count, self._total)
+        self._bar.update(self._done - self._bar.n)
+        now = time.perf_counter()
+        if self._bar.disable and now - self._reported > self._seconds:
+            self._reported = now
+            rate = self._done / (now - self._start)
+            self._report(f"evaluated {self._done} of {self._total} {self._unit}, {rate:.0f} {self._unit}/s")
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        self._bar.close()
 
 
 class MetricsWriter:
@@ -67,6 +107,13 @@ class MetricsWriter:
             with writing_to(self._workdir):
                 self._file.close()
                 self._events.close()
+
+
+def has_evaluation(workdir: Path, step: int) -> bool:
+    """Whether `metrics.jsonl` has an evaluation of a step."""
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return any(_step_of(line) == step and json.loads(line).get("split") == "eval" for line in lines)
 
 
 def _step_of(line: str) -> float:

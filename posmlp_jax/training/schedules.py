@@ -7,28 +7,37 @@ from ml_collections import ConfigDict
 
 from posmlp_jax.errors import ConfigError
 
-_LENGTH = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(step|epoch|example)s?\s*", re.IGNORECASE)
+_LENGTH = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(steps?|epochs?|examples?|%)\s*", re.IGNORECASE)
+# Steps are counted in int32.
+_MOST = 2**31 - 1
 
 
-def to_steps(length: str, *, batch_size: int, num_examples: int) -> int:
+def to_steps(length: str, *, batch_size: int, num_examples: int, total: int | None = None) -> int:
     """Training steps in a length such as '300 epochs', '1000 steps' or '1.28e6 examples', rounded to whole ones.
 
     Args:
       length: a number and a unit.
       batch_size: examples a step.
       num_examples: examples an epoch.
+      total: the whole run's steps, where the length may be a share of them, as '10 %'.
 
     Raises:
-      ConfigError: if the text is not of that form.
+      ConfigError: if the text is not of that form, or the steps are too many to be counted (2³¹).
     """
     match = _LENGTH.fullmatch(str(length))
+    units = {"step": 1.0, "epoch": num_examples / batch_size, "example": 1 / batch_size}
+    if total is not None:
+        units["%"] = total / 100
     try:
         number = float(match[1])
-    except (TypeError, ValueError):
+        unit = units[match[2].lower().removesuffix("s")]
+    except (TypeError, ValueError, KeyError):
+        share = "" if total is None else ", or '10 %' of the run"
         raise ConfigError(
-            f"'{length}' is no length of time; write '300 epochs', '1000 steps' or '1.28e6 examples'"
+            f"'{length}' is no length of time; write '300 epochs', '1000 steps' or '1.28e6 examples'{share}"
         ) from None
-    unit = {"step": 1.0, "epoch": num_examples / batch_size, "example": 1 / batch_size}[match[2].lower()]
+    if not number * unit <= _MOST:
+        raise ConfigError(f"'{length}' is more than {_MOST} steps, which is as far as steps are counted")
     return round(number * unit)
 
 

@@ -12,6 +12,7 @@ from flax import nnx
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.training.losses import correct_top, cross_entropy, soft_targets
 from posmlp_jax.training.mixing import MixOptions, draw_mask, mix
+from posmlp_jax.training.moving_average import update_average
 from posmlp_jax.training.state import Merge, TrainState, Weights, module_weights
 
 Batch = dict[str, jax.Array]
@@ -26,7 +27,7 @@ class StepOptions:
       num_classes: of the loss's targets.
       mean, std: the data's, in units of 1 (white).
       label_smoothing: ε.
-      ema_decay: of the moving average, if the state has one.
+      ema_decay, ema_warmup: of the moving average, if the state has one (`moving_average.update_average`).
       accumulate: parts that the batch is worked through in.
       mixing: mixup and CutMix.
       seed: of mixing, dropout and drop path; each step's draws are a function of (seed, step) alone.
@@ -38,6 +39,7 @@ class StepOptions:
     std: tuple[float, float, float]
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
+    ema_warmup: bool = False
     accumulate: int = 1
     mixing: MixOptions = field(default_factory=MixOptions)
     seed: int = 0
@@ -110,8 +112,7 @@ def make_train_step(
         weights = Weights(optax.apply_updates(state.weights.params, updates), batch_stats)
         ema = state.ema
         if ema is not None:
-            decay = options.ema_decay
-            ema = jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, ema, weights)
+            ema = update_average(ema, weights, state.step, options.ema_decay, warmup=options.ema_warmup)
         metrics["grad_norm"] = optax.global_norm(grads)
         metrics["learning_rate"] = schedule(state.step)
         return TrainState(state.step + 1, weights, optimizer_state, ema), metrics

@@ -27,6 +27,18 @@ class Stopped(RunEnded):
         self.exit_code = 128 + signum
 
 
+class Interrupted(Exception):  # noqa: N818 (a message, not a mistake)
+    """A signal came while something was computed that may be dropped, such as an evaluation.
+
+    Attributes:
+      signum: the signal's number.
+    """
+
+    def __init__(self, signum: int):
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
 class StopSignals:
     """While entered, the first SIGINT or SIGTERM only sets `received`; a second one ends the process at once.
 

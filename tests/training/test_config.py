@@ -1,8 +1,21 @@
+import importlib
+import math
+
 import pytest
 
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import default_config
-from posmlp_jax.training.config import check_fields, check_override, differences, plain, resolve_model
+from posmlp_jax.training.config import (
+    as_begun,
+    check_fields,
+    check_override,
+    check_values,
+    differences,
+    plain,
+    resolve_model,
+    without_newer_fields,
+)
+from posmlp_jax.training.moving_average import decay_of
 
 
 def test_fields_of_the_model_are_open_until_they_are_set():
@@ -56,6 +69,43 @@ def test_differences_are_those_of_the_experiment():
         "seed: 0 -> 3",
         "model.windows: None -> [7, 7, 7, 7]",
     }
+
+
+def test_a_run_that_began_before_the_warmup_of_averages_goes_on_without():
+    saved, current = plain(default_config()), default_config()
+    del saved["ema_warmup"], saved["ema_length"]
+    assert list(differences(saved, plain(current))) == ["ema_warmup: False -> True"]
+    begun = as_begun(current, saved)
+    assert not begun.ema_warmup
+    assert not list(differences(saved, plain(begun)))
+    assert current.ema_warmup
+    # The run's config.json still tells, however often it is started again.
+    assert "ema_warmup" not in without_newer_fields(plain(begun), saved)
+    assert without_newer_fields(plain(current), plain(current)) == plain(current)
+    for own in (None, plain(current)):
+        assert as_begun(current, own).ema_warmup
+
+
+def test_an_average_has_one_length():
+    config = default_config()
+    config.ema_length = "10 %"
+    with pytest.raises(ConfigError, match=r"ema_length is '10 %' and ema_decay 0.99992.*add --config.ema_decay=0"):
+        check_values(config)
+    config.update(ema_decay=0.0, keep_best="ema/top1")
+    check_values(config)
+    assert decay_of(config, {"10 %": 50}.__getitem__) == pytest.approx(math.exp(-0.02), rel=1e-15)
+    with pytest.raises(ConfigError, match="ema_length '10 %' is less than one step"):
+        decay_of(config, lambda length: 0)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_recipe", "digits", "moving_digits"])
+def test_small_configs_let_their_average_forget_its_start(name):
+    assert importlib.import_module(f"configs.{name}").get_config().ema_warmup
+
+
+@pytest.mark.parametrize("name", ["posmlp_t", "posmlp_s", "posmlp_b"])
+def test_published_recipes_have_no_warmup_of_the_average(name):
+    assert not importlib.import_module(f"configs.{name}").get_config().ema_warmup
 
 
 def test_a_run_of_a_version_with_fewer_fields_goes_on():

@@ -1,14 +1,15 @@
 import json
 import os
+import shutil
 import signal
 
 import jax
 import numpy as np
 import pytest
-from runs import assert_equal, metrics
+from runs import assert_equal, metrics, saved_arrays, steps
 
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
-from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, train
+from posmlp_jax.training import evaluate, from_pretrained, loop, open_pretrained, train
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
@@ -80,8 +81,66 @@ def test_a_stopped_run_goes_on_bit_by_bit(trained, tiny_config, tmp_path, monkey
     # The number of loading threads is no part of the experiment.
     train(tiny_config(**{"data.threads": 3}), tmp_path)
     assert any(line.startswith("going on from step 6") for line in lines)
+    assert not any(line.startswith("warning") for line in lines)
     assert_equal(checkpoint(config, tmp_path), checkpoint(config, workdir))
     assert metrics(tmp_path) == metrics(workdir)
+
+
+@pytest.mark.parametrize("split", ["eval", "ema"])
+def test_a_signal_ends_an_evaluation_between_two_batches(trained, tiny_config, tmp_path, monkeypatch, split):
+    _, workdir, _ = trained
+    make_evaluator = loop.make_evaluator
+    asked = []
+
+    def make(run):
+        evaluator = make_evaluator(run)
+
+        def evaluate_with_a_signal(weights, stop):
+            def ask():
+                asked.append(split)
+                # Before the second of the three batches of the first or the second evaluation.
+                if len(asked) == {"eval": 2, "ema": 5}[split]:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return stop()
+
+            return evaluator(weights, ask)
+
+        return evaluate_with_a_signal
+
+    monkeypatch.setattr(loop, "make_evaluator", make)
+    with pytest.raises(Stopped, match="SIGTERM after step 4"):
+        train(tiny_config(), tmp_path)
+    monkeypatch.undo()
+    assert len(asked) == {"eval": 2, "ema": 5}[split]
+    assert steps(tmp_path) == [4]
+    # Nothing of it is on record, and the run that goes on begins with it.
+    assert {line["split"] for line in metrics(tmp_path)} == {"train"}
+    train(tiny_config(), tmp_path)
+    assert metrics(tmp_path) == metrics(workdir)
+
+
+def test_a_run_that_began_before_averages_warmed_up_goes_on_bit_by_bit(tiny_config, tmp_path, monkeypatch):
+    unbroken, begun = tmp_path / "unbroken", tmp_path / "begun"
+    train(tiny_config(ema_warmup=False), unbroken)
+    # As the version before would have left it after four steps.
+    shutil.copytree(unbroken, begun)
+    for step in (8, 9):
+        shutil.rmtree(begun / "checkpoints" / str(step))
+    saved = json.loads((begun / "config.json").read_text())
+    del saved["ema_warmup"], saved["ema_length"]
+    (begun / "config.json").write_text(json.dumps(saved))
+    lines = []
+    monkeypatch.setattr(loop, "report", lines.append)
+    for _ in range(2):
+        train(tiny_config(), begun)
+        assert "goes on as it began: ema_warmup=False" in "".join(lines)
+        assert (
+            "warning: at the end 39 % of the moving average will still be its random start (0.9 to the power of 9 "
+            "steps); in another working directory, --config.ema_warmup=True lets it forget"
+        ) in lines
+        lines.clear()
+    assert_equal(saved_arrays(begun, 9), saved_arrays(unbroken, 9))
+    assert metrics(begun) == metrics(unbroken)
 
 
 def test_one_and_eight_devices_have_the_same_losses(trained, tiny_config, tmp_path):

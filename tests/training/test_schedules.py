@@ -24,9 +24,23 @@ def test_lengths_in_steps(length, steps):
     assert to_steps(length, batch_size=1024, num_examples=1_281_167) == steps
 
 
+def test_a_length_may_be_a_share_of_the_run():
+    assert to_steps("12.5 %", batch_size=1, num_examples=1, total=400) == 50
+    with pytest.raises(ConfigError, match=r"write '300 epochs', '1000 steps' or '1.28e6 examples'$"):
+        to_steps("10 %", batch_size=1, num_examples=1)
+    with pytest.raises(ConfigError, match=r"or '10 %' of the run$"):
+        to_steps("10", batch_size=1, num_examples=1, total=400)
+
+
+@pytest.mark.parametrize("length", ["1e400 epochs", "3e9 steps", "1e300 examples"])
+def test_more_steps_than_can_be_counted(length):
+    with pytest.raises(ConfigError, match=f"'{length}' is more than 2147483647 steps"):
+        to_steps(length, batch_size=8, num_examples=10)
+
+
 @pytest.mark.parametrize("length", ["300", "epochs", "5 hours", "", "-3 epochs", "1.2.3 steps", 7])
 def test_what_is_no_length(length):
-    with pytest.raises(ConfigError, match="write '300 epochs'"):
+    with pytest.raises(ConfigError, match=r"write '300 epochs'"):
         to_steps(length, batch_size=1, num_examples=1)
 
 

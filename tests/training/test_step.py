@@ -8,6 +8,7 @@ from flax import nnx
 from posmlp_jax.models import create_model, model_config
 from posmlp_jax.training.losses import soft_targets
 from posmlp_jax.training.mixing import MixOptions
+from posmlp_jax.training.moving_average import update_average
 from posmlp_jax.training.state import TrainState, Weights, create_state, split_model
 from posmlp_jax.training.step import StepOptions, make_eval_step, make_train_step, normalize_images
 
@@ -98,6 +99,28 @@ def test_the_moving_average_covers_parameters_and_batch_statistics():
     wanted = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, state.weights, after.weights)
     assert_close(after.ema, wanted, rtol=1e-5, atol=1e-7)
     assert differs(after.ema.batch_stats, state.ema.batch_stats)
+
+
+def test_the_average_of_a_run_is_the_recursion_of_its_decays():
+    """Against NumPy in float64, long enough for the warm-up to reach the decay: (1 + 9) / (10 + 9) < 0.6."""
+    random = np.random.default_rng(1)
+    path = random.normal(size=(30, 7))
+    for warmup in (False, True):
+        average = wanted = path[0]
+        for step, new in enumerate(path[1:]):
+            decay = min(0.6, (1 + step) / (10 + step)) if warmup else 0.6
+            wanted = decay * wanted + (1 - decay) * new
+            average = update_average(average, jnp.float32(new), jnp.int32(step), 0.6, warmup=warmup)
+        np.testing.assert_allclose(average, wanted, rtol=2e-6, atol=1e-7)
+    # The step alone decides: nothing but it has to be kept.
+    late = update_average(jnp.ones(()), jnp.zeros(()), jnp.int32(10**6), 0.99992, warmup=True)
+    assert late == pytest.approx(0.99992, rel=1e-7)
+
+
+def test_the_first_step_with_warmup_leaves_a_tenth_of_the_start():
+    state, after, _ = one_step(ema_decay=0.75, ema_warmup=True)
+    wanted = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, state.weights, after.weights)
+    assert_close(after.ema, wanted, rtol=1e-5, atol=1e-7)
 
 
 def differs(left, right) -> bool:
