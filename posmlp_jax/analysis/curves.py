@@ -1,6 +1,7 @@
 """Draws the curves of training runs: `python -m posmlp_jax.analysis.curves WORKDIR … [--output=curves.png]`."""
 
 import json
+import logging
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,7 +15,7 @@ _LINES = {"train": ("training", ":"), "eval": ("evaluation", "-"), "ema": ("eval
 
 
 def read_metrics(workdir: Path) -> list[dict]:
-    """The lines of a working directory's `metrics.jsonl`.
+    """The lines of a working directory's `metrics.jsonl`; one that a kill has cut off is passed over with a word.
 
     Raises:
       DataError: if there is no such file.
@@ -22,7 +23,13 @@ def read_metrics(workdir: Path) -> list[dict]:
     path = workdir / "metrics.jsonl"
     if not path.is_file():
         raise DataError(f"{workdir} has no metrics.jsonl; name the --workdir of a training run")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            logging.warning("%s: line %d is not whole and is passed over", path, number)
+    return rows
 
 
 def draw_curves(workdirs: list[Path]) -> plt.Figure:

@@ -9,7 +9,7 @@ from pathlib import Path
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import builders
 from posmlp_jax.data.locate import data_folder, find_version
-from posmlp_jax.data.shards import write_dataset
+from posmlp_jax.data.shards import check_source, says_its_source, write_dataset
 from posmlp_jax.data.unreadable import LIST, count_unreadable
 from posmlp_jax.errors import ConfigError, DataError, nearest
 
@@ -21,6 +21,8 @@ def prepare(
     name: str, source: str | None = None, data_dir: str = "", under: str | None = None, max_broken: float = MAX_BROKEN
 ) -> Path:
     """Writes the data set `name` as array_record, in the layout of tfds, and goes on if it was begun before.
+
+    One that is there already is left as it is, if it was prepared from the same source or does not say from which.
 
     Args:
       name: one of `builders.BUILDERS`.
@@ -35,7 +37,8 @@ def prepare(
 
     Raises:
       ConfigError: when `max_broken` is no share.
-      DataError: when the name is unknown, the source missing or broken, or the folder cannot be written.
+      DataError: when the name is unknown, the source missing or broken, or another than the data set was prepared
+        from, or the folder cannot be written.
     """
     if not 0 <= max_broken <= 1:
         raise ConfigError(f"--max_broken must be a share in [0, 1], not {max_broken}")
@@ -50,8 +53,12 @@ def prepare(
         raise DataError(f"--name={under} cannot be used: letters, digits and _, and not another data set's name")
     path = None if source is None else Path(source).expanduser().resolve()
     folder = data_folder(data_dir)
-    done = find_version(folder / (under or name))
-    return done or write_dataset(builder.build(path, under or name), folder, max_broken)
+    recipe = builder.build(path, under or name)
+    done = find_version(folder / recipe.name)
+    if done is None:
+        return write_dataset(recipe, folder, max_broken)
+    check_source(recipe, done)
+    return done
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -72,7 +79,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     count = count_unreadable(folder)
     lacking = f"; {count} videos could not be read and are left out, see {folder / LIST}" if count else ""
-    print(f"{'already prepared' if before else 'prepared'}: {folder}{lacking}")
+    unknown = "" if says_its_source(folder) else "; it does not say from what, so --source was not compared"
+    print(f"{'already prepared' if before else 'prepared'}: {folder}{lacking}{unknown}")
 
 
 def run(argv: list[str] | None = None) -> None:

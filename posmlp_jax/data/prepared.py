@@ -72,11 +72,12 @@ class PreparedSource(Source):
     Args:
       folder: what `find_prepared` returns.
       split: a split or sub-split, as tfds has them: 'train', 'train[:90%]', 'train+test'.
-      num_classes: for data sets whose labels are plain integers; the others say it themselves.
+      num_classes: for data sets whose labels are plain integers; the others say it themselves. None: one more than the
+        highest label of all their splits, for which all labels are read.
 
     Raises:
       DataError: when the split does not exist or is empty, when files are missing or in a format that cannot be read
-        here, or when the examples have neither image nor video, or no label.
+        here, or when the examples have neither image nor video, or no label, or one that is no whole number.
     """
 
     def __init__(self, folder: Path, split: str, num_classes: int | None = None):
@@ -94,9 +95,15 @@ class PreparedSource(Source):
                 "id and label"
             )
         label = info.features["label"]
+        if label.shape or np.dtype(label.np_dtype).kind not in "iub":
+            raise DataError(
+                f"{info.name} in {folder} has labels of type {np.dtype(label.np_dtype)} {list(label.shape)}; "
+                "classification needs one whole number for each example"
+            )
         self.num_classes = getattr(label, "num_classes", None) or num_classes
         if self.num_classes is None:
-            raise DataError(f"{info.name} in {folder} does not say how many classes it has: num_classes must be given")
+            everything = PreparedSource(folder, "+".join(info.splits), np.iinfo(np.int64).max)
+            self.num_classes = int(everything.read_labels().max()) + 1
         names = getattr(label, "names", None)
         self.class_names = tuple(names) if names and len(names) == self.num_classes else None
         # Only these are parsed: other features cost time, and some cannot be decoded without TensorFlow.
@@ -129,8 +136,11 @@ class PreparedSource(Source):
 
         The labels lie in the same records as the images or videos: the first time, all of these are read from the disk.
         """
-        if self._labels_file.is_file() and len(labels := np.load(self._labels_file)) == len(self):
-            return labels
+        if self._labels_file.is_file():
+            labels = np.load(self._labels_file)
+            # Where one is too high, reading them again names it.
+            if len(labels) == len(self) and labels.max() < self.num_classes:
+                return labels
         labels = super().read_labels()
         with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=self._labels_file.parent) as folder:
             np.save(Path(folder) / "labels.npy", labels)

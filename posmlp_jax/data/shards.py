@@ -45,7 +45,10 @@ def write_dataset(recipe: Recipe, data_dir: Path, max_broken: float) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f".{recipe.version}.lock"):
             # Another process may have prepared it while this one waited for the lock.
-            return find_version(folder, recipe.version) or _write(recipe, folder, max_broken)
+            if done := find_version(folder, recipe.version):
+                check_source(recipe, done)
+                return done
+            return _write(recipe, folder, max_broken)
     except OSError as error:
         where = error.filename or folder
         raise DataError(f"cannot prepare {recipe.name}: {error.strerror or error} ({where})") from error
@@ -144,21 +147,61 @@ def _write_metadata(recipe: Recipe, staging: Path, lengths: dict[str, list[int]]
     info.write_to_directory(staging)
 
 
+def says_its_source(folder: Path) -> bool:
+    """Whether a prepared data set says from what: those of tfds do not."""
+    return (folder / _PLAN).is_file()
+
+
+def check_source(recipe: Recipe, folder: Path) -> None:
+    """Makes sure that a prepared data set is what this recipe would give, as far as it says from what it is.
+
+    Raises:
+      DataError: when it was prepared from another source; the message says what has changed.
+    """
+    if says_its_source(folder) and (change := _change(recipe, folder)):
+        raise DataError(
+            f"{folder} was prepared from another source: {change}; delete that folder to prepare it anew, or give "
+            "this source another --name"
+        )
+
+
+def _plan(recipe: Recipe) -> dict:
+    """Source and sharding, as JSON gives them back."""
+    shards = {split: len(contents.shards) for split, contents in recipe.splits.items()}
+    return json.loads(json.dumps({"source": recipe.fingerprint, "shards": shards}))
+
+
 def _check_plan(recipe: Recipe, staging: Path) -> None:
     """Writes down source and sharding, or makes sure that the run which is continued had the same ones."""
-    plan = {
-        "source": recipe.fingerprint,
-        "shards": {split: len(contents.shards) for split, contents in recipe.splits.items()},
-    }
     file = staging / _PLAN
     if not file.exists():
         written = file.with_name(_PLAN + _PARTIAL)
-        written.write_text(json.dumps(plan, indent=2, sort_keys=True))
+        written.write_text(json.dumps(_plan(recipe), indent=2, sort_keys=True))
         written.rename(file)
-    elif json.loads(file.read_text()) != json.loads(json.dumps(plan)):
+    elif change := _change(recipe, staging):
         raise DataError(
-            f"{staging} was begun from another source: give the same --source as then, or delete that folder"
+            f"{staging} was begun from another source: {change}; give the same --source as then, or delete that folder"
         )
+
+
+def _change(recipe: Recipe, folder: Path) -> str:
+    """In words, what is different now from what a folder's plan says; '' where nothing is."""
+    plan, before = _plan(recipe), json.loads((folder / _PLAN).read_text())
+    counts, counts_before = plan["source"].pop("counts", {}), before["source"].pop("counts", {})
+    # The counts only say what has changed: older versions have not stored them.
+    if plan == before:
+        return ""
+    if not counts or not counts_before:
+        return f"it has other {recipe.noun}"
+    changes = []
+    for split in sorted({*counts, *counts_before}):
+        now, then = counts.get(split, {}), counts_before.get(split, {})
+        for name in sorted({*now, *then}):
+            if now.get(name, 0) != then.get(name, 0):
+                had, has = then.get(name, "no"), now.get(name, "none")
+                changes.append(f"{split} had {had} {recipe.noun} of '{name}' and has {has}")
+    more = f" and {len(changes) - 5} changes more" if len(changes) > 5 else ""
+    return ", ".join(changes[:5]) + more if changes else f"as many {recipe.noun} of each class, but others"
 
 
 def _shard_name(name: str, split: str, number: int, shards: int) -> str:

@@ -20,7 +20,8 @@ def open_source(config: Any, split: Literal["train", "eval"], *, num_classes: in
       config: the `data` section of a config.
       split: 'train' reads `config.train_split`, or the share `config.train_fraction` of each of its classes
         (`subset.stratified_subset`), 'eval' `config.eval_split`.
-      num_classes: how many classes the model has; a data set with more is refused. Generated images (`synthetic`) have
+      num_classes: how many classes the model has; a data set with more is refused, or if its labels are plain integers
+        the first label that is too high. Generated images (`synthetic`) have
         as many classes as `config.num_classes`, but no more than this.
 
     Raises:

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -115,7 +116,61 @@ def test_another_source_is_refused(folder, tmp_path, capsys, monkeypatch):
     assert exit_code(arguments) == 130
     (folder / "train/a/renamed.jpg").rename(folder / "train/a/image0.jpg")
     assert exit_code(arguments) == 2
-    assert "1.0.0.incomplete was begun from another source: give the same --source" in capsys.readouterr().err
+    assert (
+        "1.0.0.incomplete was begun from another source: as many images of each class, but others; give the"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_source_that_has_changed_since(folder, tmp_path, capsys):
+    """It is compared with what was stored of it, and what is different is said."""
+    arguments = ["image_folder", f"--source={folder}", "--name=mine", f"--data_dir={tmp_path}"]
+    done = tmp_path / "mine/1.0.0"
+    run_prepare(arguments)
+    run_prepare(arguments)
+    assert capsys.readouterr().out == f"prepared: {done}\nalready prepared: {done}\n"
+    before = contents(done)
+
+    def refused() -> str:
+        assert exit_code(arguments) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert contents(done) == before
+        start, _, change = captured.err.strip().partition(" was prepared from another source: ")
+        assert start == f"error: {done}"
+        change, _, end = change.partition("; ")
+        assert end == "delete that folder to prepare it anew, or give this source another --name"
+        return change
+
+    (folder / "train/a/image0.jpg").rename(folder / "train/a/other.jpg")
+    assert refused() == "as many images of each class, but others"
+    (folder / "train/a/other.jpg").rename(folder / "train/a/image0.jpg")
+    run_prepare(arguments)
+    capsys.readouterr()
+    (folder / "train/a/more.jpg").write_bytes(b"x")
+    (folder / "val/b/image0.jpg").unlink()
+    assert refused() == "train had 13 images of 'a' and has 14, validation had 2 images of 'b' and has 1"
+    (folder / "train/b").rename(folder / "train/c")
+    (folder / "val/b").rename(folder / "val/c")
+    assert refused().startswith("train had 13 images of 'a' and has 14, train had 10 images of 'b' and has none, ")
+    # As versions have stored it that did not count.
+    plan = json.loads((done / "plan.json").read_text())
+    del plan["source"]["counts"]
+    (done / "plan.json").write_text(json.dumps(plan))
+    before = contents(done)
+    assert refused() == "it has other images"
+
+
+def test_a_source_that_cannot_be_compared(folder, tmp_path, capsys):
+    """What tfds itself has prepared."""
+    arguments = ["image_folder", f"--source={folder}", "--name=mine", f"--data_dir={tmp_path}"]
+    run_prepare(arguments)
+    (tmp_path / "mine/1.0.0/plan.json").unlink()
+    capsys.readouterr()
+    run_prepare(arguments)
+    assert capsys.readouterr().out == (
+        f"already prepared: {tmp_path}/mine/1.0.0; it does not say from what, so --source was not compared\n"
+    )
 
 
 def test_a_source_that_changes_meanwhile(folder, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import pickle
 import shutil
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,6 +228,49 @@ def test_label_out_of_range(digits_dir):
     bad = next(i for i in range(len(source)) if source.read(i)[1] >= 3)
     with pytest.raises(DataError, match=rf"label \d of train:{bad} \(digit_\d+\) is outside \[0, 3\)"):
         source[bad]
+
+
+@pytest.fixture
+def with_label_feature(digits_dir, tmp_path):
+    """Digits whose labels are said to be another feature; labels of examples lie in records as they did."""
+
+    def change(**feature) -> Path:
+        shutil.copytree(digits_dir / "digits", tmp_path / "digits", dirs_exist_ok=True)
+        file = tmp_path / "digits/1.0.0/features.json"
+        features = json.loads(file.read_text())
+        features["featuresDict"]["features"]["label"] = feature
+        file.write_text(json.dumps(features))
+        return tmp_path
+
+    return change
+
+
+SCALAR = "tensorflow_datasets.core.features.scalar.Scalar"
+TENSOR = "tensorflow_datasets.core.features.tensor_feature.Tensor"
+
+
+def test_plain_integers_as_labels(with_label_feature, make_config):
+    """There are as many classes as the highest label of all splits says, whichever split is opened."""
+    plain = {"shape": {"dimensions": []}, "dtype": "int64", "encoding": "none"}
+    folder = with_label_feature(pythonClassName=SCALAR, tensor=plain)
+    config = make_config(data_dir=str(folder), train_split="train[:7]", eval_split="test[:2]")
+    for split, length in (("train", 7), ("eval", 2)):
+        source = open_source(config, split)
+        assert (source.num_classes, source.class_names, len(source)) == (10, None, length)
+        assert max(source.read_labels()) < 9  # These few do not tell.
+    with pytest.raises(DataError, match=r"label \d of train\[:7\]:\d \(digit_\d+\) is outside \[0, 1\)"):
+        open_source(config, "train", num_classes=1).read_labels()
+    assert open_source(config, "train", num_classes=12).num_classes == 12
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "dtype", "what"), [([], "float32", r"float32 \[\]"), (["2"], "int64", r"int64 \[2\]")]
+)
+def test_labels_that_are_no_classes(with_label_feature, make_config, dimensions, dtype, what):
+    tensor = {"shape": {"dimensions": dimensions}, "dtype": dtype, "encoding": "none"}
+    folder = with_label_feature(pythonClassName=TENSOR, tensor=tensor)
+    with pytest.raises(DataError, match=rf"digits in .* has labels of type {what}; classification needs one whole"):
+        open_source(make_config(data_dir=str(folder)), "train")
 
 
 def test_other_kinds_of_data(digits_dir, tmp_path):

@@ -1,7 +1,8 @@
 """What a builder hands to `prepare`: the features, and the examples of every split cut into shards."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ class Recipe:
       version: 'major.minor.patch'.
       features: a `tfds.features.FeaturesDict`; the shards' examples fit it.
       splits: by name.
-      fingerprint: what identifies source and sharding, so that a stopped run is only continued with the same ones.
+      fingerprint: what identifies source and sharding, so that a stopped run is only continued with the same ones, and
+        a finished one only taken for what this source gives. `counts` in it (`count_by_class`) says what has changed.
       description: one paragraph for dataset_info.json.
       homepage: where the examples come from.
       noun: what the examples are, for messages.
@@ -60,6 +62,18 @@ class Builder:
     build: Callable[[Path | None, str], Recipe]
     source: str
     official: str
+
+
+def count_by_class(labels: Mapping[str, Iterable[int]], classes: Sequence[str] | int) -> dict[str, dict[str, int]]:
+    """How many examples each class has in each split, for a recipe's `fingerprint`.
+
+    Args:
+      labels: of every example, by split.
+      classes: the names of the classes, or how many there are: then their numbers are their names.
+    """
+    names = list(map(str, range(classes))) if isinstance(classes, int) else classes
+    counts = {split: Counter(of_split) for split, of_split in labels.items()}
+    return {split: {names[label]: count[label] for label in sorted(count)} for split, count in counts.items()}
 
 
 def cut(read: Callable[[int], Example], order: Sequence[int], per_shard: int) -> Split:

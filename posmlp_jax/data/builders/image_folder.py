@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from posmlp_jax.data.builders.base import Builder, Example, Recipe, Split, cut
+from posmlp_jax.data.builders.base import Builder, Example, Recipe, Split, count_by_class, cut
 from posmlp_jax.data.class_folders import (
     IMAGES,
     find_eval_folder,
@@ -43,6 +43,8 @@ def build(source: Path | None, name: str) -> Recipe:
     digest = hashlib.sha256()
     for path in (path for split in files.values() for paths in split for path in paths):
         digest.update(f"{path.relative_to(source).as_posix()} {path.stat().st_size}\n".encode())
+    labels = {split: [label for label, some in enumerate(paths) for _ in some] for split, paths in files.items()}
+    counts = count_by_class(labels, class_names)
     return Recipe(
         name=name,
         version="1.0.0",
@@ -54,7 +56,7 @@ def build(source: Path | None, name: str) -> Recipe:
             }
         ),
         splits={split: _split(source, paths) for split, paths in files.items()},
-        fingerprint={"sha256": digest.hexdigest(), "per_shard": PER_SHARD},
+        fingerprint={"sha256": digest.hexdigest(), "per_shard": PER_SHARD, "counts": counts},
         description=f"Images of {len(class_names)} classes from a folder.",
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from posmlp_jax.data.builders.base import Example, Recipe, cut
+from posmlp_jax.data.builders.base import Example, Recipe, count_by_class, cut
 from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.video.decoding import probe
 from posmlp_jax.errors import BrokenExampleError
@@ -71,6 +71,7 @@ def clips_recipe(
     digest = hashlib.sha256(repr(classes).encode())
     for split, clips in splits.items():
         digest.update("".join(f"{split} {clip.id} {clip.label}\n" for clip in clips).encode())
+    counts = count_by_class({split: [clip.label for clip in clips] for split, clips in splits.items()}, classes)
     per_shard = PER_SHARD
 
     def reader(clips: Sequence[Clip]) -> Callable[[int], Example]:
@@ -84,7 +85,7 @@ def clips_recipe(
             split: cut(reader(clips), np.random.default_rng(0).permutation(len(clips)), per_shard)
             for split, clips in splits.items()
         },
-        fingerprint={"sha256": digest.hexdigest(), "per_shard": per_shard},
+        fingerprint={"sha256": digest.hexdigest(), "per_shard": per_shard, "counts": counts},
         description=description,
         homepage=homepage,
         noun="videos",
