@@ -14,10 +14,13 @@ from posmlp_jax.errors import ConfigError, nearest
 
 CROPS = ("random_resized", "pad", "resize")
 _AUGMENT = ("standard", "none")
+_RANDAUGMENT_ON = ("crop", "frame")
 
 
 class Augmentation:
     """Crop, flip, RandAugment or else colour jitter, and random erasing: timm's order.
+
+    With `randaugment_on='frame'` RandAugment comes first, on the whole image or frame: SlowFast's order.
 
     Can be pickled, and depends on nothing but the image and the random numbers that it is given. What is drawn depends
     on these numbers and the image's size alone, so that frames of one clip can all be given the same.
@@ -34,6 +37,13 @@ class Augmentation:
     def __init__(self, config: Any, image_size: Size):
         if config.augment not in _AUGMENT:
             raise ConfigError(f"unknown data.augment '{config.augment}': {nearest(config.augment, _AUGMENT)}")
+        if config.randaugment_on not in _RANDAUGMENT_ON:
+            raise ConfigError(
+                f"unknown data.randaugment_on '{config.randaugment_on}': one of {', '.join(_RANDAUGMENT_ON)}"
+            )
+        fill = tuple(config.randaugment_fill)
+        if fill and not (len(fill) == 3 and all(0 <= level <= 255 for level in fill)):
+            raise ConfigError(f"data.randaugment_fill is {fill}, and should be () or three levels from 0 to 255")
         if config.crop not in CROPS:
             raise ConfigError(f"unknown crop '{config.crop}': one of {', '.join(CROPS)}")
         low, high = config.crop_scale
@@ -56,17 +66,24 @@ class Augmentation:
         mean, std = tuple(config.mean), tuple(config.std)
         jitter = ColorJitter(config.color_jitter)
         erasing = RandomErasing(config.erasing_probability, mean, std, config.erasing_mode, config.erasing_count)
-        if config.randaugment:
-            self._color = RandAugment.from_string(config.randaugment, mean=mean)
-        else:
+        # Also where it is off, so that what is wrong about it shows before it is switched on.
+        randaugment = RandAugment.from_string(
+            config.randaugment or "rand", config.randaugment_interpolation, [level / 255 for level in fill] or mean
+        )
+        self._whole = self._color = None
+        if not config.randaugment:
             self._color = jitter if config.color_jitter > 0 else None
+        elif config.randaugment_on == "frame":
+            self._whole = randaugment
+        else:
+            self._color = randaugment
         self._erasing = erasing if config.erasing_probability > 0 else None
 
     @property
     def min_size(self) -> Size | None:
         """How small a photograph may be decoded (`decoding.decode`) without a crop ever being enlarged for it."""
         height, width = self._size
-        if self._none:
+        if self._none or self._whole is not None:
             return None
         if self._crop != "random_resized":
             # The resizing that follows is antialiased over at least two pixels.
@@ -76,32 +93,38 @@ class Augmentation:
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The augmented uint8 image [height, width, 3] of a uint8 RGB image of any size, which is not modified."""
-        return self._apply(image, rng)[0]
+        return self._erase(self._apply(image, rng)[0], rng)
 
     def fill(self, out: np.ndarray, pixels: np.ndarray, rng: np.random.Generator) -> bool:
-        """Augments an image, or all frames of a clip in the same way: one crop, flip, draw of operations, box, noise.
+        """Augments an image, or all frames of a clip in the same way: one crop, flip, draw of operations, and box.
 
         Args:
           out: where the result goes, uint8 [height, width, 3] or [n, height, width, 3].
           pixels: uint8 RGB of any size, with as many axes.
-          rng: every frame is the image that a copy of it gives; afterwards it is where that copy is.
+          rng: up to erasing, every frame is the image that a copy of it gives.
 
         Returns:
           Whether left and right are exchanged.
         """
         if pixels.ndim == 3:
-            out[...], flipped = self._apply(pixels, rng)
+            image, flipped = self._apply(pixels, rng)
+            out[...] = self._erase(image, rng)
             return flipped
         start = rng.bit_generator.state
         for place, frame in zip(out, pixels, strict=True):
             rng.bit_generator.state = start
             place[...], flipped = self._apply(frame, rng)
+        erased = self._erase(out, rng)
+        if erased is not out:
+            out[...] = erased
         return flipped
 
     def _apply(self, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
-        """The augmented image, and whether it is flipped."""
+        """The image augmented up to erasing, and whether it is flipped."""
         if self._none:
             return transforms.center_crop(image, self._size, self._eval_crop), False
+        if self._whole is not None:
+            image = self._whole(image, rng)
         if self._crop == "random_resized":
             image = transforms.random_resized_crop(image, self._size, self._scale, self._ratio, rng)
         else:
@@ -114,6 +137,7 @@ class Augmentation:
             flipped = image is not before
         if self._color is not None:
             image = self._color(image, rng)
-        if self._erasing is not None:
-            image = self._erasing(image, rng)
         return image, flipped
+
+    def _erase(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return pixels if self._none or self._erasing is None else self._erasing(pixels, rng)

@@ -76,6 +76,12 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "flip_label_pairs": (),
                 # timm's notation, such as 'rand-m6-n3-mstd1.0-inc1' (data/randaugment.py); '': off.
                 "randaugment": "",
+                # What it works on, the 'crop' or, before cropping and flipping, the whole 'frame'; how it moves pixels,
+                # 'bilinear', 'bicubic' or 'random', one of the two; and what these leave behind, three levels from 0 to
+                # 255, or () for the mean.
+                "randaugment_on": "crop",
+                "randaugment_interpolation": "random",
+                "randaugment_fill": (),
                 # Brightness, contrast and saturation change by up to this share; 0: off. Not with RandAugment.
                 "color_jitter": 0.0,
                 # Random erasing: how often (0: off), with noise ('pixel') or the mean colour ('const'), most boxes.

@@ -8,6 +8,7 @@ from PIL import Image
 
 from posmlp_jax.data import transforms
 from posmlp_jax.data.augmentation import CROPS, Augmentation
+from posmlp_jax.data.erasing import RandomErasing
 from posmlp_jax.data.flipped_labels import flipped_labels
 from posmlp_jax.data.randaugment import OPERATIONS, RandAugment
 from posmlp_jax.data.source import Source
@@ -17,7 +18,13 @@ from posmlp_jax.training import default_config
 SIZE = (24, 20)
 RECIPES = (
     {},
-    {"randaugment": "rand-m7-n4-mstd0.5-inc1-p1", "erasing_probability": 0.8, "erasing_count": 2},
+    {
+        "randaugment": "rand-m7-n4-mstd0.5-inc1-p1",
+        "erasing_probability": 0.8,
+        "erasing_count": 2,
+        "erasing_mode": "const",
+    },
+    {"randaugment": "rand-m7-n4-mstd0.5-inc1-p1", "randaugment_on": "frame", "randaugment_fill": (128, 128, 128)},
     {"color_jitter": 0.4, "erasing_probability": 0.8, "erasing_mode": "const"},
     {"augment": "none"},
 )
@@ -69,6 +76,91 @@ def test_equal_frames_stay_equal(picture, changes):
         assert (clip == clip[0]).all()
         results.add(clip.tobytes())
     assert len(results) == (1 if changes.get("augment") == "none" else 20)
+
+
+def test_erasing_takes_the_same_box_of_all_frames_and_makes_new_noise_in_each(picture):
+    """As images' boxes and noise, by what is erased of black clips."""
+    mean, std = np.array(default_config().data.mean), np.array(default_config().data.std)
+    augment = augmentation(crop="resize", flip=False, erasing_probability=1.0)
+    black = np.zeros((6, *SIZE, 3), np.uint8)
+    boxes, noise = [], []
+    for seed in range(300):
+        clip, _ = fill(augment, black, np.random.default_rng(seed))
+        rows, columns = np.flatnonzero(clip.any((0, 2, 3))), np.flatnonzero(clip.any((0, 1, 3)))
+        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        # The box is that of an image with the same numbers.
+        image = augment(black[0], np.random.default_rng(seed))
+        assert image[box].any((1, 2)).all()
+        assert image[box].any((0, 2)).all()
+        np.testing.assert_array_equal(clip[0], image)
+        boxes.append(clip[(slice(None), *box)].shape[1:3])
+        noise.append((clip[(slice(None), *box)] / 255 - mean) / std)
+    # Between two frames noise has nothing in common.
+    pairs = [np.concatenate([part[frame].ravel() for part in noise]) for frame in range(6)]
+    assert np.abs(np.corrcoef(pairs) - np.eye(6)).max() < 0.02
+    assert np.concatenate(pairs).mean() == pytest.approx(0, abs=0.02)
+    assert np.concatenate(pairs).std() == pytest.approx(0.975, abs=0.015)
+    assert np.prod(boxes, axis=1).mean() / np.prod(SIZE) == pytest.approx(0.1767, abs=0.02)
+
+
+@pytest.mark.parametrize(("shape", "tries"), [((9, 9, 3), 10), ((4, 9, 9, 3), 100)])
+def test_boxes_of_clips_are_tried_more_often(shape, tries):
+    class Largest:
+        """Draws the largest area and the highest shape, which no square holds."""
+
+        drawn = 0
+
+        def random(self) -> float:
+            return 0.0
+
+        def integers(self, low: int, high: int) -> int:
+            return low
+
+        def uniform(self, low: float, high: float) -> float:
+            self.drawn += 1
+            return high
+
+    rng = Largest()
+    assert not RandomErasing(1.0, (0.5,) * 3, (0.2,) * 3, "pixel")(np.zeros(shape, np.uint8), rng).any()
+    assert rng.drawn == 2 * tries
+
+
+@pytest.mark.parametrize("fill", [(), (128, 128, 128), (0, 255, 7)])
+@pytest.mark.parametrize("interpolation", ["random", "bilinear", "bicubic"])
+def test_randaugment_on_whole_frames_comes_first(frames, fill, interpolation):
+    recipe = "rand-m7-n4-mstd0.5-inc1-p1"
+    augment = augmentation(
+        randaugment=recipe, randaugment_on="frame", randaugment_fill=fill, randaugment_interpolation=interpolation
+    )
+    assert augment.min_size is None
+    mean = default_config().data.mean
+    operations = RandAugment.from_string(recipe, interpolation, [level / 255 for level in fill] or mean)
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        drawn = operations.sample(rng)
+        assert {operation.interpolation for operation in drawn} <= {None, "bilinear", "bicubic"} - (
+            {"bilinear", "bicubic"} - {interpolation} if interpolation != "random" else set()
+        )
+        state = rng.bit_generator.state
+        clip = np.empty((len(frames), *SIZE, 3), np.uint8)
+        augment.fill(clip, frames, np.random.default_rng(seed))
+        for frame, result in zip(frames, clip, strict=True):
+            rng.bit_generator.state = state
+            image = operations.apply(frame, drawn)
+            image = transforms.random_resized_crop(image, SIZE, (0.08, 1.0), (3 / 4, 4 / 3), rng)
+            np.testing.assert_array_equal(result, transforms.random_flip(image, rng))
+
+
+def test_what_moved_pixels_leave_behind(frames):
+    """On whole frames, a crop need not show it; here the crop is all of them."""
+    config = default_config().data
+    config.update(crop="resize", randaugment="rand-m10-n1-p1", randaugment_on="frame", flip=False)
+    config.update(randaugment_fill=(128, 128, 128))
+    white = np.full((40, 48, 3), 255, np.uint8)
+    augment = Augmentation(config, white.shape[:2])
+    corners = {tuple(augment(white, np.random.default_rng(seed))[0, 0]) for seed in range(200)}
+    assert (128, 128, 128) in corners
+    assert tuple(round(255 * mean) for mean in config.mean) not in corners
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
