@@ -92,6 +92,10 @@ class ImageFolderSource(Source):
         except OSError as error:
             raise DataError(f"cannot read {self.example_id(index)}: {error.strerror}") from error
 
+    def class_counts(self) -> np.ndarray:
+        """How many images each class has; the files' places say it."""
+        return np.bincount(self._labels, minlength=self.num_classes)
+
     def _read_labels(self, indices: range) -> np.ndarray:
         return self._labels[indices.start : indices.stop]
 

@@ -8,6 +8,9 @@ from tqdm import tqdm
 
 from posmlp_jax.errors import DataError
 
+# Of how many encoded images or videos all labels are read for the sake of a line.
+_QUICK = {"image": 20_000, "video": 2_000}
+
 
 class Source(abc.ABC):
     """Labelled images or videos, by index. Sources can be pickled, so that loading processes can be given one.
@@ -54,6 +57,11 @@ class Source(abc.ABC):
         for index in np.flatnonzero((labels < 0) | (labels >= self.num_classes))[:1]:
             self._check_label(int(index), int(labels[index]))
         return labels
+
+    def class_counts(self) -> np.ndarray | None:
+        """How many examples each class has, int64 [num_classes]; None where much would have to be read to know."""
+        quick = _QUICK[self.kind] >= len(self)
+        return np.bincount(self.read_labels(), minlength=self.num_classes) if quick else None
 
     def _read_labels(self, indices: range) -> list[int]:
         """The labels of some images; a source overrides this where it can do without reading the images."""

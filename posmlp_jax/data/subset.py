@@ -32,6 +32,10 @@ class Subset(Source):
         """The image and its label, as the source has them."""
         return self._source.read(int(self._indices[index]))
 
+    def read_labels(self) -> np.ndarray:
+        """Those of the source, which has read them all before."""
+        return self._source.read_labels()[self._indices]
+
     def example_id(self, index: int) -> str:
         """The name that the source has for it."""
         return self._source.example_id(int(self._indices[index]))

@@ -40,7 +40,8 @@ _NOT_THE_EXPERIMENT = (
 )
 # What fields stood for in runs that began before there were such fields, where that is not today's default.
 _BEFORE = {"ema_warmup": False}
-_BEST = tuple(f"{split}/{metric}" for split in ("eval", "ema") for metric in ("top1", "top5", "loss"))
+_METRICS = ("top1", "top5", "balanced_accuracy", "loss")
+_BEST = tuple(f"{split}/{metric}" for split in ("eval", "ema") for metric in _METRICS)
 
 
 def default_config(model: str = "posmlp_t") -> ConfigDict:

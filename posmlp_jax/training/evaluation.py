@@ -6,27 +6,43 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from posmlp_jax.data import eval_batches
 from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.class_report import WHOSE, report_by_class
 from posmlp_jax.training.experiment import Experiment, check_class_names, open_evaluation
 from posmlp_jax.training.hosts import together
 from posmlp_jax.training.metrics import EvaluationProgress, report
+from posmlp_jax.training.outcomes import Outcomes, class_names
 from posmlp_jax.training.sharding import place, replicated, to_devices
 from posmlp_jax.training.state import Weights, create_weights
 from posmlp_jax.training.step import make_eval_step
 from posmlp_jax.training.stopping import Interrupted
 
 
+class Evaluation(NamedTuple):
+    """What some weights make of the whole evaluation split.
+
+    Attributes:
+      metrics: mean `loss` (nats), `top1` and, of more than five classes, `top5` (shares), `balanced_accuracy` (the mean
+        of the classes' own top-1) and `count`.
+      outcomes: example by example.
+    """
+
+    metrics: dict[str, float]
+    outcomes: Outcomes
+
+
 class Evaluator(Protocol):
     """`evaluator(weights)`, as `make_evaluator` makes it."""
 
-    def __call__(self, weights: Weights, stop: Callable[[], int] = ...) -> dict[str, float]:
-        """Mean `loss` (nats), `top1`, `top5` (shares) and `count` over the whole split.
+    def __call__(self, weights: Weights, stop: Callable[[], int] = ...) -> Evaluation:
+        """Evaluates on the whole split.
 
         Args:
           weights: the model's.
@@ -46,7 +62,9 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
     report_once = functools.cache(report)
     step = jax.jit(make_eval_step(experiment.merge, experiment.options), out_shardings=replicated(experiment.mesh))
 
-    def evaluator(weights: Weights, stop: Callable[[], int] = lambda: 0) -> dict[str, float]:
+    names = class_names(experiment.eval_source.class_names, experiment.model.num_classes)
+
+    def evaluator(weights: Weights, stop: Callable[[], int] = lambda: 0) -> Evaluation:
         batches = eval_batches(
             experiment.eval_source,
             experiment.config.data,
@@ -58,7 +76,7 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
             process_count=jax.process_count(),
             report=report_once,
         )
-        sums = defaultdict(float)
+        totals = _Totals()
         pending = []
         progress = EvaluationProgress(len(experiment.eval_source), experiment.unit)
         with closing(progress), closing(batches):
@@ -67,25 +85,42 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
                     raise Interrupted(signum)
                 pending.append(step(weights, batch))
                 if len(pending) > 2:
-                    _add(sums, pending.pop(0))
+                    totals.add(pending.pop(0))
                     progress.advance(experiment.eval_batch_size)
         for result in pending:
-            _add(sums, result)
-        count = sums.pop("count")
-        return {name: total / count for name, total in sums.items()} | {"count": count}
+            totals.add(result)
+        return totals.evaluation(names)
 
     return evaluator
 
 
-def _add(sums: dict[str, float], result: dict[str, jax.Array]) -> None:
-    for name, value in jax.device_get(result).items():
-        sums[name] += float(value)
+class _Totals:
+    """Adds up what `make_eval_step`'s function gives batch by batch."""
+
+    def __init__(self):
+        self._sums = defaultdict(float)
+        self._labels, self._predictions = [], []
+
+    def add(self, result: dict[str, jax.Array]) -> None:
+        result = jax.device_get(result)
+        labels, predictions = result.pop("label"), result.pop("prediction")
+        self._labels.append(labels[labels >= 0].astype(np.int64))
+        self._predictions.append(predictions[labels >= 0].astype(np.int64))
+        for name, value in result.items():
+            self._sums[name] += float(value)
+
+    def evaluation(self, names: tuple[str, ...]) -> Evaluation:
+        outcomes = Outcomes(np.concatenate(self._labels), np.concatenate(self._predictions), names)
+        count = self._sums["count"]
+        means = {name: total / count for name, total in self._sums.items() if name != "count"}
+        return Evaluation(means | {"balanced_accuracy": outcomes.balanced_accuracy, "count": count}, outcomes)
 
 
 def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "latest") -> dict[str, dict[str, float]]:
     """Evaluates a checkpoint of a working directory, its raw weights and their moving average.
 
-    `data.test_clips` × `data.test_crops` views are averaged as `data.test_average` says.
+    `data.test_clips` × `data.test_crops` views are averaged as `data.test_average` says. The better one's results by
+    class are printed, and written to the working directory (`class_report`).
 
     Args:
       config: names the data and the model; only these are read.
@@ -93,7 +128,7 @@ def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "l
       checkpoint: 'latest', 'best' (by the `keep_best` it was trained with) or a step.
 
     Returns:
-      `{'eval': …, 'ema': …}`, each with `loss`, `top1`, `top5` and `count`; 'ema' only where the checkpoint has one.
+      `{'eval': …, 'ema': …}`, each an `Evaluation.metrics`; 'ema' only where the checkpoint has one.
 
     Raises:
       PosMLPError: for a mistake in the config, missing data, or a checkpoint that does not fit.
@@ -107,19 +142,20 @@ def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "l
     evaluator = make_evaluator(experiment, clips=clips, crops=crops)
     views = f", {clips} clips × {crops} crops of each" if clips * crops > 1 else ""
     report(f"evaluating step {step} of {workdir} on {experiment.eval_source.description}{views}")
-    results = {}
+    evaluations = {}
     for split, item in (("eval", "weights"), ("ema", "ema")):
         if item == "weights" or checkpoints.has_ema(step):
-            results[split] = evaluator(checkpoints.restore_weights(step, item, target))
-            report(format_result(split, results[split], experiment.eval_source.kind))
+            evaluations[split] = evaluator(checkpoints.restore_weights(step, item, target))
+            report(format_result(split, evaluations[split].metrics, experiment.eval_source.kind))
     checkpoints.close()
-    return results
+    report_by_class(Path(workdir), step, evaluations, experiment.eval_source.kind)
+    return {split: evaluation.metrics for split, evaluation in evaluations.items()}
 
 
 def format_result(split: str, result: dict[str, float], kind: str) -> str:
-    """One line: top-1, top-5, loss, and over how many examples of a `Source.kind`."""
-    whose = {"eval": "weights", "ema": "moving average"}[split]
+    """One line: top-1, top-5 where there is one, loss, and over how many examples of a `Source.kind`."""
+    top5 = f"top-5 {100 * result['top5']:.2f} %  " if "top5" in result else ""
     return (
-        f"evaluation of the {whose}: top-1 {100 * result['top1']:.2f} %  top-5 {100 * result['top5']:.2f} %  "
+        f"evaluation of the {WHOSE[split]}: top-1 {100 * result['top1']:.2f} %  {top5}"
         f"loss {result['loss']:.4f}  ({result['count']:.0f} {kind}s)"
     )

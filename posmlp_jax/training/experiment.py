@@ -125,7 +125,10 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
     Arguments and errors are those of `open_evaluation`.
     """
     common = _common(config, workdir)
-    source = open_source(config.data, "train", num_classes=common["model"].num_classes)
+    classes = common["model"].num_classes
+    if config.keep_best.endswith("top5") and classes <= 5:
+        raise ConfigError(f"keep_best is {config.keep_best}, but of {classes} classes there is no top-5; try eval/top1")
+    source = open_source(config.data, "train", num_classes=classes)
     # Each part's examples are shared by the devices, and so then are the whole batch's.
     check_batch_size("batch_size", config.batch_size // config.accumulate, common["mesh"])
     check_source(source, config.data, common["model"].input_size)

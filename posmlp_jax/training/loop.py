@@ -13,8 +13,10 @@ from ml_collections import ConfigDict
 from posmlp_jax.analysis.complexity import count_macs
 from posmlp_jax.data import Batches, train_batches
 from posmlp_jax.training.checkpoints import Checkpoints, has_checkpoint
+from posmlp_jax.training.class_counts import describe_counts
+from posmlp_jax.training.class_report import report_by_class
 from posmlp_jax.training.config import as_begun, check_fields
-from posmlp_jax.training.evaluation import Evaluator, format_result, make_evaluator
+from posmlp_jax.training.evaluation import Evaluation, Evaluator, format_result, make_evaluator
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
 from posmlp_jax.training.hosts import AgreedMaximum, from_host_0, together
 from posmlp_jax.training.metrics import (
@@ -27,6 +29,7 @@ from posmlp_jax.training.metrics import (
 )
 from posmlp_jax.training.moving_average import has_average
 from posmlp_jax.training.non_finite import stop_at
+from posmlp_jax.training.outcomes import class_names
 from posmlp_jax.training.sharding import batch_sharding, replicated, shardings, to_devices
 from posmlp_jax.training.state import TrainState
 from posmlp_jax.training.step import batch_shapes, make_train_step
@@ -74,7 +77,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
         evaluator = make_evaluator(run)
         writer = closing.enter_context(contextlib.closing(MetricsWriter(workdir, start_step=step)))
         clock = StepClock(config.batch_size, macs, run.mesh.size, run.unit)
-        lengths, results = run.lengths, {}
+        lengths, evaluations = run.lengths, {}
         bar = closing.enter_context(contextlib.closing(ProgressBar(step, lengths.total, config.batch_size, run.unit)))
         host_batches = closing.enter_context(contextlib.closing(_host_batches(run, step)))
         batches = to_devices(host_batches, run.mesh)
@@ -91,10 +94,10 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
 
         def evaluate_step() -> int:
             """Evaluates the newest state; gives the number of a signal that cut it short, or 0."""
-            nonlocal results
+            nonlocal evaluations
             try:
                 kind = run.eval_source.kind
-                results = _evaluate(evaluator, state, step, writer, kind, lambda: agreed(signals.received))
+                evaluations = _evaluate(evaluator, state, step, writer, kind, lambda: agreed(signals.received))
             except Interrupted as end:
                 return end.signum
             return 0
@@ -122,7 +125,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
             evaluated = {}
             if due(lengths.evaluate):
                 stop = evaluate_step()
-                evaluated = {} if stop else _flat(results)
+                evaluated = {} if stop else _flat(evaluations)
                 clock.restart()
             stop = stop or agreed(signals.received)
             if due(lengths.checkpoint) or stop or checkpoints.is_best(evaluated):
@@ -133,7 +136,9 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
         if stop:
             raise Stopped(stop, step)
     # A finished run that is started again has nothing left to train, and still answers.
-    return results or {split: evaluator(weights) for split, weights in _variants(state)}
+    evaluations = evaluations or {split: evaluator(weights) for split, weights in _variants(state)}
+    report_by_class(workdir, step, evaluations, run.eval_source.kind)
+    return {split: evaluation.metrics for split, evaluation in evaluations.items()}
 
 
 def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | None) -> TrainState:
@@ -151,8 +156,10 @@ def _report_start(run: Training, workdir: Path, step: int, state: TrainState) ->
     count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
     where = f"{len(devices)} {devices[0].device_kind}"
     report(f"{run.model_name}: {count / 1e6:.2f} M parameters, {run.model.dtype}, on {where}")
-    report(f"training data: {run.train_source.description}")
-    report(f"evaluation data: {run.eval_source.description}")
+    for what, source in (("training", run.train_source), ("evaluation", run.eval_source)):
+        report(f"{what} data: {source.description}")
+        if (counts := source.class_counts()) is not None:
+            report(f"  {describe_counts(counts, class_names(source.class_names, source.num_classes))}")
     report(f"{'going on from step ' + str(step) + ' of' if step else 'writing to'} {workdir}")
     if has_average(run.config):
         _report_average(run)
@@ -199,9 +206,9 @@ def _host_batches(run: Training, start_step: int) -> Batches:
     )
 
 
-def _flat(results: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The results of an evaluation as {'eval/top1': …}."""
-    return {f"{split}/{name}": value for split, result in results.items() for name, value in result.items()}
+def _flat(evaluations: dict[str, Evaluation]) -> dict[str, float]:
+    """The metrics of evaluations as {'eval/top1': …}."""
+    return {f"{split}/{name}": value for split, each in evaluations.items() for name, value in each.metrics.items()}
 
 
 def _variants(state: TrainState):
@@ -213,12 +220,12 @@ def _variants(state: TrainState):
 
 def _evaluate(
     evaluator: Evaluator, state: TrainState, step: int, writer: MetricsWriter, kind: str, stop: Callable[[], int]
-) -> dict[str, dict[str, float]]:
-    results = {}
+) -> dict[str, Evaluation]:
+    evaluations = {}
     for split, weights in _variants(state):
-        results[split] = evaluator(weights, stop)
-        report(f"step {step}  {format_result(split, results[split], kind)}")
+        evaluations[split] = evaluator(weights, stop)
+        report(f"step {step}  {format_result(split, evaluations[split].metrics, kind)}")
     # All or nothing: an evaluation that a signal cut short is done again by the run that goes on.
-    for split, result in results.items():
-        writer.write(step, split, result)
-    return results
+    for split, evaluation in evaluations.items():
+        writer.write(step, split, evaluation.metrics)
+    return evaluations

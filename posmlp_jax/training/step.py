@@ -151,20 +151,24 @@ def evaluation_logits(model: Backbone, images: jax.Array, mean, std, average: st
 def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Batch], Metrics]:
     """Builds `eval_step(weights, batch)`, which gives sums over the batch's examples of weight 1.
 
-    The batch has `image`, `label` (int `[B]`) and `weight` (0 for padding). The sums are `loss`, `top1`, `top5` and
-    `count`. Where `image` has several views of each example, it is judged as `evaluation_logits` says, and the loss is
-    that of these logits.
+    The batch has `image`, `label` (int `[B]`) and `weight` (0 for padding). The sums are `loss`, `top1`, `top5` (of
+    more than five classes) and `count`; besides them there are int `[B]` `label` and `prediction`, the likeliest class,
+    both -1 for padding. Where `image` has several views of each example, it is judged as `evaluation_logits` says, and
+    the loss is that of these logits.
     """
 
     def eval_step(weights: Weights, batch: Batch) -> Metrics:
         logits = evaluation_logits(merge(weights), batch["image"], options.mean, options.std, options.test_average)
         labels, weight = batch["label"], batch["weight"]
         losses = cross_entropy(logits, soft_targets(labels, options.num_classes))
+        # Among five classes or fewer, everything is among the first five.
+        ranks = (1, 5) if options.num_classes > 5 else (1,)
         return {
             "loss": jnp.sum(losses * weight),
-            "top1": jnp.sum(correct_top(logits, labels, 1) * weight),
-            "top5": jnp.sum(correct_top(logits, labels, 5) * weight),
+            **{f"top{k}": jnp.sum(correct_top(logits, labels, k) * weight) for k in ranks},
             "count": jnp.sum(weight),
+            "label": jnp.where(weight > 0, labels, -1),
+            "prediction": jnp.where(weight > 0, jnp.argmax(logits, axis=-1), -1),
         }
 
     return eval_step

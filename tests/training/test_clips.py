@@ -202,7 +202,7 @@ def test_evaluation_in_training_takes_one_view(trained, tiny):
     evaluator = make_evaluator(run_)
     weights = open_pretrained(trained, ema=False).weights
     last = [line for line in metrics(trained) if line["split"] == "eval"][-1]
-    assert evaluator(weights)["loss"] == pytest.approx(last["loss"], rel=1e-6)
+    assert evaluator(weights).metrics["loss"] == pytest.approx(last["loss"], rel=1e-6)
 
 
 def test_bfloat16_trains(tiny, tmp_path):

@@ -77,6 +77,13 @@ def test_two_hosts_stop_together_and_end_where_one_does(alone, tmp_path):
     assert f"going on from step {stopped} " in first.output
     assert "on 8 cpu" in first.output
     assert_same_losses(tmp_path, alone)
+    # Each host evaluates its share of the images, and the results by class are about all of them.
+    assert "class by class" in first.output
+    assert "class by class" not in second.output
+    for file in ("classes.csv", "confusion.csv"):
+        (ours,), (theirs,) = (list(workdir.glob(f"evaluation/*/{file}")) for workdir in (tmp_path, alone))
+        assert ours.parent.name == theirs.parent.name
+        assert ours.read_text() == theirs.read_text()
 
 
 def test_a_mistake_on_one_host_ends_both(tmp_path):

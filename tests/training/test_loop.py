@@ -41,6 +41,16 @@ def test_a_run_leaves_what_the_readme_promises(trained):
     for split in ("eval", "ema"):
         assert last[split] == {"step": 9, "split": split, **results[split]}
         assert results[split]["count"] == 40
+        assert results[split].keys() == {"loss", "top1", "balanced_accuracy", "count"}  # No top-5 of five classes.
+    better = max(("eval", "ema"), key=lambda split: (results[split]["top1"], -results[split]["loss"]))
+    (folder,) = (workdir / "evaluation").iterdir()
+    assert folder.name == f"step9_{better}"
+    rows = [row.split(",")[1:] for row in (folder / "confusion.csv").read_text().splitlines()[1:]]
+    matrix = np.array(rows, int)
+    assert matrix.sum() == 40
+    assert np.trace(matrix) / 40 == results[better]["top1"]
+    # 40 images are 8 of each of 5 classes.
+    np.testing.assert_allclose(np.mean(np.diag(matrix) / 8), results[better]["balanced_accuracy"], rtol=1e-12)
 
 
 def test_evaluation_repeats_the_last_one_of_training(trained):
@@ -207,6 +217,7 @@ def test_the_best_of_a_run_that_kept_none(trained):
         ({"keep_best": "top1"}, ConfigError, r"keep_best is top1, and should be '' \(off\) or one of eval/top1, "),
         ({"keep_best": "ema/top1", "ema_decay": 0.0}, ConfigError, "ema_decay is 0: there is no moving average"),
         ({"length": "0.1 steps"}, ConfigError, "less than one step"),
+        ({"keep_best": "eval/top5"}, ConfigError, "keep_best is eval/top5, but of 5 classes there is no top-5"),
         ({"optimizer.warmup": "8 steps"}, ConfigError, "should be shorter than the run's 8"),
         ({"data.name": "imagenet2012"}, DataError, "python -m posmlp_jax.data.prepare imagenet2012 --source="),
         ({"model.num_classes": 3, "data.name": "digits"}, ConfigError, "has 10 classes"),

@@ -1,0 +1,71 @@
+"""The results by class at the end of a run and of `--mode=eval`: on the terminal, and in files.
+
+`WORKDIR/evaluation/step900_ema/` is about the moving average of step 900, and `step900_eval/` about its weights:
+`classes.csv` has a row for each class, `confusion.csv` and `confusion.png` which class was taken for which.
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+from posmlp_jax.errors import CheckpointError
+from posmlp_jax.training.disk import writing_to
+from posmlp_jax.training.metrics import report
+from posmlp_jax.training.outcomes import Outcomes, class_table, confusion_table, format_table
+
+# What the splits of an evaluation are called.
+WHOSE = {"eval": "weights", "ema": "moving average"}
+# A confusion matrix of more classes is not written: its file has this number squared of cells, 2 MB.
+_MOST_IN_TABLE = 1000
+
+
+def better_split(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Which of 'eval' and 'ema' has the higher top-1 or, where both have the same, the lower loss."""
+    return max(metrics, key=lambda split: (metrics[split]["top1"], -metrics[split]["loss"]))
+
+
+def report_by_class(workdir: Path, step: int, evaluations: Mapping[str, Any], kind: str) -> None:
+    """Prints and writes what the better one of some `Evaluation`s says of each class.
+
+    Args:
+      workdir: the working directory. Where it cannot be written to, a line says so.
+      step: whose weights these are.
+      evaluations: by split, 'eval' and 'ema'.
+      kind: of the source's examples.
+    """
+    if jax.process_index():
+        return
+    split = better_split({split: evaluation.metrics for split, evaluation in evaluations.items()})
+    metrics, outcomes = evaluations[split]
+    title = f"balanced accuracy {100 * metrics['balanced_accuracy']:.2f} %, {WHOSE[split]} of step {step}"
+    report(f"{title}, class by class:\n{format_table(outcomes, kind)}")
+    folder = epath.Path(workdir) / "evaluation" / f"step{step}_{split}"
+    try:
+        files = _write(folder, outcomes, f"top-1 {100 * metrics['top1']:.2f} %, {title}")
+        report(f"wrote {', '.join(files)} to {folder}")
+    except CheckpointError as error:
+        report(f"the results by class are not kept: {error}")
+
+
+def _write(folder: epath.Path, outcomes: Outcomes, title: str) -> list[str]:
+    """Writes what there is to write for so many classes; returns the names of the files."""
+    # Not above: Matplotlib takes a third of a second, which a run should not wait for.
+    from posmlp_jax.analysis.confusion import MOST_CLASSES, draw_confusion
+
+    files = {"classes.csv": class_table(outcomes).encode()}
+    classes = len(outcomes.class_names)
+    if classes <= _MOST_IN_TABLE:
+        files["confusion.csv"] = confusion_table(outcomes).encode()
+    if classes <= MOST_CLASSES:
+        picture = io.BytesIO()
+        draw_confusion(outcomes.confusion_matrix(), outcomes.class_names, title).savefig(picture, dpi=120)
+        files["confusion.png"] = picture.getvalue()
+    with writing_to(folder.parent.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    return list(files)
