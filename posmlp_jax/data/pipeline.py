@@ -142,6 +142,8 @@ def check_config(config: Any) -> None:
     for field in ("repeats", "test_clips"):
         if config[field] < 1:
             raise ConfigError(f"data.{field} is {config[field]}, and should be 1 or more")
+    if config.frame_side < 0:
+        raise ConfigError(f"data.frame_side is {config.frame_side}, and should be 0 (as stored) or more")
     if config.test_crops not in (1, 3):
         raise ConfigError(f"data.test_crops is {config.test_crops}, and should be 1 or 3")
     if config.test_average not in _AVERAGES:
@@ -312,7 +314,7 @@ def _decoder(
     if source.kind == "image":
         return DecodedImages(source, min_size, keep_bytes)
     sampling = FrameSampling(config.sampling, input_size[0], config.stride, config.fps)
-    return DecodedClips(source, sampling, min_size, test_clips, transform)
+    return DecodedClips(source, sampling, min_size, test_clips, transform, config.frame_side)
 
 
 def _empty_batch(rows: int, input_size: InputSize, **columns: type) -> Batch:

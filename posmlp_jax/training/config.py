@@ -97,6 +97,8 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "stride": 4,
                 # 'dense': how many frames a second `stride` counts, whatever the video has; 0: the video's own frames.
                 "fps": 0.0,
+                # The shorter side that a video's frames are brought to before anything else; 0: they stay as stored.
+                "frame_side": 0,
                 # What --mode=eval averages over: clips of each video, and crops (1 or 3) of each. Training takes 1 × 1.
                 "test_clips": 1,
                 "test_crops": 1,

@@ -104,6 +104,31 @@ def test_a_batch_is_sampled_decoded_and_augmented_place_by_place(files, take, ma
         assert batch["label"][row] == index % 3
 
 
+def test_frames_are_brought_to_a_side_before_anything_else(files, take, make_config):
+    """32×48 as 20×30, in training before RandAugment, in testing before the crop."""
+    source, seen = Videos(files), []
+    batches, _ = take(source, 1, frame_side=20, randaugment="rand-m7-n2", randaugment_on="frame")
+    augment = Augmentation(
+        make_config(crop="random_resized", randaugment="rand-m7-n2", randaugment_on="frame"), (16, 24)
+    )
+    for place, index in enumerate(batches[0]["index"].tolist()):
+        rng = np.random.Generator(np.random.Philox(key=3, counter=place << 128))
+        frames = FrameSampling("segment", 4).train(LENGTHS[index], rng)
+        pixels, _ = decode_frames(source.read(index)[0], frames, shorter_side=20)
+        assert pixels.shape == (4, 20, 30, 3)
+        wanted = np.empty((*INPUT, 3), np.uint8)
+        augment.fill(wanted, pixels, rng)
+        np.testing.assert_array_equal(batches[0]["image"][place], wanted)
+    for batch in eval_batches(source, make_config(frame_side=20, eval_crop=0.8), INPUT, batch_size=1):
+        (index,) = batch["index"]
+        (frames,) = FrameSampling("segment", 4).test(LENGTHS[index])
+        pixels, _ = decode_frames(source.read(index)[0], frames, shorter_side=20)
+        wanted = [uniform_crops(frame, INPUT[1:], 0.8, 1)[0] for frame in pixels]
+        np.testing.assert_array_equal(batch["image"][0], wanted)
+        seen.append(index)
+    assert len(seen) == len(LENGTHS)
+
+
 @pytest.mark.parametrize("workers", [{"threads": 3}, {"processes": 2}])
 def test_the_stream_does_not_depend_on_workers_and_resumes(files, take, workers):
     options = {"repeats": 2, "erasing_probability": 0.5}
@@ -272,6 +297,7 @@ def test_mistakes(files, make_config, make):
         (Videos(files), INPUT, {"sampling": "sparse"}, "unknown data.sampling 'sparse'"),
         (Videos(files), INPUT, {"repeats": 0}, "data.repeats is 0, and should be 1 or more"),
         (Videos(files), INPUT, {"test_crops": 2}, "data.test_crops is 2, and should be 1 or 3"),
+        (Videos(files), INPUT, {"frame_side": -1}, r"data.frame_side is -1, and should be 0 \(as stored\) or more"),
         (Videos(files), INPUT, {"test_average": "probabilities"}, "unknown data.test_average 'probabilities': one of"),
         (Videos(files), INPUT, {"flip_label_pairs": (("to left", "still!"),)}, "is called 'still!'; did you mean"),
     ):

@@ -4,6 +4,7 @@ import wave
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.video import decoding
@@ -172,6 +173,31 @@ def test_odd_sizes(moving_picture, encoded_video, height, width):
     assert frames.shape == clip.shape
     np.testing.assert_array_equal(frames, decode_everything(data))
     assert np.abs(frames.astype(int) - clip).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side", "size"),
+    [
+        (64, 96, 32, (32, 48)),
+        (96, 64, 32, (48, 32)),
+        (64, 64, 32, (32, 32)),
+        (64, 90, 31, (31, 44)),  # 43.6
+        (32, 48, 80, (80, 120)),
+        (64, 96, 64, (64, 96)),
+        (64, 96, 0, (64, 96)),
+        (16, 272, 8, (16, 272)),  # Longer than 16 times its width.
+    ],
+)
+def test_frames_are_brought_to_a_shorter_side(moving_picture, encoded_video, encoded, height, width, side, size):
+    clip = moving_picture(3, height, width)
+    # What the mean of the pixels that a pixel covers would be, of the smooth picture that was encoded.
+    wanted = [np.asarray(Image.fromarray(frame).resize(size[::-1], Image.Resampling.BOX)) for frame in clip]
+    files = encoded_video(clip), encoded_video(clip, rotation=(90,)), tuple(encoded(frame, "png") for frame in clip)
+    for data, turned in zip(files, (False, True, False), strict=True):
+        frames, _ = decode_frames(video(data), [0, 1, 2], shorter_side=side)
+        upright = np.rot90(frames, -1, (1, 2)) if turned else frames
+        assert upright.shape[1:3] == size
+        assert np.abs(upright.astype(float) - wanted).mean() < (8 if isinstance(data, bytes) else 4)
 
 
 def test_pixels_that_are_not_square_stay_as_they_are(moving_picture, encoded_video):

@@ -28,6 +28,7 @@ class DecodedClips:
       min_size: see `decode_frames`.
       test_clips: how many clips `decoder(index)`, without random numbers, takes of a video.
       transform: what is kept of each frame; see `decode_frames`.
+      shorter_side: of the frames; see `decode_frames`.
     """
 
     def __init__(
@@ -37,10 +38,11 @@ class DecodedClips:
         min_size: Size | None = None,
         test_clips: int = 1,
         transform: Callable[[np.ndarray], np.ndarray] | None = None,
+        shorter_side: int = 0,
     ):
         self.kind = source.kind
         self._source, self._sampling, self._min_size, self._test_clips = source, sampling, min_size, test_clips
-        self._transform = transform
+        self._transform, self._shorter_side = transform, shorter_side
 
     def __call__(self, index: int, rng: np.random.Generator | None = None) -> Decoded:
         """A random clip [T, height, width, 3] or, without `rng`, the test clips [clips · T, height, width, 3].
@@ -62,7 +64,7 @@ class DecodedClips:
         else:
             frames = self._sampling.train(length, rng, video.fps)
         try:
-            pixels, decoded = decode_frames(video, frames, self._min_size, self._transform)
+            pixels, decoded = decode_frames(video, frames, self._min_size, self._transform, self._shorter_side)
         except BrokenExampleError as error:
             raise BrokenExampleError(
                 f"{self._source.example_id(index)}: {error} ({self._source.description})"

@@ -1,6 +1,7 @@
 """Frames of videos as arrays: uint8, RGB, [frames, height, width, 3], upright. Sizes are (height, width)."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -54,6 +55,7 @@ def decode_frames(
     indices: Sequence[int],
     min_size: Size | None = None,
     transform: Callable[[np.ndarray], np.ndarray] | None = None,
+    shorter_side: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decodes some frames of a video.
 
@@ -68,6 +70,8 @@ def decode_frames(
         size, but no smaller than this; see `data.decoding.decode`. Video files are decoded at their full size.
       transform: what is kept of each frame, uint8 [height, width, 3], as crops of it; arrays of one shape. So no more
         than one frame of a large video is in memory as a whole.
+      shorter_side: pixels to which frames are brought before anything else; 0: they stay as large as they are, as do
+        those that are more than 16 times as long as wide.
 
     Returns:
       (uint8 frames [len(indices), height, width, 3], or what `transform` made of them; the frames' own numbers, int64
@@ -82,9 +86,9 @@ def decode_frames(
     wanted = sorted(set(map(int, indices)))
     keep = transform or (lambda frame: frame)
     if isinstance(video.data, bytes):
-        frames = _from_file(video.data, wanted, keep)
+        frames = _from_file(video.data, wanted, keep, shorter_side)
     else:
-        frames = _from_images(video.data, wanted, min_size, keep)
+        frames = _from_images(video.data, wanted, min_size, keep, shorter_side)
     numbers = np.asarray(sorted(frames))
     # The last good frame that is not after the wanted one; the first good one where there is none.
     taken = numbers[np.maximum(np.searchsorted(numbers, indices, side="right") - 1, 0)]
@@ -95,12 +99,12 @@ def decode_frames(
     return stacked, taken
 
 
-def _from_file(data: bytes, wanted: list[int], keep: Callable) -> dict[int, np.ndarray]:
+def _from_file(data: bytes, wanted: list[int], keep: Callable, shorter_side: int) -> dict[int, np.ndarray]:
     """The wanted frames by their numbers; for those that cannot be decoded, the good ones that take their places."""
     with open_video(data) as (container, stream):
         packets = read_packets(container, stream)
         codec = stream.codec_context
-        convert = _Converter()
+        convert = _Converter(shorter_side)
         targets = {min(number, packets.num_frames - 1) for number in wanted}
         frames: dict[int, np.ndarray] = {}
         if packets.can_seek:
@@ -178,20 +182,32 @@ def _decode(codec: CodecContext, packet: av.Packet | None) -> list[VideoFrame]:
 
 
 class _Converter:
-    """Makes upright RGB arrays of one video's frames, all of the first one's size."""
+    """Makes upright RGB arrays of one video's frames, all of the first one's size or `shorter_side`."""
 
-    def __init__(self):
+    def __init__(self, shorter_side: int = 0):
         self._reformatter = VideoReformatter()
+        self._shorter_side = shorter_side
         self._size: Size | None = None
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
         if self._size is None:
             if frame.height * frame.width > MAX_PIXELS:
                 raise BrokenExampleError(f"frames of {frame.width}×{frame.height} pixels are too large")
-            self._size = frame.height, frame.width
+            self._size = _sized((frame.height, frame.width), self._shorter_side)
         height, width = self._size
-        rgb = self._reformatter.reformat(frame, width, height, "rgb24", threads=1)
+        # Where the size changes, the mean of what a pixel covers.
+        how = None if self._size == (frame.height, frame.width) else "AREA"
+        rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=how, threads=1)
         return _upright(rgb.to_ndarray(), _turns(frame))
+
+
+def _sized(size: Size, shorter_side: int) -> Size:
+    """`size` with another shorter side and the same shape."""
+    height, width = size
+    least = min(size)
+    if not shorter_side or least == shorter_side or max(size) > 16 * least:
+        return size
+    return math.floor(height * shorter_side / least + 0.5), math.floor(width * shorter_side / least + 0.5)
 
 
 def _turns(frame: VideoFrame) -> tuple[bool, bool, bool]:
@@ -216,7 +232,7 @@ def _upright(pixels: np.ndarray, turns: tuple[bool, bool, bool]) -> np.ndarray:
 
 
 def _from_images(
-    images: tuple[bytes, ...], wanted: list[int], min_size: Size | None, keep: Callable
+    images: tuple[bytes, ...], wanted: list[int], min_size: Size | None, keep: Callable, shorter_side: int
 ) -> dict[int, np.ndarray]:
     """As `_from_file`, of frames that are image files; all become as large as the first."""
     frames: dict[int, np.ndarray] = {}
@@ -228,8 +244,10 @@ def _from_images(
                 break
             try:
                 frame = decode(images[candidate], min_size)
-                size = size or frame.shape[:2]
-                frames[candidate] = keep(frame if frame.shape[:2] == size else cv2.resize(frame, size[::-1]))
+                size = size or _sized(frame.shape[:2], shorter_side)
+                if frame.shape[:2] != size:
+                    frame = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)
+                frames[candidate] = keep(frame)
                 break
             except BrokenExampleError as error:
                 reason = error
