@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from posmlp_jax.data import Source, check_source, open_source
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import BackboneConfig
-from posmlp_jax.training.checkpoints import has_checkpoint
 from posmlp_jax.training.config import NamedModel, check_fields, check_values, resolve_model
 from posmlp_jax.training.finetuning import training_merge
 from posmlp_jax.training.mixing import MixOptions
@@ -111,7 +110,7 @@ def open_evaluation(config: ConfigDict, workdir: Path | None = None) -> Experime
 
     Args:
       config: of the experiment.
-      workdir: where it lives, for the architecture where the config does not name one.
+      workdir: the working directory whose checkpoint says what the config leaves to one, if there is one yet.
 
     Raises:
       PosMLPError: for a config, a data set or a machine that will not do.
@@ -196,7 +195,7 @@ def _common(config: ConfigDict, workdir: Path | None) -> dict:
 def resolve_pretrained(config: ConfigDict, workdir: Path | None = None) -> tuple[ConfigDict, NamedModel | None]:
     """Checks a config, and takes from a checkpoint what it leaves to one: the model, the data's mean and std.
 
-    The checkpoint is the run's own newest or, where there is none yet, `init_from`'s, which may be gone later.
+    The checkpoint is the newest of `workdir` or, where there is none yet, `init_from`'s, which may be gone later.
 
     Returns:
       The config with mean and std, and the checkpoint's model where the config names none.
@@ -209,7 +208,7 @@ def resolve_pretrained(config: ConfigDict, workdir: Path | None = None) -> tuple
     base = None
     normalization = [name for name in ("mean", "std") if not len(config.data[name])]
     if not config.model.name or normalization:
-        own = workdir is not None and has_checkpoint(workdir)
+        own = workdir is not None
         if not own and not config.init_from:
             what, other = ("model.name is ''", "--config.model.name=posmlp_t")
             if config.model.name:

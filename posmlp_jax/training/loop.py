@@ -19,6 +19,7 @@ from posmlp_jax.training.config import as_begun, check_fields
 from posmlp_jax.training.evaluation import Evaluation, Evaluator, format_result, make_evaluator
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
 from posmlp_jax.training.hosts import AgreedMaximum, from_host_0, together
+from posmlp_jax.training.lock import WorkdirLock
 from posmlp_jax.training.metrics import (
     MetricsWriter,
     ProgressBar,
@@ -57,15 +58,24 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
       NonFiniteLoss: when the loss or its gradient is infinite or not a number; such a state is not saved.
     """
     workdir = Path(workdir)
+    with contextlib.closing(WorkdirLock(workdir)) as lock:
+        # Before data are looked at, which may take minutes.
+        from_host_0(lock.acquire_if_there)
+        return _train(config, workdir, lock)
+
+
+def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, dict[str, float]]:
     saved = from_host_0(partial(read_config, workdir))
     check_fields(config)
     config, asked = as_begun(config, saved), config
     if config.ema_warmup != asked.ema_warmup:
         report(f"{workdir} began before there was ema_warmup, and goes on as it began: ema_warmup=False")
-    run = together(partial(open_training, config, workdir))
+    goes_on = from_host_0(partial(has_checkpoint, workdir))
+    run = together(partial(open_training, config, workdir if goes_on else None))
     # Read before anything is written, so that a mistake leaves nothing behind.
-    first = None if has_checkpoint(workdir) else together(run.first_weights)
-    together(partial(claim_workdir, workdir, config))
+    first = None if goes_on else together(run.first_weights)
+    from_host_0(lock.acquire)
+    from_host_0(partial(claim_workdir, workdir, config))
     with ExitStack() as closing:
         checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints, keep_best=config.keep_best)
         closing.callback(checkpoints.close)

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import jax
 from ml_collections import ConfigDict
 
 from posmlp_jax.errors import CheckpointError
@@ -30,15 +29,11 @@ def read_config(workdir: Path) -> dict | None:
 
 
 def claim_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Makes the working directory this experiment's: writes `config.json`, or checks the one that is there.
-
-    Only the first host does anything.
+    """Makes the working directory this experiment's: writes `config.json`, or checks the one that is there; on host 0.
 
     Raises:
       CheckpointError: if another experiment lives there (names what differs), or it cannot be written.
     """
-    if jax.process_index():
-        return
     path = workdir / "config.json"
     current, saved = plain(config), read_config(workdir)
     if saved is not None:

@@ -1,0 +1,110 @@
+"""One run at a time in a working directory, for processes that end and such that are killed."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from posmlp_jax.errors import CheckpointError
+from posmlp_jax.training import lock, train
+from posmlp_jax.training.lock import WorkdirLock
+
+HOST = socket.gethostname()
+HOLD = """
+import fcntl, json, os, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+json.dump({"pid": os.getpid(), "host": "there", "since": "then"}, file)
+file.flush()
+print("held", flush=True)
+time.sleep(100)
+"""
+
+
+def test_a_second_run_is_refused_before_it_writes_anything(tiny_config, tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "lock"], stdout=subprocess.PIPE)
+    try:
+        holder.stdout.readline()
+        before = (tmp_path / "lock").read_text()
+        start = time.perf_counter()
+        with pytest.raises(CheckpointError) as refused:
+            train(tiny_config(), tmp_path)
+        # Before data or model.
+        assert time.perf_counter() - start < 2
+        assert str(refused.value) == (
+            f"{tmp_path} is in use by process {holder.pid} on there since then; wait until that has ended, or choose "
+            "another --workdir"
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+        assert (tmp_path / "lock").read_text() == before
+    finally:
+        holder.kill()
+        holder.wait()
+    # What it has left is taken over.
+    held = WorkdirLock(tmp_path)
+    held.acquire()
+    owner = json.loads((tmp_path / "lock").read_text())
+    assert (owner["pid"], owner["host"]) == (os.getpid(), HOST)
+    with pytest.raises(CheckpointError, match=f"process {os.getpid()} on {HOST} since 20"):
+        WorkdirLock(tmp_path).acquire()
+    held.acquire()  # It has it.
+    held.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_is_only_made_when_it_is_taken(tmp_path):
+    held = WorkdirLock(tmp_path / "run")
+    held.acquire_if_there()
+    assert not (tmp_path / "run").exists()
+    held.acquire()
+    assert (tmp_path / "run" / "lock").exists()
+    held.close()
+
+
+@pytest.fixture
+def no_system_locks(monkeypatch):
+    def refuse(*arguments):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+
+
+def beating(folder) -> WorkdirLock:
+    return WorkdirLock(folder, beat=0.1, dead=0.5)
+
+
+def test_without_system_locks_a_run_that_writes_is_alive(tmp_path, no_system_locks, monkeypatch):
+    held = beating(tmp_path)
+    held.acquire()
+    monkeypatch.setattr(lock, "report", lambda line: None)
+    with pytest.raises(CheckpointError, match=f"is in use by process {os.getpid()} on {HOST} since"):
+        beating(tmp_path).acquire()
+    held.close()
+    assert not list(tmp_path.iterdir())
+    beating(tmp_path).acquire_if_there()
+
+
+@pytest.mark.parametrize("owner", ["", '{"pid": 1, "host": "elsewhere", "since": "then"}', '{"pid": "x'])
+def test_without_system_locks_a_run_that_has_stopped_writing_is_dead(tmp_path, no_system_locks, monkeypatch, owner):
+    lines = []
+    monkeypatch.setattr(lock, "report", lines.append)
+    (tmp_path / "lock").write_text(owner)
+    held = beating(tmp_path)
+    held.acquire()
+    assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+    holder = "process 1 on elsewhere since then" if "elsewhere" in owner else "another run"
+    assert lines == [f"{tmp_path}/lock is held by {holder}: looking for a sign of life for 0 s"]
+    held.close()
+
+
+def test_without_system_locks_a_process_of_this_machine_that_is_gone_is_not_waited_for(tmp_path, no_system_locks):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / "lock").write_text(json.dumps({"pid": gone.pid, "host": HOST, "since": "then"}))
+    held = WorkdirLock(tmp_path, beat=0.1, dead=1000)
+    held.acquire()
+    held.close()
