@@ -6,11 +6,10 @@ What the video models start from (configs/video/). How it was trained was not pu
 the mean and standard deviation of the clips. 310 epochs are 3.7·10¹⁸ operations.
 """
 
-from configs.recipe import released_recipe
+from configs.recipe import imagenet_recipe
 
 
 def get_config():
-    config = released_recipe("posmlp_video_s_image")
+    config = imagenet_recipe("posmlp_video_s_image")
     config.data.update(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225))
-    config.optimizer.peak_rate = 1e-3
     return config

@@ -29,6 +29,8 @@ from posmlp_jax.errors import ConfigError, nearest
 
 RELATIONS = ("gqpe", "lrpe", "lrpe_m", "dense")
 COVARIANCES = ("psd", "free", "isotropic")
+# The standard deviation that the published code starts a dense matrix with where tokens should hardly mix at first.
+NEAR_ZERO = 1e-6
 
 
 @functools.cache
@@ -154,7 +156,7 @@ class DenseRelation(nnx.Module):
     """gMLP's Token FC (Eq. 1): every entry is learned, `[groups, N, N]`.
 
     Args:
-      stddev: of the initial normal values: 0.02 in PosMLP's published code, near 0 in gMLP.
+      stddev: of the initial normal values: 0.02 in PosMLP's published SGU, `NEAR_ZERO` in gMLP's and in LRPE-M.
     """
 
     def __init__(self, grid: Sequence[int], groups: int = 1, *, stddev: float = 0.02, rngs: nnx.Rngs):
@@ -231,6 +233,8 @@ def create_relation(
 ) -> Relation:
     """The relation that a config names: 'gqpe', 'lrpe', 'lrpe_m' or 'dense' (Table 1).
 
+    `dense_stddev` is of the dense relation's initial values; the dense matrix of LRPE-M starts near 0 in every model.
+
     Raises:
       ConfigError: for another name.
     """
@@ -240,7 +244,7 @@ def create_relation(
         case "lrpe":
             return LearnedRelation(grid, groups)
         case "lrpe_m":
-            return SumRelation(DenseRelation(grid, stddev=dense_stddev, rngs=rngs), LearnedRelation(grid, groups))
+            return SumRelation(DenseRelation(grid, stddev=NEAR_ZERO, rngs=rngs), LearnedRelation(grid, groups))
         case "dense":
             return DenseRelation(grid, groups, stddev=dense_stddev, rngs=rngs)
     raise ConfigError(f"unknown relation '{kind}'; {nearest(kind, RELATIONS)}")

@@ -183,13 +183,14 @@ def test_isotropic_is_psd_with_a_multiple_of_the_identity(grid):
 
 
 def test_initial_values():
-    """As published: Γ = I + N(0, 0.01²), Δ = N(0, 0.01²), tables 0, dense N(0, 0.02²)."""
+    """As published: Γ = I + N(0, 0.01²), Δ = N(0, 0.01²), tables 0, dense N(0, 0.02²), and in LRPE-M N(0, (10⁻⁶)²)."""
     quadratic = create_relation("gqpe", (4, 4), 2000, rngs=nnx.Rngs(0))
     noise = np.asarray(quadratic.spread[...]) - np.identity(2)
     for values, stddev in [
         (noise, 0.01),
         (quadratic.center[...], 0.01),
         (create_relation("dense", (8, 8), rngs=nnx.Rngs(0)).weight[...], 0.02),
+        (create_relation("lrpe_m", (8, 8), rngs=nnx.Rngs(0)).dense.weight[...], 1e-6),
     ]:
         assert abs(np.mean(values)) < 0.05 * stddev
         assert np.std(values) == pytest.approx(stddev, rel=0.05)

@@ -53,6 +53,11 @@ class Augmentation:
                 f"crop_scale {tuple(config.crop_scale)} must be (least, most) within 0 to 1, and crop_ratio "
                 f"{tuple(config.crop_ratio)} (least, most) above 0"
             )
+        if config.interpolation not in transforms.INTERPOLATIONS:
+            raise ConfigError(
+                f"unknown data.interpolation '{config.interpolation}': "
+                f"{nearest(config.interpolation, transforms.INTERPOLATIONS)}"
+            )
         if config.crop_padding < 0:
             raise ConfigError(f"crop_padding must not be negative, but is {config.crop_padding}")
         self._none = config.augment == "none"
@@ -61,6 +66,7 @@ class Augmentation:
         self._crop = config.crop
         self._scale = (low, high)
         self._ratio = (narrow, wide)
+        self._interpolation = config.interpolation
         self._padding = config.crop_padding
         self._flip = config.flip
         mean, std = tuple(config.mean), tuple(config.std)
@@ -126,7 +132,8 @@ class Augmentation:
         if self._whole is not None:
             image = self._whole(image, rng)
         if self._crop == "random_resized":
-            image = transforms.random_resized_crop(image, self._size, self._scale, self._ratio, rng)
+            crop = (self._size, self._scale, self._ratio)
+            image = transforms.random_resized_crop(image, *crop, rng, self._interpolation)
         else:
             image = transforms.resize(image, self._size)
             if self._crop == "pad":

@@ -12,11 +12,14 @@ from posmlp_jax.data.decoding import Size
 cv2.setNumThreads(1)
 
 
-def resize(image: np.ndarray, size: Size) -> np.ndarray:
-    """Bicubic resizing, antialiased: exactly Pillow's."""
+INTERPOLATIONS = ("bicubic", "random")
+
+
+def resize(image: np.ndarray, size: Size, resampling: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
+    """Resizing with antialiasing: exactly Pillow's."""
     if image.shape[:2] == tuple(size):
         return image
-    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), resampling))
 
 
 def crop_box(
@@ -44,10 +47,17 @@ def random_resized_crop(
     scale: tuple[float, float],
     ratio: tuple[float, float],
     rng: np.random.Generator,
+    interpolation: str = "bicubic",
 ) -> np.ndarray:
-    """A random box of the image (`crop_box`), resized to `size` by `fast_resize`."""
+    """A random box of the image (`crop_box`), resized to `size`.
+
+    With `interpolation` 'bicubic' by `fast_resize`; with 'random', as timm names it, by Pillow, bilinear or bicubic.
+    """
     top, left, height, width = crop_box(*image.shape[:2], scale, ratio, rng)
-    return fast_resize(image[top : top + height, left : left + width], size)
+    box = image[top : top + height, left : left + width]
+    if interpolation == "random":
+        return resize(box, size, (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)[rng.integers(2)])
+    return fast_resize(box, size)
 
 
 def fast_resize(image: np.ndarray, size: Size) -> np.ndarray:

@@ -179,10 +179,12 @@ class Backbone(nnx.Module):
         shape = (*tokens, width)
         self.position = nnx.Param(kernel_init(rngs.params(), shape)) if self.config.absolute_position else None
 
-    def _add_head(self, width: int, rngs: nnx.Rngs) -> None:
+    def _add_head(self, width: int, rngs: nnx.Rngs, *, dropout: float = 0.0) -> None:
+        """The last norm and the head; `dropout` is a probability for each value of the pooled vector."""
         dtype = jnp.dtype(self.config.dtype)
         self.norm = nnx.LayerNorm(width, epsilon=self.config.norm_epsilon, dtype=dtype, rngs=rngs)
         classes = self.config.num_classes
+        self.head_dropout = nnx.Dropout(dropout)
         # Logits are float32 whatever the compute type.
         self.head = nnx.Linear(width, classes, kernel_init=kernel_init, rngs=rngs) if classes else None
 
@@ -231,7 +233,11 @@ class Backbone(nnx.Module):
         """Float32 logits `[B, num_classes]` of the last map's average over its axes; without a head, that average."""
         last = self.features(images, train=train, rngs=rngs)[-1].astype(jnp.float32)
         pooled = jnp.mean(last, axis=tuple(range(1, last.ndim - 1)))
-        return pooled if self.head is None else self.head(pooled)
+        if self.head is None:
+            return pooled
+        if train and self.head_dropout.rate > 0:
+            pooled = self.head_dropout(pooled, rngs=rngs)
+        return self.head(pooled)
 
 
 def parameter_count(model: nnx.Module) -> int:

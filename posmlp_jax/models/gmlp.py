@@ -9,6 +9,7 @@ from posmlp_jax.errors import ConfigError
 from posmlp_jax.layers import GatedBlock, LinearStem
 from posmlp_jax.models.backbone import Backbone, BackboneConfig, check_groups
 from posmlp_jax.models.stages import Stage, branch_options, drop_path_rates, gate_maker
+from posmlp_jax.relations import NEAR_ZERO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class GMLP(Backbone):
             config.grid,
             config.groups,
             rngs,
-            dense_stddev=1e-3,
+            dense_stddev=NEAR_ZERO,
             bias_init=1.0 if near_zero else 0.0,
         )
         blocks = [

@@ -35,7 +35,7 @@ class PosMLPConfig(BackboneConfig):
       stem, stem_norm: 'conv' (ConvPE) or 'linear', with 'batch' or 'layer' norm (Table 10).
       merge, merge_norm: 'conv' (ConvPM) or 'linear', with 'batch' or 'layer' norm (Table 10).
       shift_windows: every second block's windows shifted by half (section 5.5).
-      dropout: after a block's second linear layer.
+      dropout: after a block's second linear layer, and of the pooled vector before the head.
       drop_path: stochastic depth of the last block; growing linearly from 0 at the first.
       dtype: compute type, float32 or bfloat16. Parameters, relations, statistics and logits are float32.
       remat: recompute each block's activations in the backward pass, for less memory and a third more compute.
@@ -108,4 +108,4 @@ class PosMLP(Backbone):
                 config.widths, config.depths, config.expansions, config.windows, config.groups, strict=True
             )
         )
-        self._add_head(config.widths[-1], rngs)
+        self._add_head(config.widths[-1], rngs, dropout=config.dropout)

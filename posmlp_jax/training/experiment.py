@@ -144,7 +144,7 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
     )
     decay_of_average = decay_of(config, partial(steps, total=lengths.total))
     common["options"] = dataclasses.replace(common["options"], ema_decay=decay_of_average, ema_warmup=config.ema_warmup)
-    schedule = learning_rate(config.optimizer, warmup=steps(config.optimizer.warmup), decay=decay)
+    schedule = learning_rate(config.optimizer, config.length, batch_size=config.batch_size, num_examples=epoch)
     return Training(
         **common,
         train_source=source,

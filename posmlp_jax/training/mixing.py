@@ -1,4 +1,4 @@
-"""Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019) on the device, for a whole batch at a time."""
+"""Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019) on the device, one λ for a batch or for each part of it."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,26 @@ class MixOptions:
       cutmix: α of CutMix's λ; 0: no CutMix.
       probability: that a batch is mixed at all.
       switch_probability: where both are on, that a mixed batch gets CutMix.
+      group: how many neighbours in a batch share what is drawn, as a GPU's images do in timm; 0: the whole batch.
     """
 
     mixup: float = 0.0
     cutmix: float = 0.0
     probability: float = 1.0
     switch_probability: float = 0.5
+    group: int = 0
 
     @property
     def active(self) -> bool:
         """Whether any batch is ever mixed."""
         return self.probability > 0 and (self.mixup > 0 or self.cutmix > 0)
+
+
+def draw_masks(key: jax.Array, batch_size: int, size: tuple[int, int], options: MixOptions) -> jax.Array:
+    """`draw_mask` for each group of a batch: float32 `[groups, height, width]`. The last may have fewer examples."""
+    groups = -(-batch_size // options.group) if options.group else 1
+    keys = key[None] if groups == 1 else jax.random.split(key, groups)
+    return jax.vmap(lambda key: draw_mask(key, size, options))(keys)
 
 
 def draw_mask(key: jax.Array, size: tuple[int, int], options: MixOptions) -> jax.Array:
@@ -65,10 +74,13 @@ def mix(images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Arr
     Args:
       images: float `[B, height, width, 3]` or `[B, frames, height, width, 3]`, B even.
       targets: `[B, num_classes]`, each summing to 1.
-      mask: from `draw_mask`.
+      mask: from `draw_mask`, `[height, width]`, or one for each example, `[B, height, width]`.
     """
-    own = jnp.mean(mask)
-    mixed = images * mask[:, :, None] + _partners(images) * (1 - mask[:, :, None])
+    own = jnp.mean(mask, axis=(-2, -1))[..., None]
+    pixels = mask[..., None]
+    if mask.ndim == 3 and images.ndim == 5:
+        pixels = pixels[:, None]
+    mixed = images * pixels + _partners(images) * (1 - pixels)
     return mixed, targets * own + _partners(targets) * (1 - own)
 
 

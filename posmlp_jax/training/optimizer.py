@@ -5,11 +5,23 @@ import optax
 from ml_collections import ConfigDict
 
 from posmlp_jax.training.finetuning import frozen_mask, layer_scales
+from posmlp_jax.training.state import Arrays, parameter_name
 
 
-def decay_mask(params):
-    """True for the parameters that weight decay applies to: not biases, norms and others of fewer than two axes."""
-    return jax.tree.map(lambda value: value.ndim > 1, params)
+def decay_mask(params: Arrays) -> Arrays:
+    """True for the parameters that weight decay applies to in the published code: those of two or more axes there.
+
+    Which are those of two or more here (kernels, matrices and tables, Γ and Δ, absolute positions) and, with its shape
+    (1, N, 1) there, the token bias of every gate but SGU's, whose b is a linear layer's.
+    """
+    # What is frozen still says what kind of gate it is in.
+    paths = jax.tree_util.tree_leaves_with_path(params, is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode))
+    names = [parameter_name(path) for path, _ in paths]
+    gates = {name.partition("relation.")[0] for name in names if "relation." in name}
+    token_biases = {f"{gate}bias" for gate in gates if f"{gate}relation.weight" not in names}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, value: value.ndim > 1 or parameter_name(path) in token_biases, params
+    )
 
 
 def create_optimizer(config: ConfigDict, schedule: optax.Schedule, freeze: str = "") -> optax.GradientTransformation:

@@ -1,12 +1,19 @@
 """Lengths of time in a config, and the learning rate over time."""
 
+import math
 import re
+from collections.abc import Mapping
+from functools import partial
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from posmlp_jax.errors import ConfigError
 
+SCHEDULES = ("cosine", "timm")
 _LENGTH = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(steps?|epochs?|examples?|%)\s*", re.IGNORECASE)
 # Steps are counted in int32.
 _MOST = 2**31 - 1
@@ -24,36 +31,51 @@ def to_steps(length: str, *, batch_size: int, num_examples: int, total: int | No
     Raises:
       ConfigError: if the text is not of that form, or the steps are too many to be counted (2³¹).
     """
-    match = _LENGTH.fullmatch(str(length))
     units = {"step": 1.0, "epoch": num_examples / batch_size, "example": 1 / batch_size}
-    if total is not None:
-        units["%"] = total / 100
+    steps = _measure(length, units if total is None else units | {"%": total / 100})
+    if not steps <= _MOST:
+        raise ConfigError(f"'{length}' is more than {_MOST} steps, which is as far as steps are counted")
+    return round(steps)
+
+
+def to_epochs(length: str, *, batch_size: int, num_examples: int) -> float:
+    """As `to_steps`, but epochs, and not rounded."""
+    return _measure(length, {"step": batch_size / num_examples, "epoch": 1.0, "example": 1 / num_examples})
+
+
+def _measure(length: str, units: Mapping[str, float]) -> float:
+    match = _LENGTH.fullmatch(str(length))
     try:
-        number = float(match[1])
-        unit = units[match[2].lower().removesuffix("s")]
+        return float(match[1]) * units[match[2].lower().removesuffix("s")]
     except (TypeError, ValueError, KeyError):
-        share = "" if total is None else ", or '10 %' of the run"
+        share = ", or '10 %' of the run" if "%" in units else ""
         raise ConfigError(
             f"'{length}' is no length of time; write '300 epochs', '1000 steps' or '1.28e6 examples'{share}"
         ) from None
-    if not number * unit <= _MOST:
-        raise ConfigError(f"'{length}' is more than {_MOST} steps, which is as far as steps are counted")
-    return round(number * unit)
 
 
-def learning_rate(config: ConfigDict, *, warmup: int, decay: int) -> optax.Schedule:
+def learning_rate(config: ConfigDict, length: str, *, batch_size: int, num_examples: int) -> optax.Schedule:
     """Linear warm-up, cosine decay to `final_rate`, and `final_rate` ever after.
+
+    With `schedule` 'cosine' the rate changes at every step, and its cosine begins where the warm-up ends. With 'timm'
+    it is that of timm's `CosineLRScheduler`: it changes where an epoch begins, and its cosine counts from the run's
+    start, so that it is a little below the peak where it takes over from the warm-up.
 
     Args:
       config: the `optimizer` section.
-      warmup: steps from `warmup_rate` to `peak_rate`.
-      decay: the step, counted from 0, at which `final_rate` is reached.
+      length: until `final_rate` is reached.
+      batch_size: examples a step.
+      num_examples: examples an epoch.
 
     Raises:
-      ConfigError: if the warm-up is no shorter than the run.
+      ConfigError: for a text that is no length, or a warm-up no shorter than the run.
     """
+    sizes = {"batch_size": batch_size, "num_examples": num_examples}
+    warmup, decay = to_steps(config.warmup, **sizes), to_steps(length, **sizes)
     if warmup >= decay:
         raise ConfigError(f"optimizer.warmup is {warmup} steps, and should be shorter than the run's {decay}")
+    if config.schedule == "timm":
+        return _timm_cosine(config, length, **sizes)
     return optax.warmup_cosine_decay_schedule(
         init_value=config.warmup_rate if warmup else config.peak_rate,
         peak_value=config.peak_rate,
@@ -61,3 +83,20 @@ def learning_rate(config: ConfigDict, *, warmup: int, decay: int) -> optax.Sched
         decay_steps=decay,
         end_value=config.final_rate,
     )
+
+
+def _timm_cosine(config: ConfigDict, length: str, *, batch_size: int, num_examples: int) -> optax.Schedule:
+    in_epochs = partial(to_epochs, batch_size=batch_size, num_examples=num_examples)
+    warmup, decay = in_epochs(config.warmup), in_epochs(length)
+    epochs = np.arange(math.ceil(decay) + 1)
+    rising = config.warmup_rate + (config.peak_rate - config.warmup_rate) * epochs / max(warmup, 1)
+    falling = (1 + np.cos(np.pi * np.minimum(epochs / decay, 1))) / 2
+    falling = config.final_rate + (config.peak_rate - config.final_rate) * falling
+    rates = np.where(epochs < warmup, rising, falling).astype(np.float32)
+    # An epoch begins with the first step that takes none of its examples from the one before.
+    starts = -(-epochs * num_examples // batch_size)
+
+    def schedule(step: jax.Array) -> jax.Array:
+        return jnp.asarray(rates)[jnp.sum(starts <= step) - 1]
+
+    return schedule

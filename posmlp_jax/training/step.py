@@ -11,7 +11,7 @@ from flax import nnx
 
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.training.losses import correct_top, cross_entropy, soft_targets
-from posmlp_jax.training.mixing import MixOptions, draw_mask, mix
+from posmlp_jax.training.mixing import MixOptions, draw_masks, mix
 from posmlp_jax.training.moving_average import update_average
 from posmlp_jax.training.state import Merge, TrainState, Weights, module_weights
 
@@ -71,29 +71,29 @@ def make_train_step(
     `[B, num_classes]`. The metrics are scalars: `loss`, `top1`, `grad_norm` (before clipping) and `learning_rate`.
     """
 
-    def loss(params, batch_stats, batch: Batch, mask: jax.Array | None, key: jax.Array):
+    def loss(params, batch_stats, batch: Batch, masks: jax.Array | None, key: jax.Array):
         model = merge(Weights(params, batch_stats))
         images = normalize_images(batch["image"], options.mean, options.std)
         targets = soft_targets(batch["label"], options.num_classes, options.label_smoothing)
-        if mask is not None:
-            images, targets = mix(images, targets, mask)
+        if masks is not None:
+            images, targets = mix(images, targets, masks[0] if len(masks) == 1 else masks[batch["group"]])
         logits = model(images, train=True, rngs=nnx.Rngs(dropout=key))
         value = cross_entropy(logits, targets).mean()
         top1 = correct_top(logits, targets, 1).astype(jnp.float32).mean()
         return value, (module_weights(model).batch_stats, {"loss": value, "top1": top1})
 
-    def gradients(weights: Weights, batch: Batch, mask: jax.Array | None, key: jax.Array):
+    def gradients(weights: Weights, batch: Batch, masks: jax.Array | None, key: jax.Array):
         """Gradients, batch statistics and metrics of the whole batch; BatchNorm sees one part at a time."""
         grad = jax.grad(loss, has_aux=True)
         if options.accumulate == 1:
-            grads, (batch_stats, metrics) = grad(weights.params, weights.batch_stats, batch, mask, key)
+            grads, (batch_stats, metrics) = grad(weights.params, weights.batch_stats, batch, masks, key)
             return grads, batch_stats, metrics
 
         def add_part(carry, part):
             sums, batch_stats = carry
             index, examples = part
             part_key = jax.random.fold_in(key, index)
-            grads, (batch_stats, metrics) = grad(weights.params, batch_stats, examples, mask, part_key)
+            grads, (batch_stats, metrics) = grad(weights.params, batch_stats, examples, masks, part_key)
             return (jax.tree.map(jnp.add, sums, grads), batch_stats), metrics
 
         parts = {name: split_batch(x, options.accumulate) for name, x in batch.items()}
@@ -106,8 +106,13 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         mix_key, drop_key = jax.random.split(jax.random.fold_in(jax.random.key(options.seed), state.step))
-        mask = draw_mask(mix_key, batch["image"].shape[-3:-1], options.mixing) if options.mixing.active else None
-        grads, batch_stats, metrics = gradients(state.weights, batch, mask, drop_key)
+        masks = None
+        if options.mixing.active:
+            size, height_and_width = len(batch["image"]), batch["image"].shape[-3:-1]
+            masks = draw_masks(mix_key, size, height_and_width, options.mixing)
+            # With `accumulate` a group's examples are in several parts.
+            batch = batch | {"group": jnp.arange(size) // (options.mixing.group or size)}
+        grads, batch_stats, metrics = gradients(state.weights, batch, masks, drop_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.weights.params)
         weights = Weights(optax.apply_updates(state.weights.params, updates), batch_stats)
         ema = state.ema

@@ -32,10 +32,10 @@ def data_config():
     return make
 
 
-def by_hand(image, size, rng, crop="random_resized", color=None, erasing=None):
+def by_hand(image, size, rng, crop="random_resized", interpolation="bicubic", color=None, erasing=None):
     """Crop, flip, colours, erasing."""
     if crop == "random_resized":
-        image = transforms.random_resized_crop(image, size, (0.08, 1.0), (3 / 4, 4 / 3), rng)
+        image = transforms.random_resized_crop(image, size, (0.08, 1.0), (3 / 4, 4 / 3), rng, interpolation)
     elif crop == "pad":
         image = transforms.pad_crop(transforms.resize(image, size), 4, rng)
     image = image[:, ::-1].copy() if rng.random() < 0.5 else image
@@ -48,6 +48,7 @@ def by_hand(image, size, rng, crop="random_resized", color=None, erasing=None):
     [
         ({}, {}),
         ({"crop": "pad"}, {"crop": "pad"}),
+        ({"interpolation": "random"}, {"interpolation": "random"}),
         ({"randaugment": RECIPE}, {"color": RandAugment.from_string(RECIPE, mean=MEAN)}),
         ({"color_jitter": 0.4}, {"color": ColorJitter(0.4)}),
         # As in the published recipe, jitter is not added to RandAugment.

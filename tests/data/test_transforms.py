@@ -85,6 +85,22 @@ def test_random_resized_crop_is_a_resized_box(picture):
         np.testing.assert_array_equal(crop, transforms.fast_resize(box.copy(), (48, 40)))
 
 
+def test_random_interpolation_is_pillows(picture):
+    """Crops that shrink and that grow, one side or both; the box is the one of 'bicubic'."""
+    image, size = picture(90, 120), (48, 80)
+    arguments = ((0.1, 1.0), (1 / 2, 2.0))
+    seen = {Image.Resampling.BILINEAR: 0, Image.Resampling.BICUBIC: 0}
+    for seed in range(60):
+        crop = transforms.random_resized_crop(image, size, *arguments, np.random.default_rng(seed), "random")
+        rng = np.random.default_rng(seed)
+        top, left, height, width = transforms.crop_box(90, 120, *arguments, rng)
+        box = Image.fromarray(image).crop((left, top, left + width, top + height))
+        kind = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)[rng.integers(2)]
+        np.testing.assert_array_equal(crop, np.asarray(box.resize(size[::-1], kind)))
+        seen[kind] += 1
+    assert min(seen.values()) > 15
+
+
 PHOTO = np.array(Image.open(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"))
 
 

@@ -13,6 +13,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from posmlp_jax import create_model, list_models
 from posmlp_jax.errors import ConfigError
+from posmlp_jax.gating import GatingUnit
+from posmlp_jax.layers import GatedBranch
 from posmlp_jax.models import model_config, parameter_count
 from posmlp_jax.models.stages import drop_path_rates
 
@@ -336,12 +338,52 @@ def test_training_needs_random_numbers_only_where_something_drops(name):
     jax.eval_shape(lambda model, images: model(images, train=True), model, image_shapes(size))
 
 
+@pytest.mark.parametrize(("name", "drops"), [("posmlp_t", True), ("gmlp_s", False), ("posmlp_video_s_image", False)])
+def test_the_pooled_vector_drops_where_the_published_code_drops_it(name, drops):
+    """With logits that are the pooled vector, and dropout nowhere else."""
+    model = random_model(name, dropout=0.25, drop_path=0.0)
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, GatedBranch):
+            module.dropout.rate = 0.0
+    width = model.head.in_features
+    model.head = nnx.Linear(width, width, kernel_init=lambda *_: jnp.eye(width), rngs=nnx.Rngs(0))
+    images = random_images(name)
+    graph, state = nnx.split(model)
+
+    @jax.jit
+    def vectors(state, key):
+        pooled = nnx.merge(graph, state).features(images, train=True, rngs=nnx.Rngs(dropout=key))[-1]
+        logits = nnx.merge(graph, state)(images, train=True, rngs=nnx.Rngs(dropout=key))
+        return pooled.mean((1, 2)), logits
+
+    pooled, logits = map(np.asarray, vectors(state, jax.random.key(0)))
+    kept = logits != 0
+    assert kept.mean() == pytest.approx(0.75, abs=0.15) if drops else kept.all()
+    naive.assert_close(logits, np.where(kept, pooled / (0.75 if drops else 1), 0), 1e-6)
+
+
 @ONE_OF_A_FAMILY
 def test_without_a_head_the_output_is_the_average_of_the_last_map(name):
     model = random_model(name, num_classes=0)
     assert model.head is None
     last = np.asarray(model.features(random_images(name))[-1], np.float64)
     naive.assert_close(model(random_images(name)), last.mean(tuple(range(1, last.ndim - 1))), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "relation", "stddev", "bias"),
+    [("gmlp_s", "dense", 1e-6, 1), ("gmlp_s", "lrpe_m", 1e-6, 0), ("posmlp_t", "dense", 0.02, 0)],
+)
+def test_dense_matrices_start_as_in_the_published_code(name, relation, stddev, bias):
+    gates = [
+        module
+        for _, module in nnx.iter_modules(create_model(name, **small(name) | {"relation": relation}))
+        if isinstance(module, GatingUnit)
+    ]
+    dense = [gate.relation.dense if relation == "lrpe_m" else gate.relation for gate in gates]
+    values = np.concatenate([np.ravel(part.weight[...]) for part in dense])
+    assert np.std(values) == pytest.approx(stddev, rel=0.1)
+    assert all(np.all(gate.bias[...] == bias) for gate in gates)
 
 
 def test_head_is_linear():

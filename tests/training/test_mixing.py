@@ -1,9 +1,11 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from scipy import stats
 
-from posmlp_jax.training.mixing import MixOptions, draw_box, draw_mask, mix
+from posmlp_jax.training.mixing import MixOptions, draw_box, draw_mask, draw_masks, mix
 
 SIZE = (16, 20)
 KEYS = jax.random.split(jax.random.key(0), 4000)
@@ -75,3 +77,45 @@ def test_mixing_by_loops(options):
                 np.testing.assert_allclose(mixed[example, y, x], wanted, rtol=1e-5, atol=1e-6)
         wanted = kept * targets[example] + (1 - kept) * targets[partner]
         np.testing.assert_allclose(mixed_targets[example], wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_without_groups_a_batch_has_the_draw_that_it_had():
+    options = MixOptions(mixup=0.5, cutmix=1.0)
+    for whole in (options, dataclasses.replace(options, group=24), dataclasses.replace(options, group=30)):
+        drawn = draw_masks(KEYS[5], 24, SIZE, whole)
+        np.testing.assert_array_equal(drawn, draw_mask(KEYS[5], SIZE, options)[None])
+
+
+def test_every_group_has_its_own_draw():
+    """960 images in groups of 120 are mixed as eight GPUs mix theirs: each by mixup or CutMix, with its own λ."""
+    options = MixOptions(mixup=0.5, cutmix=1.0, group=120)
+    drawn = np.asarray(jax.jit(jax.vmap(lambda key: draw_masks(key, 960, SIZE, options)))(KEYS[:200]))
+    assert drawn.shape == (200, 8, *SIZE)
+    masks = drawn.reshape(-1, *SIZE)
+    constant = is_constant(masks)
+    # 1600 draws; a box that is empty or the whole image counts as mixup.
+    assert constant.mean() == pytest.approx(0.5, abs=0.06)
+    inside = masks[constant][:, 0, 0]
+    inside = inside[(inside > 0) & (inside < 1)]
+    assert stats.kstest(inside, stats.beta(0.5, 0.5).cdf).pvalue > 1e-3
+    assert len(np.unique(inside)) > 0.95 * len(inside)
+    # Neighbours' kinds and weights are independent.
+    kinds, weights = constant.reshape(200, 8), masks.mean((1, 2)).reshape(200, 8)
+    assert abs(np.corrcoef(kinds[:, 0], kinds[:, 1])[0, 1]) < 0.25
+    assert abs(np.corrcoef(weights[:, 0], weights[:, 1])[0, 1]) < 0.25
+
+
+@pytest.mark.parametrize("frames", [(), (2,)])
+def test_mixing_with_a_mask_for_each_example(frames):
+    """Each pair as if it were alone with its mask."""
+    random = np.random.default_rng(0)
+    images = random.normal(size=(6, *frames, *SIZE, 3)).astype(np.float32)
+    targets = np.eye(4)[random.integers(0, 4, 6)].astype(np.float32)
+    groups = [0, 0, 1, 1, 1, 1]
+    drawn = draw_masks(KEYS[3], 6, SIZE, MixOptions(mixup=1.0, cutmix=1.0, group=2))
+    mixed, mixed_targets = mix(images, targets, drawn[np.array(groups)])
+    for first in (0, 2, 4):
+        pair = slice(first, first + 2)
+        alone, alone_targets = mix(images[pair], targets[pair], drawn[groups[first]])
+        np.testing.assert_allclose(mixed[pair], alone, rtol=1e-6)
+        np.testing.assert_allclose(mixed_targets[pair], alone_targets, rtol=1e-6)

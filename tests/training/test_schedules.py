@@ -1,11 +1,14 @@
+import itertools
 import math
+from fractions import Fraction
 
+import jax
 import numpy as np
 import pytest
 
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import default_config
-from posmlp_jax.training.schedules import learning_rate, to_steps
+from posmlp_jax.training.schedules import SCHEDULES, learning_rate, to_steps
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,8 @@ def test_what_is_no_length(length):
 def test_learning_rate_is_the_recipes_formula():
     config = default_config().optimizer
     config.update(peak_rate=2e-3, warmup_rate=1e-5, final_rate=1e-6)
-    schedule = learning_rate(config, warmup=10, decay=110)
+    config.warmup = "10 steps"
+    schedule = learning_rate(config, "110 steps", batch_size=1, num_examples=1)
 
     def formula(step):
         if step < 10:
@@ -61,9 +65,41 @@ def test_learning_rate_is_the_recipes_formula():
 
 def test_without_warmup_the_first_rate_is_the_peak():
     config = default_config().optimizer
-    assert learning_rate(config, warmup=0, decay=10)(0) == pytest.approx(config.peak_rate)
+    config.warmup = "0 epochs"
+    for config.schedule in SCHEDULES:
+        rate = learning_rate(config, "10 steps", batch_size=16, num_examples=40)
+        assert rate(0) == pytest.approx(config.peak_rate)
+
+
+@pytest.mark.parametrize(("batch_size", "cooldown"), [(960, 10), (480, 0), (7, 0)])
+def test_timms_learning_rate_by_its_formula(batch_size, cooldown):
+    """`CosineLRScheduler(t_initial=300, warmup_t=10)`, set once before each epoch, and 10 more epochs at the lowest."""
+    config, images = default_config().optimizer, 1_281_167
+    config.update(schedule="timm", peak_rate=1e-3, warmup_rate=1e-5, final_rate=1e-6, warmup="10 epochs")
+    schedule = jax.jit(learning_rate(config, "300 epochs", batch_size=batch_size, num_examples=images))
+
+    def formula(epoch):
+        if epoch < 10:
+            return 1e-5 + epoch * (1e-3 - 1e-5) / 10
+        if epoch < 300:
+            return 1e-6 + 0.5 * (1e-3 - 1e-6) * (1 + math.cos(math.pi * epoch / 300))
+        return 1e-6
+
+    starts = [math.ceil(Fraction(epoch * images, batch_size)) for epoch in range(300 + cooldown + 1)]
+    for epoch, (first, after) in enumerate(itertools.pairwise(starts)):
+        for step in (first, (first + after) // 2, after - 1):
+            assert float(schedule(step)) == pytest.approx(formula(epoch), rel=1e-6), (epoch, step)
+
+
+def test_timms_learning_rate_in_a_run_of_steps():
+    """3.2 epochs of 2.5 steps: they begin at steps 0, 3, 5 and 8."""
+    config = default_config().optimizer
+    config.update(schedule="timm", peak_rate=1.0, warmup_rate=0.5, final_rate=0.0, warmup="2 steps")
+    schedule = learning_rate(config, "8 steps", batch_size=16, num_examples=40)
+    wanted = [0.5] * 3 + [(1 + math.cos(math.pi * epoch / 3.2)) / 2 for epoch in (1, 1, 2, 2, 2, 3, 3)] + [0, 0]
+    np.testing.assert_allclose([schedule(step) for step in range(12)], wanted, rtol=1e-6, atol=1e-7)
 
 
 def test_a_warmup_longer_than_the_run_is_a_mistake():
     with pytest.raises(ConfigError, match="warmup is 10 steps, and should be shorter than the run's 10"):
-        learning_rate(default_config().optimizer, warmup=10, decay=10)
+        learning_rate(default_config().optimizer, "10 epochs", batch_size=1, num_examples=1)

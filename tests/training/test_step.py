@@ -9,6 +9,7 @@ from posmlp_jax.models import create_model, model_config
 from posmlp_jax.training.losses import soft_targets
 from posmlp_jax.training.mixing import MixOptions
 from posmlp_jax.training.moving_average import update_average
+from posmlp_jax.training.sharding import batch_sharding, create_mesh
 from posmlp_jax.training.state import TrainState, Weights, create_state, split_model
 from posmlp_jax.training.step import StepOptions, make_eval_step, make_train_step, normalize_images
 
@@ -75,12 +76,25 @@ def test_integer_labels_and_their_soft_targets_are_the_same():
     assert_close(metrics, hard, rtol=1e-6)
 
 
-@pytest.mark.parametrize("mixing", [MixOptions(), MixOptions(mixup=0.5, cutmix=1.0)])
+@pytest.mark.parametrize("mixing", [MixOptions(), MixOptions(mixup=0.5, cutmix=1.0, group=4)])
 def test_accumulation_changes_nothing_where_parts_do_not_see_each_other(mixing):
     _, whole, metrics = one_step(mixing=mixing)
     _, parts, part_metrics = one_step(mixing=mixing, accumulate=4)
     assert_close(parts.weights.params, whole.weights.params, rtol=1e-5, atol=1e-6)
     assert_close(part_metrics, metrics, rtol=1e-5)
+
+
+def test_groups_that_no_device_has_alone_are_mixed_alike():
+    """Groups of 6, the last of 4, over eight devices with two examples each."""
+    mixing = MixOptions(mixup=0.5, cutmix=1.0, group=6)
+    data = batch(16)
+    _, one, metrics = one_step(data=data, mixing=mixing)
+    sharding = batch_sharding(create_mesh(8))
+    _, eight, metrics_of_eight = one_step(data=jax.device_put(data, sharding), mixing=mixing)
+    assert_close(eight.weights.params, one.weights.params, rtol=1e-5, atol=1e-6)
+    assert_close(metrics_of_eight, metrics, rtol=1e-5)
+    _, _, whole = one_step(data=data, mixing=MixOptions(mixup=0.5, cutmix=1.0))
+    assert whole["loss"] != metrics["loss"]
 
 
 def test_accumulated_batch_statistics_go_from_part_to_part():
