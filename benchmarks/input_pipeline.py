@@ -1,7 +1,7 @@
 """How fast images become batches: `python -m benchmarks.input_pipeline [--model=posmlp_t]`.
 
 Generates photograph-like JPEGs of 500×375, then measures each stage of the training path on one core, and all of it
-through Grain, with threads and with processes, with the released recipe's RandAugment and without.
+through Grain, with threads and with processes, with the recipe's RandAugment and without.
 With --model, it trains that model on these images and tells what share of a step is spent waiting for data.
 """
 
@@ -28,7 +28,7 @@ from posmlp_jax.training import default_config
 
 HEIGHT, WIDTH, SIZE = 375, 500, (224, 224)
 RECIPE = "rand-m6-n3-mstd1.0-inc1"
-SCALE, RATIO = (0.08, 1.0), (0.67, 1.5)  # the released recipe's crops
+SCALE, RATIO = (0.08, 1.0), (0.67, 1.5)  # configs/recipe.py's crops
 
 
 def photo(seed: int) -> Image.Image:
@@ -104,6 +104,9 @@ def measure_stages(source: ImageFolderSource) -> dict[str, float]:
         "crop, resize": microseconds(
             lambda image: transforms.random_resized_crop(image, SIZE, SCALE, RATIO, rng), photos
         ),
+        "crop, resize (interpolation random)": microseconds(
+            lambda image: transforms.random_resized_crop(image, SIZE, SCALE, RATIO, rng, "random"), photos
+        ),
         "flip": microseconds(lambda image: transforms.random_flip(image, rng), crops),
         f"RandAugment ({RECIPE})": microseconds(lambda image: augment(image, rng), crops),
         "erasing (pixel, always)": microseconds(lambda image: erase(image, rng), crops),
@@ -112,7 +115,7 @@ def measure_stages(source: ImageFolderSource) -> dict[str, float]:
 
 
 def data_config(**changes: object) -> ConfigDict:
-    """The `data` section: the released recipe's crops, and what is given."""
+    """The `data` section: the recipe's crops, and what is given."""
     config = default_config().data
     config.update(crop_scale=SCALE, crop_ratio=RATIO, **changes)
     return config

@@ -1,4 +1,4 @@
-"""The released recipe with every part switched on, at a scale that two CPU cores can train: CIFAR-10, a small PosMLP.
+"""PosMLP's recipe with random erasing too, at a scale that two CPU cores can train: CIFAR-10, a small PosMLP.
 
     python main.py --config=configs/cifar10_recipe.py
 

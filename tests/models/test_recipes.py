@@ -1,0 +1,112 @@
+"""The image recipes against the table of what was published, and docs/recipes.md against the paper's tables."""
+
+import dataclasses
+import functools
+import importlib
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from published_recipes import IMAGES, PRINTED, values
+from test_tables import ROWS
+
+from posmlp_jax.models import model_config
+from posmlp_jax.training import default_config
+from posmlp_jax.training.config import check_fields, check_values, resolve_model
+
+ROOT = Path(__file__).parents[2]
+# What a recipe says beside what was published: how the run is worked off, and what is kept of it.
+OURS = {"data.threads", "checkpoint_every", "model.name", "model.remat"}
+LINE = re.compile(
+    r"^\| (?P<row>(?:table|figure) [^|]+?) \| `python main\.py (?P<flags>[^`]+)` \| (?P<printed>[^|]+?) \|$", re.M
+)
+COMMANDS = LINE.findall((ROOT / "docs" / "recipes.md").read_text())
+BY_NAME = {row.name: row for row in ROWS}
+
+
+def module(name: str):
+    return importlib.import_module(f"configs.{name}")
+
+
+def value(config: ConfigDict, field: str):
+    return functools.reduce(lambda section, name: section[name], field.split("."), config)
+
+
+def fields(config: ConfigDict, prefix: str = ""):
+    for name, entry in config.items():
+        if isinstance(entry, ConfigDict):
+            yield from fields(entry, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_every_config_on_imagenet_is_in_the_table():
+    names = {path.stem for path in (ROOT / "configs").glob("*.py") if hasattr(module(path.stem), "get_config")}
+    assert {name for name in names if module(name).get_config().data.name == "imagenet2012"} == set(IMAGES)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_config_has_what_was_published(name):
+    config = module(name).get_config()
+    check_fields(config)
+    check_values(config)
+    published = values(IMAGES[name])
+    assert {field: value(config, field) for field in published} == published
+    assert f"configs/{name}.py" in module(name).__doc__
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGES if "data.crop" in values(IMAGES[name])])
+def test_a_published_recipe_has_nothing_else(name):
+    config = module(name).get_config()
+    default = default_config(config.model.name)
+    changed = {field for field in fields(config) if value(config, field) != value(default, field)}
+    assert changed <= set(values(IMAGES[name])) | OURS
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGES if "data.crop" not in values(IMAGES[name])])
+def test_what_was_not_published_says_so_and_is_ts_recipe(name):
+    assert re.search(
+        r"not published|[Nn]othing else was published|Neither .* published|is another", module(name).__doc__
+    )
+    config, of_t = module(name).get_config(), module("posmlp_t").get_config()
+    pixels = {"data.mean", "data.std"} if "video" in name else set()
+    assert {field for field in fields(config) if value(config, field) != value(of_t, field)} <= OURS | pixels
+
+
+def parse(command: str, monkeypatch) -> tuple[ConfigDict, str]:
+    """The config and the working directory of a command, as `main.py` has them."""
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    monkeypatch.setattr(sys, "argv", ["main.py", *shlex.split(command)])
+    monkeypatch.chdir(ROOT)
+    assert values(sys.argv) == ["main.py"]
+    return values[config.name].value, values["workdir"].value
+
+
+def test_every_row_of_the_tables_is_a_command():
+    assert [row for row, _, _ in COMMANDS] == list(PRINTED)
+    literal = {name for name in BY_NAME if name.startswith(("table", "figure")) and "literally" not in name}
+    assert literal == set(PRINTED) - {"table 2: gMLP-S", "table 2: gMLP-B"}  # Which the registry's tests count.
+    assert len({re.search(r"--workdir=(\S+)", command)[1] for _, command, _ in COMMANDS}) == len(COMMANDS)
+
+
+@pytest.mark.parametrize(("row", "command", "printed"), COMMANDS, ids=[row for row, _, _ in COMMANDS])
+def test_a_command_trains_its_row(row, command, printed, monkeypatch):
+    """Its model is the one that test_tables.py builds, and whose parameters it holds to the paper's digits."""
+    config, _ = parse(command, monkeypatch)
+    check_fields(config)
+    check_values(config)
+    model = resolve_model(config, num_classes=1000)
+    if row in BY_NAME:
+        wanted = model_config(BY_NAME[row].model, **BY_NAME[row].overrides)
+        run = {field: getattr(model, field) for field in ("dropout", "drop_path", "dtype", "remat")}
+        assert model == dataclasses.replace(wanted, **run)
+    else:
+        assert model.replace(dropout=0.0, drop_path=0.0) == model_config({"S": "gmlp_s", "B": "gmlp_b"}[row[-1]])
+    assert config.data.train_fraction == (1.0 if row.startswith("table 2") else 0.5)
+    assert printed == PRINTED[row]
