@@ -20,6 +20,7 @@ from posmlp_jax.command_line import quieten_libraries
 from posmlp_jax.errors import ConfigError, exit_on_mistake, nearest
 from posmlp_jax.training.flags import parse_config_flags
 from posmlp_jax.training.hosts import connect
+from posmlp_jax.training.selection import BEST_WEIGHTS, STEP_HELP, check_selection
 from posmlp_jax.training.stopping import RunEnded
 
 MODES = ("train", "eval")
@@ -27,8 +28,9 @@ MODES = ("train", "eval")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and metrics go; by default runs/<config name>.")
 _MODE = flags.DEFINE_string("mode", "train", "train, or eval: a checkpoint of the workdir on the evaluation split.")
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "latest", "For eval: latest, best (by the config's keep_best) or a step."
+_STEP = flags.DEFINE_string("step", "latest", f"For eval, which checkpoint: {STEP_HELP}.")
+_WEIGHTS = flags.DEFINE_string(
+    "weights", None, f"For eval, which of its weights: raw, ema (the moving average) or best ({BEST_WEIGHTS}); all."
 )
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "Several hosts: host:port of process 0.")
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "Several hosts: how many processes.", lower_bound=1)
@@ -37,11 +39,18 @@ _PROCESS = flags.DEFINE_integer("process_id", None, "Several hosts: which proces
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Absl's flag parsing, with one clear line for whatever is wrong."""
+    for argument in argv[1:]:
+        if re.match(r"--?checkpoint(=|$)", argument):
+            raise ConfigError("which checkpoint of --workdir is --step=latest, best or a step, and not --checkpoint")
     rest = parse_config_flags(argv)
     if _MODE.value not in MODES:
         raise ConfigError(f"unknown mode '{_MODE.value}'; {nearest(_MODE.value, MODES)}")
-    if not re.fullmatch(r"latest|best|\d+", _CHECKPOINT.value):
-        raise ConfigError(f"checkpoint is '{_CHECKPOINT.value}', and should be latest, best or a step")
+    if _MODE.value == "train" and (_STEP.present or _WEIGHTS.present):
+        raise ConfigError(
+            "--step and --weights are for --mode=eval; a run goes on from its newest checkpoint, and starts from what "
+            "--config.init_from, init_step and init_weights name"
+        )
+    check_selection(_STEP.value, _WEIGHTS.value or "best", "--")
     return rest
 
 
@@ -53,7 +62,7 @@ def main(argv: list[str]) -> None:
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = _WORKDIR.value or f"runs/{name}"
     if _MODE.value == "eval":
-        training.evaluate(_CONFIG.value, workdir, _CHECKPOINT.value)
+        training.evaluate(_CONFIG.value, workdir, _STEP.value, _WEIGHTS.value)
         return
     results = training.train(_CONFIG.value, workdir)
     if jax.process_index():

@@ -15,7 +15,6 @@ With jax and flatbuffers alone (JAX promises to read the file for six months of 
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from posmlp_jax.errors import CheckpointError, ConfigError, nearest
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.training.disk import check_output
 from posmlp_jax.training.pretrained import Pretrained, open_pretrained
+from posmlp_jax.training.selection import add_selection
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 DTYPES = ("float32", "bfloat16")
@@ -179,16 +179,15 @@ def main(argv: list[str] | None = None) -> None:
         "--checkpoint", required=True, metavar="DIR", help="a run's folder, or one checkpoint, DIR/checkpoints/STEP"
     )
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="must not exist; and FILE.json")
-    parser.add_argument("--checkpoint_step", default="latest", help="latest (the default), best or a step")
+    add_selection(parser)
     parser.add_argument("--platforms", default=",".join(PLATFORMS), help="some of %(default)s, with commas between")
     parser.add_argument("--features", action="store_true", help="the stages' maps in place of the logits")
     parser.add_argument("--dtype", help=f"compute type, {' or '.join(DTYPES)}; by default the model's own")
     options = parser.parse_args(argv)
-    if not re.fullmatch(r"latest|best|\d+", options.checkpoint_step):
-        raise ConfigError(f"checkpoint_step is '{options.checkpoint_step}', and should be latest, best or a step")
     check_outputs(options.output.expanduser())
+    pretrained = open_pretrained(options.checkpoint, step=options.step, weights=options.weights)
     about = save_exported(
-        open_pretrained(options.checkpoint, checkpoint=options.checkpoint_step),
+        pretrained,
         options.output,
         platforms=[name for name in options.platforms.split(",") if name],
         features=options.features,
@@ -196,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     source = about["input"]
     megabytes = options.output.expanduser().stat().st_size / 1e6
-    print(f"wrote the {about['checkpoint']} to {options.output} ({megabytes:.1f} MB), and {options.output}.json")
+    print(f"wrote the {pretrained.choice} to {options.output} ({megabytes:.1f} MB), and {options.output}.json")
     print(f"runs on: {', '.join(about['platforms'])}; computes in {about['compute_dtype']}")
     print(f"input:   float32 {_shape(source)}, RGB, (pixel / 255 − mean) / std")
     print(f"         mean {source['mean']}, std {source['std']}, eval_crop {source['eval_crop']}")

@@ -33,6 +33,7 @@ from posmlp_jax.errors import BrokenExampleError, CheckpointError, ConfigError, 
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.prediction_table import PredictionTable, printable
 from posmlp_jax.training.pretrained import Pretrained, open_pretrained
+from posmlp_jax.training.selection import add_selection
 from posmlp_jax.training.step import normalize_images
 
 OUTPUTS = ("table", "json")
@@ -203,6 +204,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", required=True, metavar="DIR", help="a run's folder, or one checkpoint, DIR/checkpoints/STEP"
     )
+    add_selection(parser)
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes an image, at most all (5)")
     parser.add_argument(
         "--output",
@@ -215,7 +217,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.output not in OUTPUTS:
         raise ConfigError(f"unknown output '{arguments.output}'; {nearest(arguments.output, OUTPUTS)}")
     files = find_images(arguments.images)
-    pretrained = open_pretrained(arguments.checkpoint)
+    pretrained = open_pretrained(arguments.checkpoint, step=arguments.step, weights=arguments.weights)
+    print(f"using the {pretrained.choice}", file=sys.stderr)
     predictions = predict(pretrained, files, top_k=arguments.top_k, batch_size=arguments.batch_size)
     if arguments.output == "json":
         show = to_json

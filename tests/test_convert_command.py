@@ -221,7 +221,7 @@ def test_averaged_parameters_are_taken_where_there_are_any(tmp_path, capsys):
     }
     file = tmp_path / "model_best.pth.tar"
     torch.save(checkpoint, file)
-    for which, arrays, group in (("auto", averaged, "_ema"), ("ema", averaged, "_ema"), ("raw", raw, "")):
+    for which, arrays, group in (("best", averaged, "_ema"), ("ema", averaged, "_ema"), ("raw", raw, "")):
         output = tmp_path / which
         assert convert(f"--source={file}", "--model=posmlp_t", f"--output={output}", f"--weights={which}") == 0
         assert f"read state_dict{group} of" in capsys.readouterr().out
@@ -236,7 +236,7 @@ def test_there_and_back_through_files(suffix, tmp_path, capsys):
     first, file, second = tmp_path / "first", tmp_path / f"weights{suffix}", tmp_path / "second"
     convert_checkpoint(FOLDER / "posmlp_ggqpe.npz", "posmlp_t", first)
     assert convert(f"--source={first}", f"--output={file}") == 0
-    assert f"wrote the weights of step 0 in {first} to {file}" in capsys.readouterr().out
+    assert f"wrote the weights of step 0 in {first} (it has no moving average) to {file}" in capsys.readouterr().out
     original, images, _ = reference("ggqpe")
     if suffix != ".pth":
         exported = load_file(file) if suffix == ".safetensors" else dict(np.load(file))
@@ -475,7 +475,7 @@ def test_an_average_that_is_none_falls_through(tmp_path):
 def test_an_export_that_cannot_be(tmp_path, capsys):
     convert_checkpoint(FOLDER / "posmlp_ggqpe.npz", "posmlp_t", tmp_path / "run")
     arguments = [f"--source={tmp_path / 'run'}", f"--output={tmp_path / 'a.npz'}", "--weights=ema"]
-    assert_refused(arguments, "there is no moving average beside the weights of step 0", tmp_path, capsys)
+    assert_refused(arguments, "the checkpoint of step 0 has no moving average", tmp_path, capsys)
     (tmp_path / "there.npz").write_bytes(b"mine")
     for file, message in (("there.npz", "is there already"), ("weights.h5", "unknown type"), ("out", "unknown type")):
         assert_refused([f"--source={tmp_path / 'run'}", f"--output={tmp_path / file}"], message, tmp_path, capsys)

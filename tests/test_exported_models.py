@@ -143,7 +143,7 @@ def test_the_file_holds_folded_relations(workdir, tmp_path):
 
 @pytest.mark.parametrize("step", ["3", "latest"])
 def test_which_checkpoint(workdir, tmp_path, step):
-    export.main([f"--checkpoint={workdir}", f"--output={tmp_path}/model", f"--checkpoint_step={step}"])
+    export.main([f"--checkpoint={workdir}", f"--output={tmp_path}/model", f"--step={step}"])
     assert "step 3 " in json.loads((tmp_path / "model.json").read_text())["checkpoint"]
 
 
@@ -151,8 +151,8 @@ def test_which_checkpoint(workdir, tmp_path, step):
     ("arguments", "message"),
     [
         (["--checkpoint={folder}/none"], "there is no checkpoint in"),
-        (["--checkpoint_step=7"], "there is no checkpoint of step 7"),
-        (["--checkpoint_step=newest"], "should be latest, best or a step"),
+        (["--step=7"], "there is no checkpoint of step 7"),
+        (["--step=newest"], "should be latest, best or a step"),
         (["--platforms=cpu,gpu"], "unknown platform 'gpu'; known: cpu, cuda, tpu"),
         (["--platforms="], "which platforms"),
         (["--dtype=float16"], "dtype 'float16' is not one to export; did you mean 'bfloat16'"),

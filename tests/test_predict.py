@@ -296,6 +296,7 @@ def test_program_writes_json_lines_and_names_what_is_broken(pretrained, workdir,
     )
     assert process.end() == 1, process.errors
     assert process.error_lines == [
+        f"using the {pretrained.choice}",
         f"cannot read {tmp_path}/empty\\n.png: the file is empty",
         "1 of 18 images could not be read",
     ]
@@ -319,7 +320,7 @@ def test_main_prints_a_table(pretrained, workdir, images, capsys, monkeypatch):
     files = [str(images / "val" / "cat" / name) for name in ("0.png", "2.png")]
     assert main([f"--checkpoint={workdir}", files[0], "--top-k=2", files[1]]) == 0
     output, errors = capsys.readouterr()
-    assert errors == ""
+    assert errors == f"using the {pretrained.choice}\n"
     rows = ["file probability class"]
     for one in predict(pretrained, files, top_k=2):
         first, second = (f"{100 * each.probability:.2f} % {each.name}" for each in one.classes)

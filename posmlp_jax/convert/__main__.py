@@ -13,9 +13,10 @@ from pathlib import Path
 
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.convert import convert_checkpoint, export_checkpoint
-from posmlp_jax.convert.files import CHOICES, SUFFIXES
+from posmlp_jax.convert.files import SUFFIXES
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models import list_models, parameter_count
+from posmlp_jax.training.selection import STEP_HELP, WEIGHTS_HELP
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,7 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--source", required=True, help=f"a file ({', '.join(SUFFIXES)}), or a run's folder to export")
     parser.add_argument("--output", required=True, help="the folder to write; to export, the file")
     parser.add_argument("--model", help=f"what the file is of: {', '.join(list_models())}")
-    parser.add_argument("--weights", default="auto", help=f"{', '.join(CHOICES)}; auto is ema where there is one")
+    parser.add_argument("--step", help=f"to export: {STEP_HELP}")
+    parser.add_argument("--weights", default="best", help=f"{WEIGHTS_HELP}; of a file, best is ema where there is one")
     parser.add_argument(
         "--override", action="append", default=[], metavar="FIELD=VALUE", help="a model field, as covariance=free"
     )
@@ -34,11 +36,13 @@ def main(argv: list[str] | None = None) -> None:
     if source.is_dir():
         if arguments.model or arguments.override or arguments.class_names:
             raise ConfigError(f"{source} is a checkpoint of ours, which knows its model: leave the other options out")
-        exported = export_checkpoint(source, output, which=arguments.weights)
+        exported = export_checkpoint(source, output, step=arguments.step or "latest", weights=arguments.weights)
         print(f"wrote the {exported} to {output}, under the published names")
         return
     if not source.exists():
         raise CheckpointError(f"there is no file or folder {source}")
+    if arguments.step:
+        raise ConfigError(f"{source} is a file, and --step chooses among the checkpoints of a run's folder")
     if arguments.model is None:
         raise ConfigError(f"which model is {source} of? --model=posmlp_t, or another of {', '.join(list_models())}")
     converted = convert_checkpoint(

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from posmlp_jax.convert.architecture import infer_fields
-from posmlp_jax.convert.files import CHOICES, check_state_dict_file, read_state_dict, write_state_dict
+from posmlp_jax.convert.files import check_state_dict_file, read_state_dict, write_state_dict
 from posmlp_jax.convert.models import load_torch_state_dict, published_groups, torch_state_dict
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.models.backbone import Backbone, check_choice
+from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.models.registry import model_config
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.config import NamedModel, default_config
@@ -44,7 +44,7 @@ def convert_checkpoint(
     model: str,
     output: str | Path,
     *,
-    which: str = "auto",
+    which: str = "best",
     overrides: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Converted:
@@ -55,7 +55,7 @@ def convert_checkpoint(
       model: the name of what it is of; fields that shapes show to be others are taken from them.
       output: the folder to write, which must not exist, in one that does. It then holds a checkpoint of step 0 for
         `from_pretrained`, `init_from` and evaluation; no run goes on from it.
-      which: 'raw' or 'ema' (the moving average) parameters; 'auto': the moving average where there is one.
+      which: 'raw' or 'ema' (the moving average) parameters; 'best': the moving average where there is one.
       overrides: fields of the model that no shape shows, or shows wrong.
       class_names: to be saved with it, in the order of the logits.
 
@@ -92,25 +92,25 @@ def convert_checkpoint(
     return Converted(loaded, group, inferred)
 
 
-def export_checkpoint(source: str | Path, output: str | Path, *, which: str = "auto") -> str:
+def export_checkpoint(
+    source: str | Path, output: str | Path, *, step: str | int = "latest", weights: str = "best"
+) -> str:
     """Writes a trained model under the published names, with all that the published code needs to load it strictly.
 
     Args:
       source: a working directory or one of its checkpoints.
       output: .pth, .npz or .safetensors, which must not exist.
-      which: 'raw' weights or their 'ema', the moving average; 'auto': that where there is one.
+      step: which checkpoint, as for `open_pretrained`.
+      weights: which of its weights, likewise.
 
     Returns:
-      What was exported, in words.
+      What was exported, and why that, in words.
 
     Raises:
       PosMLPError: for whatever is wrong with these, or a model that the published code has no place for.
     """
-    check_choice("weights", which, CHOICES)
     check_state_dict_file(Path(output))
-    pretrained = open_pretrained(source, ema=which != "raw")
-    if which == "ema" and pretrained.item != "ema":
-        raise CheckpointError(f"there is no moving average beside the {pretrained.description}; leave --weights out")
+    pretrained = open_pretrained(source, step=step, weights=weights)
     model = pretrained.model()
     write_state_dict(Path(output), torch_state_dict(model), published_groups(model))
-    return pretrained.description
+    return pretrained.choice

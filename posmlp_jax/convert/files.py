@@ -19,17 +19,18 @@ from posmlp_jax.training.disk import check_output
 SUFFIXES = (".pth", ".pth.tar", ".pyth", ".pt", ".npz", ".safetensors")
 # What a file may keep its parameters under: raw ones, and their moving average.
 _GROUPS = {"raw": ("state_dict", "model_state", "model"), "ema": ("state_dict_ema", "model_ema")}
-CHOICES = ("auto", *_GROUPS)
+CHOICES = (*_GROUPS, "best")
 _TORCH = "PyTorch, which is not installed: pip install posmlp-jax[torch]"
 
 
-def read_state_dict(path: Path, which: str = "auto") -> tuple[dict[str, object], str]:
+def read_state_dict(path: Path, which: str = "best") -> tuple[dict[str, object], str]:
     """Parameters by name, and what they are called in the file.
 
     Args:
       path: .pth, .pth.tar, .pyth or .pt (a state dict, or a dict that has some), .npz (where names may begin with
         'state_dict/') or .safetensors.
-      which: 'raw', 'ema' (the moving average), or 'auto': the moving average if there is one.
+      which: 'raw', 'ema' (the moving average), or 'best': the moving average if there is one, which is what the papers
+        evaluate; a file has no record of evaluations.
 
     Returns:
       NumPy arrays or PyTorch tensors by name; and 'state_dict_ema' or the like, '' where the file is one state dict.
@@ -54,7 +55,7 @@ def read_state_dict(path: Path, which: str = "auto") -> tuple[dict[str, object],
         kind: next((name for name in names if isinstance(content.get(name), Mapping) and content[name]), None)
         for kind, names in _GROUPS.items()
     }
-    group = groups["ema"] or groups["raw"] if which == "auto" else groups[which]
+    group = groups["ema"] or groups["raw"] if which == "best" else groups[which]
     if group is None and (which == "ema" or (which == "raw" and groups["ema"])):
         raise CheckpointError(f"{path} has no {which} parameters; it has {', '.join(map(str, list(content)[:5]))}")
     state_dict = content if group is None else content[group]

@@ -5,22 +5,25 @@ the others: `weights`, `ema`, `optimizer` and `run`, a JSON text with the step, 
 names. It gets its name only when all of it is written, so what was killed on the way is never loaded.
 """
 
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.training.config import NamedModel, plain
 from posmlp_jax.training.disk import writing_to
+from posmlp_jax.training.evaluations import Evaluations, score
 from posmlp_jax.training.state import TrainState, Weights, parameter_name
 
 
@@ -37,34 +40,35 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, keep: int | None = None, keep_best: str = "", *, alone: bool = False):
         self.directory = Path(workdir).absolute() / "checkpoints"
-        self._score = partial(score, keep_best)
-        self._keeps_best = bool(keep_best)
+        self._keep_best = keep_best
         self._manager = None
         if keep is None and not self.directory.is_dir():
             return
         preserved = [policies.LatestN(keep)]
         if keep_best:
-            preserved.append(
-                policies.BestN(get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False),
-            )
+            preserved.append(_Best(self.evaluations, keep_best))
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(preserved),
-            best_fn=self._score if keep_best else None,
             cleanup_tmp_directories=keep is not None,
             create=keep is not None,
             read_only=keep is None,
             save_interval_steps=int(keep is not None),
+            # Without the metrics that earlier versions kept in their checkpoints, which may be damaged.
+            lightweight_initialize=True,
             multiprocessing_options=_processes(alone),
         )
-        handlers = {
+        self._handlers = {
             name: ocp.StandardCheckpointHandler(multiprocessing_options=_processes(alone))
             for name in ("weights", "ema", "optimizer")
         } | {"run": ocp.JsonCheckpointHandler(multiprocessing_options=_processes(alone))}
         # Orbax warns of what it was asked for, that it opens the directory for reading only.
         with writing_to(workdir), _quiet(keep is None):
-            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
-        # Not looked up when asked for: a checkpoint under way has no metrics on disk yet.
-        self._best = max((self._score(self._manager.metrics(step)) for step in self._steps()), default=-math.inf)
+            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=self._handlers)
+
+    @functools.cached_property
+    def evaluations(self) -> Evaluations:
+        """The results of the run's evaluations."""
+        return Evaluations(self.directory.parent)
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint's step, or None."""
@@ -86,13 +90,19 @@ class Checkpoints:
             return latest
         steps = self._steps()
         if which == "best":
-            metric = self.run(latest)["config"].get("keep_best")
+            metric = self.keep_best(latest)
             if not metric:
                 raise CheckpointError(
                     f"{self.directory} has no best checkpoint: it was trained with keep_best='', and should be with "
                     "'eval/top1', for example"
                 )
-            return max(steps, key=lambda step: (score(metric, self._manager.metrics(step)), step))
+            best = self.evaluations.best(metric, steps)
+            if best is None:
+                raise CheckpointError(
+                    f"no evaluation on record of the checkpoints {steps} in {self.directory} has {metric}, by which "
+                    "the best was to be kept; take one of them, or the latest"
+                )
+            return best
         if str(which) not in map(str, steps):
             raise CheckpointError(f"there is no checkpoint of step {which} in {self.directory}; there are {steps}")
         return int(which)
@@ -100,9 +110,16 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
 
-    def is_best(self, metrics: Mapping[str, float]) -> bool:
-        """Whether a checkpoint with these metrics would be better than all that there are, by `keep_best`."""
-        return self._keeps_best and self._score(metrics) > self._best
+    def keep_best(self, step: int) -> str:
+        """The metric, as 'ema/top1', by which the run of a checkpoint keeps its best, or ''."""
+        return self.run(step)["config"].get("keep_best", "")
+
+    def is_best(self, step: int) -> bool:
+        """Whether a step's evaluation is better than those of all checkpoints of other steps, by `keep_best`."""
+        if not self._keep_best:
+            return False
+        others = (score(self._keep_best, self.evaluations[each]) for each in self._steps() if each != step)
+        return score(self._keep_best, self.evaluations[step]) > max(others, default=-math.inf)
 
     def save(
         self,
@@ -110,11 +127,8 @@ class Checkpoints:
         config: ConfigDict,
         model: NamedModel,
         class_names: Sequence[str] | None,
-        metrics: Mapping[str, float],
     ) -> None:
         """Starts to write a checkpoint; returns when the arrays are copied, before they are on disk.
-
-        `metrics` are those of an evaluation of this very state, as {'eval/top1': …}, or empty.
 
         Raises:
           CheckpointError: if the disk refuses it, or the one before it.
@@ -130,9 +144,7 @@ class Checkpoints:
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(_tree(state.ema))
         with self._writing():
-            tracked = dict(metrics) if self._keeps_best else None
-            self._manager.save(step, args=ocp.args.Composite(**items), metrics=tracked)
-        self._best = max(self._best, self._score(metrics))
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def save_weights(
         self, weights: Weights, config: ConfigDict, model: NamedModel, class_names: Sequence[str] | None
@@ -226,7 +238,9 @@ class Checkpoints:
 
     def _check_architecture(self, step: int, item: str, target: Weights) -> None:
         with self.damaged(step, item):
-            saved = _shapes(dict(self._manager.item_metadata(step)[item].tree))
+            # Not the manager's, which reads the metadata of everything else as well.
+            metadata = self._handlers[item].metadata(epath.Path(self.directory) / str(step) / item)
+            saved = _shapes(dict(metadata.tree))
         wanted = _shapes(_tree(target))
         differing = [name for name in sorted(saved | wanted) if saved.get(name) != wanted.get(name)]
         if differing:
@@ -238,6 +252,18 @@ class Checkpoints:
                 f"the checkpoint {self.directory / str(step)} is of another architecture, "
                 f"{len(differing)} parameters differ: {listed}"
             )
+
+
+@dataclass(frozen=True)
+class _Best(policies.PreservationPolicy):
+    """Keeps the checkpoint whose evaluation is the best by a metric."""
+
+    evaluations: Evaluations
+    metric: str
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        best = self.evaluations.best(self.metric, [checkpoint.step for checkpoint in checkpoints])
+        return [checkpoint.step == best for checkpoint in checkpoints]
 
 
 @contextmanager
@@ -271,14 +297,6 @@ def _shapes(tree: dict) -> dict[str, tuple[int, ...]]:
     """The shapes of a tree's arrays, or of what describes them, by dotted name."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
     return {parameter_name(path): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def score(metric: str, metrics: Mapping[str, float] | None) -> float:
-    """How good a checkpoint is by one of its metrics: more is better, and without the metric it is the worst."""
-    value = (metrics or {}).get(metric, math.nan)
-    if math.isnan(value):
-        return -math.inf
-    return -value if metric.endswith("/loss") else value
 
 
 def _tree(weights: Weights) -> dict:

@@ -14,18 +14,12 @@ from etils import epath
 
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.training.disk import writing_to
+from posmlp_jax.training.evaluations import WHOSE, better_split
 from posmlp_jax.training.metrics import report
 from posmlp_jax.training.outcomes import Outcomes, class_table, confusion_table, format_table
 
-# What the splits of an evaluation are called.
-WHOSE = {"eval": "weights", "ema": "moving average"}
 # A confusion matrix of more classes is not written: its file has this number squared of cells, 2 MB.
 _MOST_IN_TABLE = 1000
-
-
-def better_split(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """Which of 'eval' and 'ema' has the higher top-1 or, where both have the same, the lower loss."""
-    return max(metrics, key=lambda split: (metrics[split]["top1"], -metrics[split]["loss"]))
 
 
 def report_by_class(workdir: Path, step: int, evaluations: Mapping[str, Any], kind: str) -> None:

@@ -22,7 +22,9 @@ from posmlp_jax.training.schedules import SCHEDULES
 
 # What may differ when a run goes on in its working directory: where things are and how often one looks at them.
 _NOT_THE_EXPERIMENT = (
-    "init_from",  # Read once, before the first checkpoint.
+    "init_from",  # Read once, before the first checkpoint, like the two that follow.
+    "init_step",
+    "init_weights",
     "data.data_dir",
     "data.threads",
     "data.processes",
@@ -124,6 +126,10 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
             "batch_size": 1024,
             # A trained model to start from: a working directory, or what posmlp_jax.convert wrote; '': random weights.
             "init_from": "",
+            # Which of its checkpoints, 'latest', 'best' or a step, and which weights of that: 'raw', 'ema' (the moving
+            # average) or 'best', the one that its last evaluation found better (training/selection.py).
+            "init_step": "latest",
+            "init_weights": "best",
             # A regular expression for the beginning of the names of parameters that stay as they are, as
             # 'stem|mergings.0|stages.[01]', or '(?!head)' for a linear probe; '': all learn (training/finetuning.py).
             "freeze": "",

@@ -14,11 +14,13 @@ from ml_collections import ConfigDict
 
 from posmlp_jax.data import eval_batches
 from posmlp_jax.training.checkpoints import Checkpoints
-from posmlp_jax.training.class_report import WHOSE, report_by_class
+from posmlp_jax.training.class_report import report_by_class
+from posmlp_jax.training.evaluations import WHOSE, better_split
 from posmlp_jax.training.experiment import Experiment, check_class_names, open_evaluation
 from posmlp_jax.training.hosts import together
 from posmlp_jax.training.metrics import EvaluationProgress, report
 from posmlp_jax.training.outcomes import Outcomes, class_names
+from posmlp_jax.training.selection import NAMES, check_selection, choose_weights
 from posmlp_jax.training.sharding import place, replicated, to_devices
 from posmlp_jax.training.state import Weights, create_weights
 from posmlp_jax.training.step import make_eval_step
@@ -116,7 +118,9 @@ class _Totals:
         return Evaluation(means | {"balanced_accuracy": outcomes.balanced_accuracy, "count": count}, outcomes)
 
 
-def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "latest") -> dict[str, dict[str, float]]:
+def evaluate(
+    config: ConfigDict, workdir: str | Path, step: str | int = "latest", weights: str | None = None
+) -> dict[str, dict[str, float]]:
     """Evaluates a checkpoint of a working directory, its raw weights and their moving average.
 
     `data.test_clips` × `data.test_crops` views are averaged as `data.test_average` says. The better one's results by
@@ -125,7 +129,8 @@ def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "l
     Args:
       config: names the data and the model; only these are read.
       workdir: where `train` wrote.
-      checkpoint: 'latest', 'best' (by the `keep_best` it was trained with) or a step.
+      step: 'latest', 'best' (by the `keep_best` it was trained with) or a step.
+      weights: only 'raw', 'ema' or 'best' (`open_pretrained`); None: both.
 
     Returns:
       `{'eval': …, 'ema': …}`, each an `Evaluation.metrics`; 'ema' only where the checkpoint has one.
@@ -133,20 +138,28 @@ def evaluate(config: ConfigDict, workdir: str | Path, checkpoint: str | int = "l
     Raises:
       PosMLPError: for a mistake in the config, missing data, or a checkpoint that does not fit.
     """
+    check_selection(step, weights or "best")
     checkpoints = Checkpoints(Path(workdir))
-    step = checkpoints.select(checkpoint)
+    step = checkpoints.select(step)
+    items, reason = ("weights", "ema") if checkpoints.has_ema(step) else ("weights",), ""
+    if weights:
+        choice = choose_weights(weights, step, "ema" in items, checkpoints.evaluations, checkpoints.keep_best(step))
+        items, reason = (choice.item,), f"the {NAMES[choice.item]} ({choice.reason}) of "
     experiment = together(partial(open_evaluation, config, Path(workdir)))
     check_class_names(checkpoints.run(step)["class_names"], experiment.eval_source)
     target = place(jax.eval_shape(lambda: create_weights(experiment.model, 0)), experiment.mesh)
     clips, crops = config.data.test_clips, config.data.test_crops
     evaluator = make_evaluator(experiment, clips=clips, crops=crops)
     views = f", {clips} clips × {crops} crops of each" if clips * crops > 1 else ""
-    report(f"evaluating step {step} of {workdir} on {experiment.eval_source.description}{views}")
+    report(f"evaluating {reason}step {step} of {workdir} on {experiment.eval_source.description}{views}")
     evaluations = {}
-    for split, item in (("eval", "weights"), ("ema", "ema")):
-        if item == "weights" or checkpoints.has_ema(step):
-            evaluations[split] = evaluator(checkpoints.restore_weights(step, item, target))
-            report(format_result(split, evaluations[split].metrics, experiment.eval_source.kind))
+    for item in items:
+        split = "ema" if item == "ema" else "eval"
+        evaluations[split] = evaluator(checkpoints.restore_weights(step, item, target))
+        report(format_result(split, evaluations[split].metrics, experiment.eval_source.kind))
+    if len(evaluations) > 1:
+        better = better_split({split: evaluation.metrics for split, evaluation in evaluations.items()})
+        report(f"better: the {WHOSE[better]}")
     checkpoints.close()
     report_by_class(Path(workdir), step, evaluations, experiment.eval_source.kind)
     return {split: evaluation.metrics for split, evaluation in evaluations.items()}

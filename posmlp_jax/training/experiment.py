@@ -19,8 +19,9 @@ from posmlp_jax.training.finetuning import training_merge
 from posmlp_jax.training.mixing import MixOptions
 from posmlp_jax.training.moving_average import decay_of, has_average
 from posmlp_jax.training.optimizer import create_optimizer
-from posmlp_jax.training.pretrained import open_pretrained
+from posmlp_jax.training.pretrained import Pretrained, open_pretrained
 from posmlp_jax.training.schedules import learning_rate, to_steps
+from posmlp_jax.training.selection import check_selection
 from posmlp_jax.training.sharding import check_batch_size, create_mesh, place, shardings
 from posmlp_jax.training.state import Merge, TrainState, create_state, initial_state, model_merge
 from posmlp_jax.training.step import StepOptions
@@ -80,7 +81,7 @@ class Training(Experiment):
         """
         if not self.config.init_from:
             return None
-        pretrained = open_pretrained(self.config.init_from)
+        pretrained = open_init(self.config)
         return transfer(pretrained, self.model, class_names=self.train_source.class_names, seed=self.config.seed)
 
     def new_state(self, first: Transferred | None = None) -> TrainState:
@@ -216,12 +217,23 @@ def resolve_pretrained(config: ConfigDict, workdir: Path | None = None) -> tuple
             raise ConfigError(
                 f"{what}, which means that of a checkpoint: set --config.init_from=DIR to one, or {other}"
             )
-        pretrained = open_pretrained(workdir if own else config.init_from)
+        pretrained = open_pretrained(workdir) if own else open_init(config)
         base = None if config.model.name else NamedModel(pretrained.name, pretrained.config)
         config = copy.deepcopy(config)
         config.data.update({name: tuple(pretrained.data[name]) for name in normalization})
     check_values(config)
     return config, base
+
+
+def open_init(config: ConfigDict) -> Pretrained:
+    """The trained model that a config's `init_from` names.
+
+    Raises:
+      ConfigError: for an `init_step` or `init_weights` that cannot be.
+      CheckpointError: if there is no such checkpoint.
+    """
+    check_selection(config.init_step, config.init_weights, "init_")
+    return open_pretrained(config.init_from, step=config.init_step, weights=config.init_weights)
 
 
 def check_class_names(saved: list[str] | None, source: Source) -> None:

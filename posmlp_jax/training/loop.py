@@ -110,6 +110,7 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
                 evaluations = _evaluate(evaluator, state, step, writer, kind, lambda: agreed(signals.received))
             except Interrupted as end:
                 return end.signum
+            checkpoints.evaluations.record(step, {split: each.metrics for split, each in evaluations.items()})
             return 0
 
         # A kill or a signal in an evaluation leaves a checkpoint that lacks it.
@@ -132,15 +133,13 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
                 bar.show(values["loss"])
                 report(format_log_line(step, lengths.total, epoch, values, memory, run.unit))
                 checkpoints.check()
-            evaluated = {}
             if due(lengths.evaluate):
                 stop = evaluate_step()
-                evaluated = {} if stop else _flat(evaluations)
                 clock.restart()
             stop = stop or agreed(signals.received)
-            if due(lengths.checkpoint) or stop or checkpoints.is_best(evaluated):
+            if due(lengths.checkpoint) or stop or checkpoints.is_best(step):
                 check_finite()
-                checkpoints.save(state, run.config, run.named_model, run.train_source.class_names, evaluated)
+                checkpoints.save(state, run.config, run.named_model, run.train_source.class_names)
                 clock.restart()
         checkpoints.wait()
         if stop:
@@ -154,10 +153,11 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
 def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | None) -> TrainState:
     if checkpoints.latest_step() is None:
         if first is not None:
-            report(f"starting from {run.config.init_from}: {first.summary}")
+            report(f"starting from the {first.source}: {first.summary}")
         return run.new_state(first)
     step = checkpoints.select("latest")
     check_class_names(checkpoints.run(step)["class_names"], run.train_source)
+    checkpoints.evaluations.forget_after(step)
     return checkpoints.restore(step, run.abstract_state())
 
 
@@ -214,11 +214,6 @@ def _host_batches(run: Training, start_step: int) -> Batches:
         process_count=jax.process_count(),
         report=report,
     )
-
-
-def _flat(evaluations: dict[str, Evaluation]) -> dict[str, float]:
-    """The metrics of evaluations as {'eval/top1': …}."""
-    return {f"{split}/{name}": value for split, each in evaluations.items() for name, value in each.metrics.items()}
 
 
 def _variants(state: TrainState):

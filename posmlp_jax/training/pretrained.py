@@ -13,6 +13,7 @@ from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.selection import NAMES, check_selection, choose_weights
 from posmlp_jax.training.state import Weights, create_weights, model_merge
 
 
@@ -26,6 +27,7 @@ class Pretrained:
       class_names: in the order of the logits, or None where the data set had no names.
       data: the `data` section of the config that it was trained with: `mean`, `std`, `eval_crop` and more.
       workdir, step, item: which checkpoint it is, and 'weights' or 'ema' of it.
+      reason: why that item, in words.
     """
 
     name: str
@@ -35,11 +37,17 @@ class Pretrained:
     workdir: Path
     step: int
     item: str
+    reason: str
 
     @property
     def description(self) -> str:
         """Which weights of which checkpoint."""
-        return f"{'moving average' if self.item == 'ema' else 'weights'} of step {self.step} in {self.workdir}"
+        return f"{NAMES[self.item]} of step {self.step} in {self.workdir}"
+
+    @property
+    def choice(self) -> str:
+        """`description`, and why these."""
+        return f"{self.description} ({self.reason})"
 
     @functools.cached_property
     def weights(self) -> Weights:
@@ -55,27 +63,31 @@ class Pretrained:
         return model_merge(self.config)(self.weights)
 
 
-def open_pretrained(path: str | Path, *, ema: bool = True, checkpoint: str | int = "latest") -> Pretrained:
+def open_pretrained(path: str | Path, *, step: str | int = "latest", weights: str = "best") -> Pretrained:
     """Reads a trained model, however many devices and hosts it was trained on.
 
     What was trained in bfloat16 computes in float32 on CPUs, which only imitate bfloat16. Each process reads by itself.
 
     Args:
       path: a working directory, its `checkpoints/`, or one checkpoint `checkpoints/<step>`.
-      ema: the moving average where the checkpoint has one, else the raw weights.
-      checkpoint: 'latest', 'best' (by the config's `keep_best`) or a step; a path of one checkpoint goes before it.
+      step: 'latest', 'best' (by the config's `keep_best`) or a step.
+      weights: 'raw', 'ema' (the moving average), or 'best': those that the run's last evaluation up to this checkpoint
+        found better or, where none is on record, the average if there is one (`selection.choose_weights`).
 
     Raises:
+      ConfigError: for another `step` or `weights`.
       CheckpointError: if there is no such checkpoint.
     """
-    workdir, checkpoint = _locate(Path(path).expanduser(), checkpoint)
+    check_selection(step, weights)
+    workdir, step = _locate(Path(path).expanduser(), step)
     with contextlib.closing(Checkpoints(workdir, alone=True)) as checkpoints:
-        step = checkpoints.select(checkpoint)
+        step = checkpoints.select(step)
         run = checkpoints.run(step)
-        item = "ema" if ema and checkpoints.has_ema(step) else "weights"
         with checkpoints.damaged(step, "run"):
             fields, names, data = dict(run["model"]), run["class_names"], run["config"]["data"]
-            name = fields.pop("name")
+            name, keep_best = fields.pop("name"), run["config"].get("keep_best", "")
+        has_ema = weights != "raw" and checkpoints.has_ema(step)
+        choice = choose_weights(weights, step, has_ema, checkpoints.evaluations, keep_best)
     config = registry.model_config(name, **{field: _tuples(value) for field, value in fields.items()})
     if config.dtype == "bfloat16" and jax.default_backend() == "cpu":
         config = config.replace(dtype="float32")
@@ -86,12 +98,17 @@ def open_pretrained(path: str | Path, *, ema: bool = True, checkpoint: str | int
         data=data,
         workdir=workdir,
         step=step,
-        item=item,
+        item=choice.item,
+        reason=choice.reason,
     )
 
 
-def _locate(path: Path, checkpoint: str | int) -> tuple[Path, str | int]:
-    """The working directory and the checkpoint that a path names."""
+def _locate(path: Path, step: str | int) -> tuple[Path, str | int]:
+    """The working directory and the step that a path names.
+
+    Raises:
+      CheckpointError: for a file, or a path of one checkpoint and the step of another.
+    """
     path = path.absolute()
     if path.is_file():
         raise CheckpointError(
@@ -99,10 +116,12 @@ def _locate(path: Path, checkpoint: str | int) -> tuple[Path, str | int]:
             f"python -m posmlp_jax.convert --source={path} --model=posmlp_t --output=DIR"
         )
     if path.name == "checkpoints" and path.is_dir():
-        return path.parent, checkpoint
+        return path.parent, step
     if path.parent.name == "checkpoints" and path.name.isdecimal():
+        if str(step) not in ("latest", path.name):
+            raise CheckpointError(f"{path} is the checkpoint of step {path.name}, and step '{step}' asks for another")
         return path.parent.parent, int(path.name)
-    return path, checkpoint
+    return path, step
 
 
 def _tuples(value):

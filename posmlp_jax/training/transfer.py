@@ -53,6 +53,7 @@ class Transferred:
       new: those that start at their initial values.
       silent: whether a branch at its initial values adds nothing to its block.
       names_compared: whether the classes' names, and not only their number, decided about the head.
+      source: which weights they come from, and why these.
     """
 
     weights: Weights
@@ -61,6 +62,7 @@ class Transferred:
     new: Names
     silent: bool
     names_compared: bool
+    source: str
 
     @property
     def summary(self) -> str:
@@ -136,7 +138,7 @@ def transfer(
     weights = Weights(_like(wanted.params, params), jax.device_get(pretrained.weights.batch_stats))
     # A learned table starts at 0, and so then does the product that its gate gives.
     silent = config.relation == "lrpe" and config.gate == "multiply"
-    return Transferred(weights, tuple(resized), tuple(inflated), tuple(new), silent, named)
+    return Transferred(weights, tuple(resized), tuple(inflated), tuple(new), silent, named, pretrained.choice)
 
 
 def _check_meaning(pretrained: Pretrained, config: BackboneConfig, gains_time: bool) -> None:
@@ -230,8 +232,8 @@ def from_pretrained(
     *,
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,
-    ema: bool = True,
-    checkpoint: str | int = "latest",
+    step: str | int = "latest",
+    weights: str = "best",
     seed: int = 0,
     **overrides,
 ) -> Backbone:
@@ -243,8 +245,8 @@ def from_pretrained(
       num_classes: another number of classes gives a new head, 0 none.
       image_size: pixels, an integer or (height, width). Learned positions and relations are interpolated where the
         grids of tokens change, as with another `num_frames`.
-      ema: the moving average where the checkpoint has one, else the raw weights.
-      checkpoint: 'latest', 'best' (by the config's `keep_best`) or a step.
+      step: 'latest', 'best' (by the config's `keep_best`) or a step.
+      weights: 'raw', 'ema' or 'best', as for `open_pretrained`.
       seed: of a new head's initial values.
       **overrides: other fields of the model's config that do not change what its parameters mean: `windows`,
         `num_frames`, `dtype`, `dropout`, `drop_path`, `remat`. An image model of the video family becomes one of clips
@@ -254,7 +256,7 @@ def from_pretrained(
       ConfigError: for a field or value that the model cannot have.
       CheckpointError: if there is no such checkpoint, or the changes make another architecture of it.
     """
-    pretrained = open_pretrained(path, ema=ema, checkpoint=checkpoint)
+    pretrained = open_pretrained(path, step=step, weights=weights)
     changes = {"num_classes": num_classes, "image_size": image_size}
     overrides |= {field: value for field, value in changes.items() if value is not None}
     config = pretrained.config.replace(**overrides)

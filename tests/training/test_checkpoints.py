@@ -1,11 +1,15 @@
+import json
+import math
 import shutil
 
 import pytest
 from runs import metrics, steps
 
-from posmlp_jax.errors import CheckpointError
-from posmlp_jax.training import evaluate, from_pretrained, train
-from posmlp_jax.training.checkpoints import Checkpoints, score
+from posmlp_jax.errors import CheckpointError, ConfigError
+from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, train
+from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.evaluations import Evaluations, score
+from posmlp_jax.training.selection import choose_weights
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +45,117 @@ def test_the_best_can_be_evaluated_and_loaded(trained):
     config, workdir = trained
     best = Checkpoints(workdir).select("best")
     line = evaluations(workdir)[best]
-    assert {"step": best, "split": "ema", **evaluate(config, workdir, "best")["ema"]} == line
-    model = from_pretrained(workdir, checkpoint="best")
-    same = from_pretrained(workdir, checkpoint=best)
+    assert {"step": best, "split": "ema", **evaluate(config, workdir, "best", "ema")["ema"]} == line
+    model = from_pretrained(workdir, step="best", weights="ema")
+    same = from_pretrained(workdir, step=best, weights="ema")
     assert (model.head.kernel[...] == same.head.kernel[...]).all()
-    assert (model.head.kernel[...] != from_pretrained(workdir).head.kernel[...]).any()
+    assert (model.head.kernel[...] != from_pretrained(workdir, weights="ema").head.kernel[...]).any()
+
+
+def test_only_the_weights_asked_for_are_evaluated(trained, capsys):
+    config, workdir = trained
+    both = evaluate(config, workdir)
+    assert list(both) == ["eval", "ema"]
+    better = min(both, key=lambda split: both[split]["loss"])  # What keep_best goes by.
+    assert evaluate(config, workdir, weights="raw") == {"eval": both["eval"]}
+    assert evaluate(config, workdir, 9, "ema") == {"ema": both["ema"]}
+    capsys.readouterr()
+    assert evaluate(config, workdir, weights="best") == {better: both[better]}
+    assert "better: loss " in capsys.readouterr().out
+
+
+def test_what_has_not_the_metric_is_never_best(trained, tmp_path):
+    _, workdir = trained
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    (copy / "evaluations.json").write_text('{"9": {"eval": {"top1": 0.5}}}')
+    with pytest.raises(
+        CheckpointError, match=r"no evaluation on record of the checkpoints \[.*\] in .* has ema/loss"
+    ) as error:
+        Checkpoints(copy).select("best")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("record", ["", '{"6": {"eval": {"lo', "[]"])
+def test_without_its_record_a_run_is_known_by_its_log(trained, tmp_path, record):
+    """Which is all that runs of earlier versions have."""
+    _, workdir = trained
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    (copy / "evaluations.json").write_text(record)
+    before, after = Evaluations(workdir), Evaluations(copy)
+    for step in range(1, 10):
+        assert after[step] == before[step]
+    # Earlier versions kept what keep_best needed in the checkpoints as well.
+    (copy / "metrics.jsonl").write_text('{"step": 9, "split": "ema", "loss"')
+    for step in steps(copy):
+        (copy / "checkpoints" / str(step) / "metrics").mkdir()
+        flat = {f"{split}/{name}": x for split, result in before[step].items() for name, x in result.items()}
+        (copy / "checkpoints" / str(step) / "metrics" / "metrics").write_text(json.dumps(flat))
+    assert Checkpoints(copy).select("best") == Checkpoints(workdir).select("best")
+    assert open_pretrained(copy).reason == open_pretrained(workdir).reason
+    (copy / "checkpoints" / "9" / "metrics" / "metrics").write_text('{"eval/')
+    assert open_pretrained(copy, weights="raw").step == 9
+
+
+EVALUATED = {
+    4: {"eval": {"top1": 0.761, "loss": 1.0}, "ema": {"top1": 0.4175, "loss": 2.0}},
+    8: {"eval": {"top1": 0.5, "loss": 1.0}, "ema": {"top1": 0.5, "loss": 0.5}},
+    12: {"eval": {"top1": 0.5, "loss": math.nan}, "ema": {"top1": math.nan, "loss": math.nan}},
+    16: {"eval": {"top1": 0.9, "top5": 0.9, "loss": 1.0}, "ema": {"top1": 0.8, "top5": 0.95, "loss": 1.1}},
+    20: {"eval": {"top1": 0.9}},
+}
+
+
+@pytest.mark.parametrize(
+    ("weights", "step", "keep_best", "item", "reason"),
+    [
+        ("raw", 8, "", "weights", "as asked for"),
+        ("ema", 4, "", "ema", "as asked for"),
+        ("best", 4, "", "weights", "the run's evaluation found the raw weights better: top-1 76.10 against 41.75 %"),
+        (
+            "best",
+            7,
+            "",
+            "weights",
+            "the run's evaluation at step 4 found the raw weights better: top-1 76.10 against 41.75 %",
+        ),
+        ("best", 8, "", "ema", "the run's evaluation found it better: loss 0.5000 against 1.0000"),
+        ("best", 12, "", "weights", "the run's evaluation found the raw weights better: top-1 50.00 against nan %"),
+        ("best", 16, "ema/top5", "ema", "the run's evaluation found it better: top-5 95.00 against 90.00 %"),
+        (
+            "best",
+            16,
+            "eval/loss",
+            "weights",
+            "the run's evaluation found the raw weights better: loss 1.0000 against 1.1000",
+        ),
+        ("best", 3, "", "ema", "no evaluation that compares it with the raw weights is on record"),
+        ("best", 20, "", "ema", "no evaluation that compares it with the raw weights is on record"),
+    ],
+)
+def test_which_weights(tmp_path, weights, step, keep_best, item, reason):
+    evaluations = Evaluations(tmp_path)
+    for each, results in EVALUATED.items():
+        evaluations.record(each, results)
+    # On disk as in memory.
+    for known in (evaluations, Evaluations(tmp_path)):
+        choice = choose_weights(weights, step, True, known, keep_best)
+        assert (choice.item, choice.reason) == (item, reason)
+    assert choose_weights("best", step, False, evaluations, keep_best).item == "weights"
+    with pytest.raises(CheckpointError, match="no moving average"):
+        choose_weights("ema", step, False, evaluations, keep_best)
+
+
+def test_a_choice_that_there_is_not(trained):
+    _, workdir = trained
+    for arguments, message in (
+        ({"step": "newest"}, "step is 'newest', and should be latest, best or a step"),
+        ({"weights": "mean"}, "weights is 'mean', and should be raw, ema or best"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            open_pretrained(workdir, **arguments)
+    assert open_pretrained(workdir / "checkpoints" / "6").step == open_pretrained(workdir, step="6").step == 6
+    with pytest.raises(CheckpointError, match="is the checkpoint of step 6, and step 'best' asks for another"):
+        open_pretrained(workdir / "checkpoints" / "6", step="best")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +176,7 @@ def test_a_damaged_checkpoint_is_an_error(trained, tmp_path, part, message):
     else:
         path.write_text(path.read_text()[:50])
     with pytest.raises(CheckpointError, match=message) as error:
-        from_pretrained(tmp_path / "copy", ema=part == "ema")
+        from_pretrained(tmp_path / "copy", weights="ema" if part == "ema" else "raw")
     assert "\n" not in str(error.value)
 
 
@@ -77,29 +187,33 @@ def test_cut_array_files_are_an_error(trained, tmp_path):
         if file.is_file() and "/d/" in str(file):
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(CheckpointError, match="damaged: its ema cannot be read") as error:
-        from_pretrained(tmp_path / "copy")
+        from_pretrained(tmp_path / "copy", weights="ema")
     assert "\n" not in str(error.value)
 
 
-def test_what_was_best_is_known_when_a_run_goes_on(trained):
-    _, workdir = trained
+def test_what_was_best_is_known_when_a_run_goes_on(trained, tmp_path):
+    workdir = shutil.copytree(trained[1], tmp_path / "copy")
     best = min(line["loss"] for line in evaluations(workdir).values())
     checkpoints = Checkpoints(workdir, keep=2, keep_best="ema/loss")
-    assert checkpoints.is_best({"ema/loss": best - 1e-6})
-    assert not checkpoints.is_best({"ema/loss": best})
-    assert not checkpoints.is_best({"eval/loss": 0.0})
-    assert not checkpoints.is_best({})
+    assert not checkpoints.is_best(10)
+    for results, is_best in (
+        ({"eval": {"loss": 0.0}}, False),
+        ({"ema": {"loss": best}}, False),
+        ({"ema": {"loss": best - 1e-6}}, True),
+    ):
+        checkpoints.evaluations.record(10, results)
+        assert checkpoints.is_best(10) == is_best
     checkpoints.close()
 
 
 @pytest.mark.parametrize(
     ("metric", "better", "worse"),
     [
-        ("eval/top1", {"eval/top1": 0.5}, {"eval/top1": 0.4}),
-        ("ema/loss", {"ema/loss": 0.4}, {"ema/loss": 0.5}),
-        ("ema/loss", {"ema/loss": 0.4}, {"ema/loss": float("nan")}),
-        ("ema/top1", {"ema/top1": 0.0}, {"eval/top1": 0.5}),
-        ("ema/top1", {"ema/top1": 0.0}, None),
+        ("eval/top1", {"eval": {"top1": 0.5}}, {"eval": {"top1": 0.4}}),
+        ("ema/loss", {"ema": {"loss": 0.4}}, {"ema": {"loss": 0.5}}),
+        ("ema/loss", {"ema": {"loss": 0.4}}, {"ema": {"loss": math.nan}}),
+        ("ema/top1", {"ema": {"top1": 0.0}}, {"eval": {"top1": 0.5}}),
+        ("ema/top1", {"ema": {"top1": 0.0}}, None),
     ],
 )
 def test_scores(metric, better, worse):

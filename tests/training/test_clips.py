@@ -162,7 +162,7 @@ def test_the_test_protocol_by_loops(trained, tiny, tmp_path):
     result = run(*arguments, "--config.eval_batch_size=4")
     assert result.code == 0, result.errors
     assert "2 clips × 3 crops of each" in result.output
-    model = open_pretrained(trained, ema=False).model()
+    model = open_pretrained(trained, weights="raw").model()
     score = jax.jit(lambda clips: model(normalize_images(clips, config.data.mean, config.data.std)))
     loss, top1 = [], []
     for batch in eval_batches(experiment.eval_source, config.data, (4, 16, 16), batch_size=1, clips=2, crops=3):
@@ -200,7 +200,7 @@ def test_eight_devices_train_as_one(tiny, tmp_path):
 def test_evaluation_in_training_takes_one_view(trained, tiny):
     run_ = open_training(tiny(**{"data.test_clips": 2, "data.test_crops": 3}))
     evaluator = make_evaluator(run_)
-    weights = open_pretrained(trained, ema=False).weights
+    weights = open_pretrained(trained, weights="raw").weights
     last = [line for line in metrics(trained) if line["split"] == "eval"][-1]
     assert evaluator(weights).metrics["loss"] == pytest.approx(last["loss"], rel=1e-6)
 

@@ -169,8 +169,8 @@ def test_finetuning_from_a_run(finetune, tmp_path, capsys):
     config.init_from = str(source)
     results = train(config, tmp_path / "run")
     output = capsys.readouterr().out
-    assert f"starting from {source}: 36 of 38 parameters taken; new: head.bias, head.kernel" in output
-    before, after = open_pretrained(source), open_pretrained(tmp_path / "run", ema=False)
+    before, after = open_pretrained(source), open_pretrained(tmp_path / "run", weights="raw")
+    assert f"starting from the {before.choice}: 36 of 38 parameters taken; new: head.bias, head.kernel" in output
     assert after.config.num_classes == 3
     assert after.name == "posmlp_t"
     for name, value in flat(after.weights.params).items():

@@ -147,5 +147,5 @@ def test_two_hosts_start_from_a_checkpoint_as_one_does(alone, tmp_path):
     assert result.code == 0, result.errors
     first, second = start(*tuning, f"--workdir={tmp_path / 'two'}")
     assert [first.end(), second.end()] == [0, 0], first.errors + second.errors
-    assert f"starting from {alone}" in first.output
+    assert f" in {alone} (the run's evaluation found " in first.output
     assert_same_losses(tmp_path / "two", tmp_path / "one")

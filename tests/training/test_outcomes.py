@@ -10,8 +10,9 @@ from sklearn import metrics
 
 from posmlp_jax.analysis.confusion import MOST_CLASSES, draw_confusion
 from posmlp_jax.training.class_counts import describe_counts
-from posmlp_jax.training.class_report import better_split, report_by_class
+from posmlp_jax.training.class_report import report_by_class
 from posmlp_jax.training.evaluation import Evaluation
+from posmlp_jax.training.evaluations import better_split
 from posmlp_jax.training.outcomes import Outcomes, class_names, class_table, confusion_table, format_table
 
 

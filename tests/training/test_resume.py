@@ -85,7 +85,7 @@ def test_a_save_that_is_killed_is_never_loaded(unbroken, tmp_path, kills):
         process.send(signal.SIGKILL)
         assert process.end() == -signal.SIGKILL
         for step in steps(tmp_path):  # What has a name is complete.
-            from_pretrained(tmp_path, checkpoint=step)
+            from_pretrained(tmp_path, step=step)
             saved_arrays(tmp_path, step)
     # Of a step that is not saved again.
     (checkpoints / "3.orbax-checkpoint-tmp" / "weights").mkdir(parents=True)
