@@ -6,6 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 
 
@@ -30,3 +32,14 @@ if "xla_force_host_platform_device_count" not in flags:
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """A bucket that every library finds, as an `epath.Path`; each test should use a folder of its own in it."""
+    import buckets
+
+    from posmlp_jax.paths import as_path
+
+    with buckets.serve() as address:
+        yield as_path(address)

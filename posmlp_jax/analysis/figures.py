@@ -1,24 +1,30 @@
 """Writing figures to files."""
 
-from pathlib import Path
+import io
+import os
 
 from matplotlib.figure import Figure
 
 from posmlp_jax.errors import ConfigError
+from posmlp_jax.paths import as_path, refusal, write_whole
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a figure in the format that the file's ending names, and says so.
 
     Raises:
       ConfigError: for an ending that Matplotlib has no format for, or a file that cannot be written.
     """
-    formats = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in formats:
+    file = as_path(path)
+    formats, ending = figure.canvas.get_supported_filetypes(), file.suffix[1:].lower()
+    if ending not in formats:
         raise ConfigError(f"cannot draw '{path}'; the ending should be one of {', '.join(sorted(formats))}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(content := io.BytesIO(), format=ending, dpi=120)
+        write_whole(file, content.getvalue())
+    except Exception as error:
+        if (reason := refusal(error)) is None:
+            raise
+        raise ConfigError(f"cannot write {path}: {reason}") from error
     print(f"wrote {path}")

@@ -2,11 +2,16 @@
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from etils import epath
+
 from posmlp_jax.errors import DataError
+from posmlp_jax.paths import list_folder, relative_name
+
+# What is prepared lies on this machine; what is trained on may be in a bucket.
+AnyPath = Path | epath.Path
 
 _EVAL_FOLDERS = ("val", "validation", "test")
 # Names that leave the choice to us where they are not there: configs made for other data sets have them.
@@ -40,7 +45,7 @@ VIDEOS = Kind(
 )
 
 
-def find_train_folder(root: Path, kind: Kind, name: str = "") -> Path:
+def find_train_folder(root: AnyPath, kind: Kind, name: str = "") -> AnyPath:
     """The folder with the classes to train on: root/name, root/train, or root itself."""
     if name not in ("", "train") and not (root / name).is_dir():
         raise DataError(f"no folder {root / name} (train_split is '{name}'): {kind.noun} are expected in {kind.layout}")
@@ -48,7 +53,7 @@ def find_train_folder(root: Path, kind: Kind, name: str = "") -> Path:
     return folder if folder.is_dir() else root
 
 
-def find_eval_folder(root: Path, name: str = "") -> Path | None:
+def find_eval_folder(root: AnyPath, name: str = "") -> AnyPath | None:
     """The folder with the classes to evaluate with, or None: root/name, else the first of val, validation and test."""
     if name not in _ANY_EVAL_FOLDER:
         if not (root / name).is_dir():
@@ -61,7 +66,7 @@ def find_eval_folder(root: Path, name: str = "") -> Path | None:
     return next((root / candidate for candidate in candidates if _folders(root / candidate)), None)
 
 
-def list_classes(folder: Path, kind: Kind) -> tuple[tuple[str, ...], list[list[Path]]]:
+def list_classes(folder: AnyPath, kind: Kind) -> tuple[tuple[str, ...], list[list[AnyPath]]]:
     """The classes of a folder in sorted order, and each one's files in sorted order."""
     classes = _folders(folder)
     if not classes:
@@ -76,7 +81,7 @@ def list_classes(folder: Path, kind: Kind) -> tuple[tuple[str, ...], list[list[P
     return tuple(path.name for path in classes), files
 
 
-def list_known_classes(folder: Path, kind: Kind, class_names: Sequence[str]) -> list[list[Path]]:
+def list_known_classes(folder: AnyPath, kind: Kind, class_names: Sequence[str]) -> list[list[AnyPath]]:
     """The files of an evaluation folder, in the order of the training classes, each of which may be absent."""
     unknown = sorted({path.name for path in _folders(folder)} - set(class_names))
     if unknown:
@@ -91,7 +96,9 @@ def list_known_classes(folder: Path, kind: Kind, class_names: Sequence[str]) -> 
     return files
 
 
-def hold_out(root: Path, files: Sequence[Sequence[Path]], share: float) -> tuple[list[list[Path]], list[list[Path]]]:
+def hold_out(
+    root: AnyPath, files: Sequence[Sequence[AnyPath]], share: float
+) -> tuple[list[list[AnyPath]], list[list[AnyPath]]]:
     """Divides the files of each class into those that are kept and those that are held out, each in sorted order.
 
     Which are held out depends on their paths relative to `root` alone: those with the smallest hashes. Every class
@@ -102,22 +109,20 @@ def hold_out(root: Path, files: Sequence[Sequence[Path]], share: float) -> tuple
     return kept, held_out
 
 
-def _folders(folder: Path) -> list[Path]:
+def _folders(folder: AnyPath) -> list[AnyPath]:
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    return [folder / name for name in names]
+    names, _ = list_folder(folder)
+    return [folder / name for name in names if not name.startswith(".")]
 
 
-def _files(folder: Path, kind: Kind) -> list[Path]:
+def _files(folder: AnyPath, kind: Kind) -> list[AnyPath]:
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_file()]
-    return [folder / name for name in sorted(names) if name.lower().endswith(kind.suffixes) and name[0] != "."]
+    _, names = list_folder(folder)
+    return [folder / name for name in names if name.lower().endswith(kind.suffixes) and name[0] != "."]
 
 
-def _held_out(root: Path, files: Sequence[Path], share: float) -> list[Path]:
-    by_hash = sorted(files, key=lambda path: hashlib.sha256(path.relative_to(root).as_posix().encode()).digest())
+def _held_out(root: AnyPath, files: Sequence[AnyPath], share: float) -> list[AnyPath]:
+    by_hash = sorted(files, key=lambda path: hashlib.sha256(relative_name(path, root).encode()).digest())
     return sorted(by_hash[: min(round(share * len(files)), len(files) - 1)])

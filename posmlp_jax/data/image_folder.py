@@ -1,7 +1,6 @@
 """Anyone's own images: one folder per class, and a held-out part for evaluation."""
 
 import os
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from posmlp_jax.data.class_folders import (
 )
 from posmlp_jax.data.source import Source
 from posmlp_jax.errors import ConfigError, DataError
+from posmlp_jax.paths import as_path, refusal, relative_name
 
 
 class ImageFolderSource(Source):
@@ -24,7 +24,7 @@ class ImageFolderSource(Source):
     The classes are the sub-folders of the training folder in sorted order. Hidden files and folders are ignored.
 
     Args:
-      directory: the folder.
+      directory: the folder, on this machine or in a bucket.
       split: the images to train on, or those to evaluate with.
       train_folder: the training folder's name; '' is train/, or the directory itself when that does not exist.
       eval_folder: the evaluation folder's name; '', 'val', 'validation' and 'test' are each the folder of that name or
@@ -47,7 +47,7 @@ class ImageFolderSource(Source):
         eval_folder: str = "",
         holdout: float = 0.0,
     ):
-        root = Path(directory).expanduser().resolve()
+        root = as_path(directory)
         if not 0 <= holdout < 1:
             raise ConfigError(f"holdout must be a share in [0, 1), not {holdout}")
         if not root.is_dir():
@@ -75,7 +75,7 @@ class ImageFolderSource(Source):
             held_out = list_known_classes(evaluation, IMAGES, self.class_names)
         if split == "eval":
             files = held_out
-        self._files = [str(path.relative_to(root)) for paths in files for path in paths]
+        self._files = [relative_name(path, root) for paths in files for path in paths]
         self._labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(paths) for paths in files])
         self.num_classes = len(self.class_names)
         where = evaluation if evaluation is not None and split == "eval" else train
@@ -89,8 +89,10 @@ class ImageFolderSource(Source):
         """The file's bytes, and its label."""
         try:
             return (self._root / self._files[index]).read_bytes(), int(self._labels[index])
-        except OSError as error:
-            raise DataError(f"cannot read {self.example_id(index)}: {error.strerror}") from error
+        except Exception as error:
+            if (reason := refusal(error)) is None:
+                raise
+            raise DataError(f"cannot read {self.example_id(index)}: {reason}") from error
 
     def class_counts(self) -> np.ndarray:
         """How many images each class has; the files' places say it."""

@@ -1,15 +1,15 @@
 """Data sets in tfds' own layout on disk, array_record or TFRecord, read without TensorFlow."""
 
 import contextlib
+import io
 import re
 import resource
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from etils import epath
 
 from posmlp_jax.data.builders import BUILDERS
 from posmlp_jax.data.locate import data_folder, find_version
@@ -17,6 +17,7 @@ from posmlp_jax.data.source import Source
 from posmlp_jax.data.tfrecord import TFRecordReader
 from posmlp_jax.data.video.encoded import EncodedVideo
 from posmlp_jax.errors import DataError, nearest
+from posmlp_jax.paths import in_bucket, list_folder, write_whole
 
 # name, name/config, name:1.2.3 or name/config:1.2.3, as tfds has it.
 _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
@@ -25,7 +26,7 @@ _ID_FEATURES = ("file_name", "filename", "id")
 _VIDEO_FEATURES = ("video", "num_frames", "fps", "id")
 
 
-def find_prepared(name: str, data_dir: str) -> Path:
+def find_prepared(name: str, data_dir: str) -> epath.Path:
     """The folder of a prepared data set.
 
     Args:
@@ -43,7 +44,7 @@ def find_prepared(name: str, data_dir: str) -> Path:
         folder /= match["config"]
     if found := find_version(folder, match["version"]):
         return found
-    configs = sorted(path.name for path in folder.iterdir() if find_version(path)) if folder.is_dir() else []
+    configs = [name for name in list_folder(folder)[0] if find_version(folder / name)] if folder.is_dir() else []
     if len(configs) == 1 and not match["config"] and not match["version"]:
         return find_version(folder / configs[0])
     if configs:
@@ -80,7 +81,7 @@ class PreparedSource(Source):
         here, or when the examples have neither image nor video, or no label, or one that is no whole number.
     """
 
-    def __init__(self, folder: Path, split: str, num_classes: int | None = None):
+    def __init__(self, folder: epath.Path, split: str, num_classes: int | None = None):
         import tensorflow_datasets as tfds
 
         info = tfds.builder_from_directory(folder).info
@@ -136,15 +137,16 @@ class PreparedSource(Source):
 
         The labels lie in the same records as the images or videos: the first time, all of these are read from the disk.
         """
-        if self._labels_file.is_file():
-            labels = np.load(self._labels_file)
+        file = self._labels_file
+        if file.exists():
+            labels = np.load(io.BytesIO(file.read_bytes()))
             # Where one is too high, reading them again names it.
             if len(labels) == len(self) and labels.max() < self.num_classes:
                 return labels
         labels = super().read_labels()
-        with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=self._labels_file.parent) as folder:
-            np.save(Path(folder) / "labels.npy", labels)
-            (Path(folder) / "labels.npy").rename(self._labels_file)
+        np.save(content := io.BytesIO(), labels)
+        with contextlib.suppress(OSError):
+            write_whole(file, content.getvalue())
         return labels
 
     def _read_labels(self, indices: range) -> list[int]:
@@ -159,7 +161,7 @@ class PreparedSource(Source):
         return f"{self._split}:{index} ({name.decode(errors='replace')})"
 
 
-def _open_records(info: Any, folder: Path, split: str) -> Sequence[bytes]:
+def _open_records(info: Any, folder: epath.Path, split: str) -> Sequence[bytes]:
     """The serialized examples of a split, by index."""
     if not info.splits:
         raise DataError(f"{folder} holds no split: it was not prepared to the end; delete it and prepare it again")
@@ -169,6 +171,11 @@ def _open_records(info: Any, folder: Path, split: str) -> Sequence[bytes]:
         raise DataError(
             f"{folder} is prepared as {', '.join(sorted(formats))}, which cannot be read here: prepare it again with "
             f"tfds build {info.name} --file_format=array_record"
+        )
+    if readable == "tfrecord" and in_bucket(folder):
+        raise DataError(
+            f"{folder} is prepared as TFRecord, which has no index and so would be read from start to end: copy it to "
+            f"a disk, or prepare it as array_record: tfds build {info.name} --file_format=array_record"
         )
     if info.file_format.value != readable:
         info.set_file_format(readable, override=True, override_if_initialized=True)
@@ -181,7 +188,8 @@ def _open_records(info: Any, folder: Path, split: str) -> Sequence[bytes]:
         ) from error
     if not instructions:
         raise DataError(f"split '{split}' of {info.name} in {folder} is empty")
-    absent = [Path(one.filename).name for one in instructions if not Path(one.filename).is_file()]
+    present = set(list_folder(folder)[1])
+    absent = [name for one in instructions if (name := epath.Path(one.filename).name) not in present]
     if absent:
         raise DataError(
             f"{len(absent)} of {len(instructions)} files of {info.name} {split} are missing in {folder}, "

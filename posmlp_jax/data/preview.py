@@ -6,7 +6,6 @@ any field of the config, as in `main.py`.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from absl import app, flags
@@ -112,7 +111,7 @@ def run() -> None:
     def main(argv: list[str]) -> None:
         del argv
         quieten_libraries()
-        save_figure(preview(config.value), Path(output.value))
+        save_figure(preview(config.value), output.value)
 
     with exit_on_mistake():
         app.run(main, flags_parser=parse_config_flags)

@@ -4,6 +4,9 @@
 go one by one into a folder `VERSION.incomplete`, each under a temporary name until it lies safely on the disk; the
 next run skips those that are there. The folder gets its name when everything is in it. Examples that cannot be read
 are left out (`unreadable`).
+
+In a bucket, where folders have no names to change, the shards go to where they stay, and `dataset_info.json`, without
+which nothing is taken for a data set, comes last. Nothing can be locked there: one program at a time may prepare it.
 """
 
 import contextlib
@@ -11,21 +14,23 @@ import fcntl
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
+from etils import epath
 from tqdm import tqdm
 
 from posmlp_jax.data.builders.base import Example, Recipe
 from posmlp_jax.data.locate import find_version
 from posmlp_jax.data.unreadable import Unreadable, remove_lists
 from posmlp_jax.errors import DataError
+from posmlp_jax.paths import file_size, in_bucket, list_folder, refusal, upload, write_whole
 
 _PLAN = "plan.json"
 _PARTIAL = ".partial"
 
 
-def write_dataset(recipe: Recipe, data_dir: Path, max_broken: float) -> Path:
+def write_dataset(recipe: Recipe, data_dir: epath.Path, max_broken: float) -> epath.Path:
     """Writes what is missing of the data set.
 
     Args:
@@ -49,20 +54,26 @@ def write_dataset(recipe: Recipe, data_dir: Path, max_broken: float) -> Path:
                 check_source(recipe, done)
                 return done
             return _write(recipe, folder, max_broken)
-    except OSError as error:
-        where = error.filename or folder
-        raise DataError(f"cannot prepare {recipe.name}: {error.strerror or error} ({where})") from error
+    except Exception as error:
+        if (reason := refusal(error)) is None:
+            raise
+        where = getattr(error, "filename", None) or folder
+        raise DataError(f"cannot prepare {recipe.name}: {reason} ({where})") from error
 
 
-def _write(recipe: Recipe, folder: Path, max_broken: float) -> Path:
-    staging = folder / f"{recipe.version}.incomplete"
+def _write(recipe: Recipe, folder: epath.Path, max_broken: float) -> epath.Path:
+    target = folder / recipe.version
+    staging = target if in_bucket(target) else folder / f"{recipe.version}.incomplete"
     staging.mkdir(exist_ok=True)
     _check_plan(recipe, staging)
-    for partial in staging.glob(f"*{_PARTIAL}"):
-        partial.unlink()
+    _, names = list_folder(staging)
+    for name in names:
+        if name.endswith(_PARTIAL):
+            (staging / name).unlink()
     total = sum(split.num_examples for split in recipe.splits.values())
     # Shards get their names when they are complete, so those that are there need no second look.
-    done = {file.name: _count(file) for file in staging.glob(f"{recipe.name}-*")}
+    shards = [name for name in names if name.startswith(f"{recipe.name}-") and not name.endswith(_PARTIAL)]
+    done = {name: _count(staging / name) for name in shards}
     unreadable = Unreadable(recipe, staging, max_broken)
     begun = sum(count + unreadable.resume(name) for name, count in done.items())
     lengths: dict[str, list[int]] = {}
@@ -80,24 +91,37 @@ def _write(recipe: Recipe, folder: Path, max_broken: float) -> Path:
                 )
     unreadable.write_list()
     _write_metadata(recipe, staging, lengths)
-    target = folder / recipe.version
-    staging.rename(target)
-    _sync(folder)
+    if staging != target:
+        staging.rename(target)
+        _sync(folder)
     remove_lists(target)
     return target
 
 
-def _write_shard(recipe: Recipe, examples: Iterable[Example], file: Path, bar: tqdm) -> int:
+def _write_shard(recipe: Recipe, examples: Iterable[Example], file: epath.Path, bar: tqdm) -> int:
     """Writes one shard; returns the number of its examples."""
+    if in_bucket(file):
+        # array_record writes to disks alone.
+        with tempfile.TemporaryDirectory() as folder:
+            count = _write_records(recipe, examples, partial := epath.Path(folder) / file.name, bar)
+            upload(partial, file)
+        return count
+    count = _write_records(recipe, examples, partial := file.with_name(file.name + _PARTIAL), bar)
+    _sync(partial)
+    partial.rename(file)
+    _sync(file.parent)
+    return count
+
+
+def _write_records(recipe: Recipe, examples: Iterable[Example], file: epath.Path, bar: tqdm) -> int:
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
     serializer = ExampleSerializer(recipe.features.get_serialized_info())
-    partial = file.with_name(file.name + _PARTIAL)
     count = 0
     try:
         # group_size:1, as in tfds: every record can be read by itself.
-        with contextlib.closing(ArrayRecordWriter(str(partial), "group_size:1")) as writer:
+        with contextlib.closing(ArrayRecordWriter(str(file), "group_size:1")) as writer:
             for example in examples:
                 proto = serializer.get_tf_example(recipe.features.encode_example(example))
                 # Otherwise the order of the features, and so the file, differs from process to process.
@@ -107,16 +131,13 @@ def _write_shard(recipe: Recipe, examples: Iterable[Example], file: Path, bar: t
     except RuntimeError as error:
         # A full disk. array_record reports it when it closes the file at the latest.
         reason = str(error).split(";")[0]
-        raise DataError(f"cannot write {partial}: {reason}; make room and give the same command again") from error
-    _sync(partial)
-    if (written := _count(partial)) != count:
-        raise DataError(f"{partial} holds {written} of {count} {recipe.noun} after writing: is the disk full?")
-    partial.rename(file)
-    _sync(file.parent)
+        raise DataError(f"cannot write {file}: {reason}; make room and give the same command again") from error
+    if (written := _count(file)) != count:
+        raise DataError(f"{file} holds {written} of {count} {recipe.noun} after writing: is the disk full?")
     return count
 
 
-def _write_metadata(recipe: Recipe, staging: Path, lengths: dict[str, list[int]]) -> None:
+def _write_metadata(recipe: Recipe, staging: epath.Path, lengths: dict[str, list[int]]) -> None:
     """features.json and dataset_info.json, from which `tfds.builder_from_directory` knows the data set."""
     import tensorflow_datasets as tfds
 
@@ -141,18 +162,21 @@ def _write_metadata(recipe: Recipe, staging: Path, lengths: dict[str, list[int]]
             dataset_name=recipe.name, data_dir=staging, split=split, filetype_suffix="array_record"
         )
         names = [_shard_name(recipe.name, split, i, len(shard_lengths)) for i in range(len(shard_lengths))]
-        size = sum((staging / name).stat().st_size for name in names)
+        size = sum(file_size(staging / name) for name in names)
         splits.append(tfds.core.SplitInfo(split, shard_lengths, size, template))
     info.set_splits(tfds.core.splits.SplitDict(splits))
-    info.write_to_directory(staging)
+    with tempfile.TemporaryDirectory() as folder:
+        info.write_to_directory(folder)
+        for file in sorted(epath.Path(folder).iterdir(), key=lambda file: file.name == "dataset_info.json"):
+            write_whole(staging / file.name, file.read_bytes())
 
 
-def says_its_source(folder: Path) -> bool:
+def says_its_source(folder: epath.Path) -> bool:
     """Whether a prepared data set says from what: those of tfds do not."""
-    return (folder / _PLAN).is_file()
+    return (folder / _PLAN).exists()
 
 
-def check_source(recipe: Recipe, folder: Path) -> None:
+def check_source(recipe: Recipe, folder: epath.Path) -> None:
     """Makes sure that a prepared data set is what this recipe would give, as far as it says from what it is.
 
     Raises:
@@ -171,20 +195,18 @@ def _plan(recipe: Recipe) -> dict:
     return json.loads(json.dumps({"source": recipe.fingerprint, "shards": shards}))
 
 
-def _check_plan(recipe: Recipe, staging: Path) -> None:
+def _check_plan(recipe: Recipe, staging: epath.Path) -> None:
     """Writes down source and sharding, or makes sure that the run which is continued had the same ones."""
     file = staging / _PLAN
     if not file.exists():
-        written = file.with_name(_PLAN + _PARTIAL)
-        written.write_text(json.dumps(_plan(recipe), indent=2, sort_keys=True))
-        written.rename(file)
+        write_whole(file, json.dumps(_plan(recipe), indent=2, sort_keys=True))
     elif change := _change(recipe, staging):
         raise DataError(
             f"{staging} was begun from another source: {change}; give the same --source as then, or delete that folder"
         )
 
 
-def _change(recipe: Recipe, folder: Path) -> str:
+def _change(recipe: Recipe, folder: epath.Path) -> str:
     """In words, what is different now from what a folder's plan says; '' where nothing is."""
     plan, before = _plan(recipe), json.loads((folder / _PLAN).read_text())
     counts, counts_before = plan["source"].pop("counts", {}), before["source"].pop("counts", {})
@@ -208,7 +230,7 @@ def _shard_name(name: str, split: str, number: int, shards: int) -> str:
     return f"{name}-{split}.array_record-{number:05d}-of-{shards:05d}"
 
 
-def _count(file: Path) -> int:
+def _count(file: epath.Path) -> int:
     from array_record.python.array_record_module import ArrayRecordReader
 
     reader = ArrayRecordReader(str(file), "readahead_buffer_size:0")
@@ -217,7 +239,7 @@ def _count(file: Path) -> int:
     return count
 
 
-def _sync(path: Path) -> None:
+def _sync(path: epath.Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -226,8 +248,11 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Lets one process at a time prepare a data set; the others wait."""
+def _locked(file: epath.Path) -> Iterator[None]:
+    """Lets one process at a time prepare a data set; the others wait. In a bucket it does nothing."""
+    if in_bucket(file):
+        yield
+        return
     with file.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,9 +1,8 @@
 """The examples that a data set lacks because they cannot be read: listed, counted, and no more than a set share."""
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
+from etils import epath
 from tqdm import tqdm
 
 from posmlp_jax.data.builders.base import Example, Recipe, Shard
@@ -23,7 +22,7 @@ class Unreadable:
       max_share: the share of its examples, in [0, 1], that may be unreadable.
     """
 
-    def __init__(self, recipe: Recipe, staging: Path, max_share: float):
+    def __init__(self, recipe: Recipe, staging: epath.Path, max_share: float):
         self._recipe, self._staging, self._max_share = recipe, staging, max_share
         self._total = sum(split.num_examples for split in recipe.splits.values())
         self._reasons: dict[str, list[str]] = {}
@@ -31,7 +30,7 @@ class Unreadable:
     def resume(self, shard_name: str) -> int:
         """Reads the list of a shard that an earlier run wrote; returns how many examples it lacks."""
         file = self._file(shard_name)
-        self._reasons[shard_name] = file.read_text().splitlines() if file.is_file() else []
+        self._reasons[shard_name] = file.read_text().splitlines() if file.exists() else []
         return len(self._reasons[shard_name])
 
     def leave_out(self, shard_name: str, shard: Shard, bar: tqdm) -> Iterator[Example]:
@@ -71,16 +70,16 @@ class Unreadable:
         if lines:
             (self._staging / LIST).write_text("".join(lines))
 
-    def _file(self, shard_name: str) -> Path:
+    def _file(self, shard_name: str) -> epath.Path:
         return self._staging / _FOLDER / f"{shard_name}.txt"
 
 
-def remove_lists(folder: Path) -> None:
+def remove_lists(folder: epath.Path) -> None:
     """Deletes the lists of the single shards, from a data set that is complete."""
-    shutil.rmtree(folder / _FOLDER, ignore_errors=True)
+    (folder / _FOLDER).rmtree(missing_ok=True)
 
 
-def count_unreadable(folder: Path) -> int:
+def count_unreadable(folder: epath.Path) -> int:
     """How many examples a prepared data set lacks because they could not be read."""
     file = folder / LIST
-    return len(file.read_text().splitlines()) if file.is_file() else 0
+    return len(file.read_text().splitlines()) if file.exists() else 0

@@ -1,0 +1,112 @@
+"""Paths as users give them: on this machine's disks, or in a bucket (`gs://bucket/folder`).
+
+They are `etils.epath` paths. What these do differently on disks and in buckets, and what would be slow with them, is
+here: a bucket has no folders of its own, and writes a file whole or not at all, but cannot add to one.
+"""
+
+import importlib.util
+import os
+import re
+import secrets
+from pathlib import Path
+
+import fsspec
+from etils import epath
+
+from posmlp_jax.errors import ConfigError
+
+# Orbax and array_record know no other buckets.
+_SCHEME = "gs"
+# epath's schemes, which it sees in absolute paths, too: /gs/bucket is gs://bucket to it.
+_EPATH_SCHEMES = ("gs", "s3", "az", "hf")
+
+
+def as_path(given: str | os.PathLike) -> epath.Path:
+    """The path that is meant: `~` is the home folder, a bucket stays one, and anything else is made absolute.
+
+    Raises:
+      ConfigError: for a home folder that there is none of, an unknown scheme, or one whose package is not installed.
+    """
+    text = os.fspath(given)
+    scheme, separator, rest = re.fullmatch(r"(?:([A-Za-z][\w+.-]*):(//?))?(.*)", text, re.DOTALL).groups()
+    if separator == "//":
+        if scheme != _SCHEME:
+            raise ConfigError(f"{text} is of an unknown kind: paths are this machine's, or gs://BUCKET/FOLDER")
+        if not rest.strip("/") or rest.startswith("/"):
+            raise ConfigError(f"{text} names no bucket; it should be like gs://BUCKET/FOLDER")
+        if importlib.util.find_spec("gcsfs") is None:
+            raise ConfigError(f"{text} needs a package that is not installed: pip install gcsfs")
+        # Otherwise a process sees a folder for ever as it has first seen it, whatever others write there.
+        fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+        return epath.Path(text)
+    if separator and scheme == _SCHEME:
+        raise ConfigError(f"{text} lacks a slash: give 'gs://{rest}', as text or epath.Path, not as pathlib.Path")
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        raise ConfigError(f"there is no home folder {text.split('/')[0]}; a folder of that name is ./{text}")
+    local = Path(expanded).absolute()
+    if local.parts[1:2] and local.parts[1] in _EPATH_SCHEMES:
+        raise ConfigError(f"{local} cannot be used, as etils.epath takes /{local.parts[1]} for a bucket's; link to it")
+    return epath.Path(local)
+
+
+def in_bucket(path: epath.Path) -> bool:
+    """Whether a path is in a bucket, not on this machine's disks."""
+    return "://" in os.fspath(path)
+
+
+def list_folder(folder: epath.Path) -> tuple[list[str], list[str]]:
+    """The names of the folders and of the files in a folder, each sorted; of links, by what they lead to.
+
+    Raises:
+      OSError: if it is not there or cannot be read.
+    """
+    if in_bucket(folder):
+        # One listing for both. That it is not there shows in an empty one.
+        _, folders, files = next(iter(folder.walk()), (folder, [], []))
+        return sorted(folders), sorted(name for name in files if name)
+    # 40 times as fast as asking for each entry what it is, which counts with ImageNet's 1.28 million files.
+    with os.scandir(folder) as entries:
+        listed = [(entry.name, entry.is_dir(), entry.is_file()) for entry in entries]
+    return sorted(name for name, is_dir, _ in listed if is_dir), sorted(name for name, _, is_file in listed if is_file)
+
+
+def relative_name(path: epath.Path, root: epath.Path) -> str:
+    """The path from `root`, a folder above, with slashes between; `relative_to` takes three times as long."""
+    return os.fspath(path)[len(os.fspath(root).rstrip("/")) + 1 :]
+
+
+def file_size(path: epath.Path) -> int:
+    """How many bytes a file has. On disks `epath` would ask for the owner's name, too, and containers lack some."""
+    return path.stat().length if in_bucket(path) else os.stat(path).st_size
+
+
+def write_whole(path: epath.Path, content: str | bytes) -> None:
+    """Writes a file so that nobody ever finds a part of it, or none where there was one."""
+    data = content.encode() if isinstance(content, str) else content
+    if in_bucket(path):
+        path.write_bytes(data)
+        return
+    # Other processes and hosts may write the same file.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def upload(file: Path, path: epath.Path) -> None:
+    """Puts a file of this machine into a bucket, whole or, when it is interrupted, not at all."""
+    filesystem, name = fsspec.core.url_to_fs(os.fspath(path))
+    filesystem.put_file(os.fspath(file), name)
+
+
+def refusal(error: BaseException) -> str | None:
+    """In the system's or the bucket's words, what was refused; None for errors of another kind."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("gcsfs", "google", "aiohttp"):
+        return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return None

@@ -1,0 +1,109 @@
+"""Data in a bucket: what is prepared there and read from there is what it would be on a disk."""
+
+import pickle
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from etils import epath
+from PIL import Image
+
+from posmlp_jax.analysis.figures import save_figure
+from posmlp_jax.data import open_source, shards
+from posmlp_jax.data.image_folder import ImageFolderSource
+from posmlp_jax.data.prepare import prepare
+from posmlp_jax.data.prepared import PreparedSource, find_prepared
+from posmlp_jax.errors import DataError
+
+
+@pytest.fixture
+def folder(bucket, tmp_path):
+    """An empty folder of a bucket."""
+    return bucket / tmp_path.name
+
+
+def copy(source, target: epath.Path) -> None:
+    for file in source.rglob("*"):
+        if file.is_file():
+            (target / file.relative_to(source).as_posix()).write_bytes(file.read_bytes())
+
+
+def test_prepared(folder, digits_dir, make_config):
+    written = prepare("digits", data_dir=str(folder))
+    assert written == folder / "digits/1.0.0"
+    assert prepare("digits", data_dir=str(folder)) == written
+    there = open_source(make_config(name="digits", data_dir=str(folder)), "eval")
+    here = PreparedSource(epath.Path(digits_dir) / "digits/1.0.0", "test")
+    assert len(there) == len(here) == 360
+    assert [there.read(i) for i in (0, 359)] == [here.read(i) for i in (0, 359)]
+    assert there.class_names == here.class_names
+    assert str(folder) in there.description
+    assert pickle.loads(pickle.dumps(there)).read(1) == here.read(1)
+    labels = [here.read(i)[1] for i in range(len(here))]
+    np.testing.assert_array_equal(there.read_labels(), labels)
+    assert (written / "labels-test.npy").exists()
+    np.testing.assert_array_equal(there.read_labels(), labels)
+
+
+def test_a_stopped_run_goes_on(folder, monkeypatch, digits_dir):
+    """What was stopped between two shards is no data set yet; what is then missing is added."""
+    write, begun = shards._write_shard, []
+
+    def stopped(*arguments):
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        begun.append(write(*arguments))
+        return begun[-1]
+
+    monkeypatch.setattr(shards, "_write_shard", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("digits", data_dir=str(folder))
+    with pytest.raises(DataError, match=r"'digits' is not prepared: no gs://.*/digits/VERSION/dataset_info.json"):
+        find_prepared("digits", str(folder))
+    monkeypatch.setattr(shards, "_write_shard", write)
+    source = PreparedSource(prepare("digits", data_dir=str(folder)), "train")
+    here = PreparedSource(epath.Path(digits_dir) / "digits/1.0.0", "train")
+    assert [source.read(i) for i in (0, 1436)] == [here.read(i) for i in (0, 1436)]
+
+
+def test_image_folder(folder, image_folder):
+    disk = image_folder({"train/b": 3, "train/a": 2, "train/.cache": 1, "val/a": 1})
+    (disk / "train/a/notes.txt").write_text("not an image")
+    copy(disk, folder)
+    there, here = (ImageFolderSource(where, "train") for where in (str(folder), disk))
+    assert there.class_names == ("a", "b")
+    assert [there.read(i) for i in range(len(there))] == [here.read(i) for i in range(len(here))]
+    assert there.example_id(0) == f"{folder}/train/a/image0.jpg"
+    # Which are held out depends on the names below the folder alone, wherever it is.
+    held_out = [ImageFolderSource(where / "train", "eval", holdout=0.4) for where in (folder, disk)]
+    assert [held_out[0].example_id(i).removeprefix(str(folder)) for i in range(len(held_out[0]))] == [
+        held_out[1].example_id(i).removeprefix(str(disk)) for i in range(len(held_out[1]))
+    ]
+    (folder / "train/a/image0.jpg").unlink()
+    with pytest.raises(DataError, match=r"cannot read gs://.*/train/a/image0.jpg: .*a%2Fimage0.jpg"):
+        there.read(0)
+    with pytest.raises(DataError, match=r"no folder gs://.*/none: images are expected in"):
+        ImageFolderSource(folder / "none", "train")
+
+
+def test_what_cannot_be_in_a_bucket(folder, digits_dir):
+    with pytest.raises(DataError, match=r"--source=gs://.* is in a bucket, and is read from this machine's disks"):
+        prepare("image_folder", f"{folder}/images", str(digits_dir), "mine")
+    copy(digits_dir / "digits", folder / "digits")
+    info = folder / "digits/1.0.0/dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(DataError, match="TFRecord, which has no index and so would be read from start to end: copy"):
+        PreparedSource(folder / "digits/1.0.0", "train")
+
+
+def test_without_the_bucket(bucket):
+    with pytest.raises(DataError, match=r"cannot prepare digits: .*no_such_bucket"):
+        prepare("digits", data_dir="gs://no_such_bucket/x")
+
+
+def test_figures(folder):
+    figure = plt.figure(figsize=(1, 1))
+    save_figure(figure, f"{folder}/a/b.png")
+    with (folder / "a/b.png").open("rb") as file:
+        assert Image.open(file).size == (120, 120)
+    plt.close(figure)
