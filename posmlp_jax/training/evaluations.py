@@ -36,8 +36,8 @@ def better_split(results: Results, metric: str = "top1") -> str:
 class Evaluations:
     """The evaluations of one working directory, by step.
 
-    Where there is no record, or a damaged one, they are those of the metrics log and of the checkpoints themselves,
-    which is where earlier versions kept them.
+    What the record lacks, because it is damaged or was cut off by a kill, is taken from the metrics log and from the
+    checkpoints themselves, which is where earlier versions kept them.
 
     Args:
       workdir: the working directory.
@@ -46,8 +46,7 @@ class Evaluations:
     def __init__(self, workdir: epath.PathLike):
         self._workdir = epath.Path(workdir)
         self._path = self._workdir / "evaluations.json"
-        recorded = _read_json(self._path)
-        self._results = _logged(self._workdir) if recorded is None else _by_step(recorded)
+        self._results = _logged(self._workdir) | _by_step(_read_json(self._path) or {})
 
     def __getitem__(self, step: int) -> Results | None:
         """The results of one step, or None."""
@@ -132,7 +131,7 @@ def _logged(workdir: epath.Path) -> dict[int, Results]:
             step, split = line.pop("step"), line.pop("split")
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # The end of a line that a kill cut off.
-        if split in WHOSE:
+        if split in WHOSE and isinstance(step, int):
             found.setdefault(step, {})[split] = line
     for path in (workdir / "checkpoints").glob("*/metrics/metrics"):
         step = path.parent.parent.name

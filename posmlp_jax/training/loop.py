@@ -17,6 +17,7 @@ from posmlp_jax.training.class_counts import describe_counts
 from posmlp_jax.training.class_report import report_by_class
 from posmlp_jax.training.config import as_begun, check_fields
 from posmlp_jax.training.evaluation import Evaluation, Evaluator, format_result, make_evaluator
+from posmlp_jax.training.evaluations import WHOSE, Evaluations
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
 from posmlp_jax.training.hosts import AgreedMaximum, from_host_0, together
 from posmlp_jax.training.lock import WorkdirLock
@@ -102,6 +103,12 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
             if back is not None:
                 raise stop_at(step - back, run, workdir, checkpoints.latest_step())
 
+        def save() -> None:
+            """Saves the newest state, if that has not been done."""
+            check_finite()
+            checkpoints.save(state, run.config, run.named_model, run.train_source.class_names)
+            clock.restart()
+
         def evaluate_step() -> int:
             """Evaluates the newest state; gives the number of a signal that cut it short, or 0."""
             nonlocal evaluations
@@ -133,19 +140,21 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
                 bar.show(values["loss"])
                 report(format_log_line(step, lengths.total, epoch, values, memory, run.unit))
                 checkpoints.check()
-            if due(lengths.evaluate):
+            stop = agreed(signals.received)
+            # First, so that no evaluation loses steps, however it ends.
+            if due(lengths.checkpoint) or stop:
+                save()
+            if due(lengths.evaluate) and not stop:
                 stop = evaluate_step()
-                clock.restart()
-            stop = stop or agreed(signals.received)
-            if due(lengths.checkpoint) or stop or checkpoints.is_best(step):
-                check_finite()
-                checkpoints.save(state, run.config, run.named_model, run.train_source.class_names)
+                if stop or checkpoints.is_best(step):
+                    save()
                 clock.restart()
         checkpoints.wait()
         if stop:
             raise Stopped(stop, step)
     # A finished run that is started again has nothing left to train, and still answers.
     evaluations = evaluations or {split: evaluator(weights) for split, weights in _variants(state)}
+    _report_best(run, checkpoints.evaluations)
     report_by_class(workdir, step, evaluations, run.eval_source.kind)
     return {split: evaluation.metrics for split, evaluation in evaluations.items()}
 
@@ -186,6 +195,14 @@ def _report_average(run: Training) -> None:
             f"({run.options.ema_decay:.6g} to the power of {run.lengths.total} steps); in another working directory, "
             "--config.ema_warmup=True lets it forget"
         )
+
+
+def _report_best(run: Training, evaluations: Evaluations) -> None:
+    """Says when the weights and their moving average were best: published accuracies are those of best epochs."""
+    for split, whose in WHOSE.items():
+        if best := evaluations.best(f"{split}/top1"):
+            top1, epoch = evaluations[best][split]["top1"], best * run.config.batch_size / run.epoch
+            report(f"best {whose}: top-1 {100 * top1:.2f} % at step {best} (epoch {epoch:.1f})")
 
 
 def _compile(run: Training, state: TrainState):

@@ -67,6 +67,7 @@ def test_only_the_weights_asked_for_are_evaluated(trained, capsys):
 def test_what_has_not_the_metric_is_never_best(trained, tmp_path):
     _, workdir = trained
     copy = shutil.copytree(workdir, tmp_path / "copy")
+    (copy / "metrics.jsonl").unlink()
     (copy / "evaluations.json").write_text('{"9": {"eval": {"top1": 0.5}}}')
     with pytest.raises(
         CheckpointError, match=r"no evaluation on record of the checkpoints \[.*\] in .* has ema/loss"

@@ -129,6 +129,35 @@ def test_a_signal_ends_an_evaluation_between_two_batches(trained, tiny_config, t
     assert metrics(tmp_path) == metrics(workdir)
 
 
+def test_an_evaluation_that_fails_loses_no_step(trained, tiny_config, tmp_path, monkeypatch):
+    _, workdir, _ = trained
+
+    def make(run):
+        def fail(weights, stop):
+            raise DataError("cannot decode val/3.jpg")
+
+        return fail
+
+    monkeypatch.setattr(loop, "make_evaluator", make)
+    with pytest.raises(DataError, match="cannot decode"):
+        train(tiny_config(), tmp_path)
+    monkeypatch.undo()
+    assert steps(tmp_path) == [4]
+    train(tiny_config(), tmp_path)
+    assert metrics(tmp_path) == metrics(workdir)
+
+
+def test_the_end_of_a_run_says_when_it_was_best(trained, tiny_config, tmp_path, capsys):
+    _, workdir, _ = trained
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    record = json.loads((copy / "evaluations.json").read_text())
+    record["4"]["ema"]["top1"] = 0.8198
+    (copy / "evaluations.json").write_text(json.dumps(record))
+    train(tiny_config(), copy)
+    # 4 steps of 16 images, of 40 an epoch.
+    assert "best moving average: top-1 81.98 % at step 4 (epoch 1.6)" in capsys.readouterr().out
+
+
 def test_a_run_that_began_before_averages_warmed_up_goes_on_bit_by_bit(tiny_config, tmp_path, monkeypatch):
     unbroken, begun = tmp_path / "unbroken", tmp_path / "begun"
     train(tiny_config(ema_warmup=False), unbroken)
