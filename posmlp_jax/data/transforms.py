@@ -12,7 +12,7 @@ from posmlp_jax.data.decoding import Size
 cv2.setNumThreads(1)
 
 
-INTERPOLATIONS = ("bicubic", "random")
+INTERPOLATIONS = ("bicubic", "random", "bilinear")
 
 
 def resize(image: np.ndarray, size: Size, resampling: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
@@ -51,12 +51,15 @@ def random_resized_crop(
 ) -> np.ndarray:
     """A random box of the image (`crop_box`), resized to `size`.
 
-    With `interpolation` 'bicubic' by `fast_resize`; with 'random', as timm names it, by Pillow, bilinear or bicubic.
+    With `interpolation` 'bicubic' by `fast_resize`; with 'random', as timm names it, by Pillow, bilinear or bicubic;
+    with 'bilinear' by PyTorch's bilinear interpolation, which looks at the four nearest pixels however far it shrinks.
     """
     top, left, height, width = crop_box(*image.shape[:2], scale, ratio, rng)
     box = image[top : top + height, left : left + width]
     if interpolation == "random":
         return resize(box, size, (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)[rng.integers(2)])
+    if interpolation == "bilinear":
+        return cv2.resize(box, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return fast_resize(box, size)
 
 

@@ -74,8 +74,9 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "crop_scale": (0.08, 1.0),
                 "crop_ratio": (3 / 4, 4 / 3),
                 "crop_padding": 4,
-                # How random_resized crops are resized: 'bicubic', nearly Pillow's in a sixth of the time, or 'random',
-                # Pillow's bilinear or bicubic, as timm has it: one of the two for each image.
+                # How random_resized crops are resized: 'bicubic', nearly Pillow's in a sixth of the time; 'random',
+                # Pillow's bilinear or bicubic, as timm has it: one of the two for each image; or 'bilinear', PyTorch's,
+                # which is not antialiased, as SlowFast has it.
                 "interpolation": "bicubic",
                 # Mirrors left and right, half of the time. Off where classes have a side, or with the pairs of classes,
                 # by name, that it exchanges: (('left', 'right'), …).

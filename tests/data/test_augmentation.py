@@ -49,6 +49,7 @@ def by_hand(image, size, rng, crop="random_resized", interpolation="bicubic", co
         ({}, {}),
         ({"crop": "pad"}, {"crop": "pad"}),
         ({"interpolation": "random"}, {"interpolation": "random"}),
+        ({"interpolation": "bilinear"}, {"interpolation": "bilinear"}),
         ({"randaugment": RECIPE}, {"color": RandAugment.from_string(RECIPE, mean=MEAN)}),
         ({"color_jitter": 0.4}, {"color": ColorJitter(0.4)}),
         # As in the published recipe, jitter is not added to RandAugment.

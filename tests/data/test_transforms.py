@@ -85,6 +85,26 @@ def test_random_resized_crop_is_a_resized_box(picture):
         np.testing.assert_array_equal(crop, transforms.fast_resize(box.copy(), (48, 40)))
 
 
+@pytest.mark.parametrize(("height", "width"), [(90, 130), (200, 160), (20, 30)])
+def test_bilinear_interpolation_is_pytorchs(picture, height, width):
+    """Pixel i of n looks at (i + ½)·m/n − ½ of m, between the two nearest pixels: no antialiasing."""
+    image = picture(height, width).copy()
+    image[::2, ::2] = 255 - image[::2, ::2]
+    for seed in range(5):
+        top, left, h, w = transforms.crop_box(height, width, (0.3, 1.0), (0.75, 1.3333), np.random.default_rng(seed))
+        wanted = image[top : top + h, left : left + w].astype(np.float64)
+        for axis, (have, want) in enumerate(((h, 64), (w, 48))):
+            places = np.clip((np.arange(want) + 0.5) * have / want - 0.5, 0, None)
+            low = places.astype(int)
+            share = (places - low).reshape([-1, 1, 1] if axis == 0 else [1, -1, 1])
+            high = np.minimum(low + 1, have - 1)
+            wanted = (1 - share) * wanted.take(low, axis) + share * wanted.take(high, axis)
+        crop = transforms.random_resized_crop(
+            image, (64, 48), (0.3, 1.0), (0.75, 1.3333), np.random.default_rng(seed), "bilinear"
+        )
+        assert np.abs(crop - wanted).max() <= 1
+
+
 def test_random_interpolation_is_pillows(picture):
     """Crops that shrink and that grow, one side or both; the box is the one of 'bicubic'."""
     image, size = picture(90, 120), (48, 80)
