@@ -24,6 +24,8 @@ _BOTH_FILES = {
     "data.interpolation": "random",
     "data.flip": True,
     "data.randaugment": "rand-m6-n3-mstd1.0-inc1",
+    "data.randaugment_on": "crop",
+    "data.randaugment_interpolation": "random",
     "data.color_jitter": 0.4,
     "data.erasing_probability": 0.0,
     "data.repeats": 1,
