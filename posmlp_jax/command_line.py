@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -58,9 +59,11 @@ def run_program(main: Callable[[list[str] | None], int | None], argv: list[str] 
 def quieten_libraries() -> None:
     """Leaves the terminal to us, unless `--verbosity` is given; where `app.run` is used, to be called in it.
 
-    Orbax tells at INFO level of every array it writes, and logs what it raises as well.
+    Orbax tells at INFO level of every array it writes, and logs what it raises as well. Pillow warns of odd files that
+    it reads all the same.
     """
     sys.unraisablehook = _report_unraisable
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.FATAL)
 

@@ -1,7 +1,6 @@
 """Image files as arrays: uint8, RGB, [height, width, 3], upright. Sizes are (height, width)."""
 
 import io
-import warnings
 
 import numpy as np
 import simplejpeg
@@ -26,9 +25,6 @@ _TURNS = {
     7: (True, True, True),
     8: (True, True, False),
 }
-
-# Pillow's remarks on odd files that it reads all the same would be printed among the log's lines.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(data: bytes, min_size: Size | None = None) -> np.ndarray:

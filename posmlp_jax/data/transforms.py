@@ -8,9 +8,6 @@ from PIL import Image
 
 from posmlp_jax.data.decoding import Size
 
-# Many images are worked on at the same time; cv2's own threads would only compete with those of the loader.
-cv2.setNumThreads(1)
-
 
 INTERPOLATIONS = ("bicubic", "random", "bilinear")
 

@@ -1,8 +1,10 @@
+import gc
 import itertools
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from helpers import assert_same_batches
@@ -159,6 +161,38 @@ def test_every_example_is_evaluated_once(make_config, length, batch_size, hosts,
         np.testing.assert_array_equal(batch["label"][real], batch["index"][real] % 10)
         seen += batch["index"][real].tolist()
     assert sorted(seen) == list(range(length))
+
+
+def test_cv2_has_one_thread_while_batches_are_made(digits):
+    """Whichever of them ends first; then it has as many as before."""
+    config, source = digits
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        first = train_batches(source, config, (8, 8), batch_size=BATCH, seed=0)
+        second = eval_batches(source, config, (8, 8), batch_size=BATCH)
+        assert cv2.getNumThreads() == 1
+        first.close()
+        first.close()
+        assert cv2.getNumThreads() == 1
+        next(second)
+        del second
+        gc.collect()
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
+class Threads(Pictures):
+    """Tells by the label how many threads cv2 has where the images are read."""
+
+    def read(self, index: int):
+        return super().read(index)[0], cv2.getNumThreads()
+
+
+def test_cv2_has_one_thread_in_loading_processes(make_config):
+    config = make_config(processes=1, crop="resize")
+    assert take(config, Threads(BATCH), 1)[0]["label"].tolist() == [1] * BATCH
 
 
 def test_evaluation_in_processes(digits):
