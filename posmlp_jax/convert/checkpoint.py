@@ -77,7 +77,7 @@ def convert_checkpoint(
     loaded = load_torch_state_dict(empty_model(config), state_dict)
     run = default_config(model)
     run.model.update({name: getattr(config, name) for name in config.__dataclass_fields__})
-    if len(config.input_size) == 3:
+    if config.kind == "video":
         run.data.update(_CLIP_PIXELS)
     with writing_to(output):
         # Its own, whatever else is there: what it becomes is only seen when it is whole.

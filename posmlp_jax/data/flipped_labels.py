@@ -13,13 +13,14 @@ def flipped_labels(source: Source, pairs: Sequence[Sequence[str]]) -> np.ndarray
 
     Args:
       source: whose classes these are.
-      pairs: of names of classes, `(('left', 'right'), …)`. All others stay what they are.
+      pairs: of names of classes, `(('left', 'right'), …)`. All others stay what they are, and those of generated
+        examples whatever the pairs are.
 
     Raises:
       ConfigError: for a name that no class has, or that is in two pairs, and for classes without names.
     """
     labels = np.arange(source.num_classes)
-    if not pairs:
+    if not pairs or source.generated:
         return labels
     if source.class_names is None:
         raise ConfigError(f"data.flip_label_pairs names classes, but those of {source.description} have no names")

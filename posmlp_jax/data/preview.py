@@ -76,9 +76,9 @@ def preview(config: ConfigDict) -> Figure:
     from posmlp_jax.training.mixing import MixOptions, draw_mask, mix
 
     config, base = resolve_pretrained(config)
-    source = open_source(config.data, "train")
-    size = resolve_model(config, source.num_classes, base).input_size
-    of_clips = len(size) == 3
+    source = open_source(config.data, "train", kind=resolve_model(config, 1, base).kind)
+    model = resolve_model(config, source.num_classes, base)
+    size, of_clips = model.input_size, model.kind == "video"
     batch_size = ROWS if of_clips else ROWS * COLUMNS
     batches = train_batches(source, config.data, size, batch_size=batch_size, seed=config.seed)
     batch = next(batches)

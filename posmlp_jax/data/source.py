@@ -20,9 +20,11 @@ class Source(abc.ABC):
       num_classes: labels are in [0, num_classes).
       class_names: their names in the order of the labels, or None where the data set has none.
       description: one line, what the images are and where they lie.
+      generated: whether they are made up; their classes then show nothing that has a left and a right.
     """
 
     kind: Literal["image", "video"] = "image"
+    generated: bool = False
     num_classes: int
     class_names: tuple[str, ...] | None
     description: str

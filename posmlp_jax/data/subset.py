@@ -22,7 +22,7 @@ class Subset(Source):
     def __init__(self, source: Source, indices: np.ndarray, description: str):
         self._source, self._indices = source, indices
         self.kind, self.num_classes, self.class_names = source.kind, source.num_classes, source.class_names
-        self.description = description
+        self.description, self.generated = description, source.generated
 
     def __len__(self) -> int:
         """The number of images."""

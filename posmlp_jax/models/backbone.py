@@ -70,6 +70,11 @@ class BackboneConfig:
         return self.image_size
 
     @property
+    def kind(self) -> typing.Literal["image", "video"]:
+        """What the model takes."""
+        return "video" if len(self.input_size) == 3 else "image"
+
+    @property
     def norm_epsilon(self) -> float:
         """What the family's normalisations add to the variance."""
         return NORM_EPSILON

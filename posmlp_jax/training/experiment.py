@@ -59,7 +59,7 @@ class Experiment:
     @property
     def unit(self) -> str:
         """What the model takes: 'images' or 'clips'."""
-        return "clips" if len(self.model.input_size) == 3 else "images"
+        return "clips" if self.model.kind == "video" else "images"
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
     classes = common["model"].num_classes
     if config.keep_best.endswith("top5") and classes <= 5:
         raise ConfigError(f"keep_best is {config.keep_best}, but of {classes} classes there is no top-5; try eval/top1")
-    source = open_source(config.data, "train", num_classes=classes)
+    source = open_source(config.data, "train", num_classes=classes, kind=common["model"].kind)
     # Each part's examples are shared by the devices, and so then are the whole batch's.
     check_batch_size("batch_size", config.batch_size // config.accumulate, common["mesh"])
     check_source(source, config.data, common["model"].input_size)
@@ -160,9 +160,9 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
 def _common(config: ConfigDict, workdir: Path | None) -> dict:
     config, base = resolve_pretrained(config, workdir)
     # The model first: its mistakes are found without touching any data.
-    resolve_model(config, 1, base)
+    kind = resolve_model(config, 1, base).kind
     mesh = create_mesh(config.devices, config.fsdp)
-    eval_source = open_source(config.data, "eval")
+    eval_source = open_source(config.data, "eval", kind=kind)
     model = resolve_model(config, eval_source.num_classes, base)
     if model.num_classes < eval_source.num_classes:
         raise ConfigError(
