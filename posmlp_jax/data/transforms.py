@@ -8,7 +8,6 @@ from PIL import Image
 
 from posmlp_jax.data.decoding import Size
 
-
 INTERPOLATIONS = ("bicubic", "random", "bilinear")
 
 
