@@ -18,8 +18,6 @@ from ml_collections import config_flags
 from posmlp_jax import training
 from posmlp_jax.command_line import quieten_libraries
 from posmlp_jax.errors import ConfigError, exit_on_mistake, nearest
-from posmlp_jax.paths import as_path
-from posmlp_jax.training.evaluations import WHOSE, Evaluations
 from posmlp_jax.training.flags import parse_config_flags
 from posmlp_jax.training.hosts import connect
 from posmlp_jax.training.selection import BEST_WEIGHTS, STEP_HELP, check_selection
@@ -71,10 +69,6 @@ def main(argv: list[str]) -> None:
         return
     averaged = f" (moving average {100 * results['ema']['top1']:.2f} %)" if "ema" in results else ""
     print(f"\ntest top-1: {100 * results['eval']['top1']:.2f} %{averaged}; everything is in {workdir}")
-    evaluations = Evaluations(as_path(workdir))
-    if best := evaluations.best_of_all("top1"):
-        step, split = best
-        print(f"best top-1: {100 * evaluations[step][split]['top1']:.2f} % ({WHOSE[split]} of step {step})")
     command = f"python main.py --config={config_flags.get_config_filename(flags.FLAGS['config'])}"
     print(f"next: {command} --workdir={workdir} --mode=eval  evaluates it again (with the same --config.… overrides)")
     print(f"      python -m posmlp_jax.analysis.curves {workdir}  draws its curves")

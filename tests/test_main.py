@@ -1,6 +1,5 @@
 """`python main.py` as a process, the way people call it; and that the package's programs start."""
 
-import re
 import subprocess
 import sys
 
@@ -13,7 +12,6 @@ def test_train_then_evaluate(tmp_path):
     assert trained.code == 0, trained.errors
     assert "test top-1: " in trained.output
     assert "step 3/3" in trained.output
-    assert re.search(r"^best top-1: \d+\.\d\d % \((weights|moving average) of step 3\)$", trained.output, re.M)
     evaluated = run(*TINY, f"--workdir={tmp_path}/run", "--mode=eval", "--config.eval_batch_size=5")
     assert evaluated.code == 0, evaluated.errors
     top1 = trained.output.split("test top-1: ")[1].split()[0]

@@ -67,12 +67,6 @@ class Evaluations:
         found = [step for step, value in scores.items() if value > -math.inf]
         return max(found, key=lambda step: (scores[step], step), default=None)
 
-    def best_of_all(self, name: str) -> tuple[int, str] | None:
-        """The step and the split, 'eval' or 'ema', that are best by a metric of either, as 'top1'; None without any."""
-        steps = {split: self.best(f"{split}/{name}") for split in WHOSE}
-        found = [(step, split) for split, step in steps.items() if step is not None]
-        return max(found, key=lambda each: score(f"{each[1]}/{name}", self[each[0]]), default=None)
-
     def record(self, step: int, results: Results) -> None:
         """Keeps the numbers of an evaluation; the first host writes them.
 

@@ -115,6 +115,7 @@ def test_photographs_are_decoded_no_smaller_than_the_smallest_crop_needs(data_co
         ({"randaugment": "randaug-m9"}, "RandAugment string 'randaug-m9' must start with 'rand'"),
         ({"randaugment": "rand-m6-x3"}, "cannot read 'x3'"),
         ({"randaugment_on": "frames"}, "unknown data.randaugment_on 'frames': one of crop, frame"),
+        ({"interpolation": "cubic"}, "unknown data.interpolation 'cubic': did you mean 'bicubic'"),
         ({"randaugment_interpolation": "cubic"}, "interpolation 'cubic': did you mean 'bicubic'"),
         ({"randaugment_fill": (128,)}, r"data.randaugment_fill is \(128,\), and should be \(\) or three levels"),
         ({"randaugment_fill": (0, 0, 256)}, r"data.randaugment_fill is \(0, 0, 256\)"),

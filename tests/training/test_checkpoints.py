@@ -146,16 +146,6 @@ def test_which_weights(tmp_path, weights, step, keep_best, item, reason):
         choose_weights("ema", step, False, evaluations, keep_best)
 
 
-def test_the_best_of_all_evaluations(tmp_path):
-    evaluations = Evaluations(tmp_path)
-    assert evaluations.best_of_all("top1") is None
-    for step, top1, average in ((1, 0.5, 0.1), (2, 0.7, 0.72), (3, 0.6, 0.72), (4, 0.71, math.nan)):
-        evaluations.record(step, {"eval": {"top1": top1, "loss": 1.0}, "ema": {"top1": average, "loss": 2.0}})
-    assert evaluations.best_of_all("top1") == Evaluations(tmp_path).best_of_all("top1") == (3, "ema")
-    evaluations.record(5, {"eval": {"top1": 0.8, "loss": 1.0}})
-    assert evaluations.best_of_all("top1") == (5, "eval")
-
-
 def test_a_choice_that_there_is_not(trained):
     _, workdir = trained
     for arguments, message in (

@@ -86,6 +86,21 @@ def test_a_run_that_began_before_the_warmup_of_averages_goes_on_without():
         assert as_begun(current, own).ema_warmup
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("optimizer.schedule", "tim", "optimizer.schedule is tim, and should be one of cosine, timm"),
+        ("mixing.group", 7, r"mixing.group is 7, and should be 0 \(the whole batch\) or an even number"),
+        ("mixing.group", -2, "mixing.group is -2"),
+    ],
+)
+def test_values_that_cannot_be(field, value, message):
+    config = default_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ConfigError, match=message):
+        check_values(config)
+
+
 def test_an_average_has_one_length():
     config = default_config()
     config.ema_length = "10 %"
