@@ -51,6 +51,26 @@ def decode(data: bytes, min_size: Size | None = None) -> np.ndarray:
     return _decode_with_pillow(data, min_size)
 
 
+def looks_whole(data: bytes) -> bool:
+    """Whether a JPEG or PNG has a header, of an image that is not too large, and ends as it should: told in 10 µs.
+
+    False where only decoding can tell, as of other formats.
+    """
+    if data[:2] == b"\xff\xd8":
+        try:
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            return False
+        # Some cameras fill up the file.
+        whole = data[-64:].rstrip(b"\0").endswith(b"\xff\xd9")
+    elif data[:8] == b"\x89PNG\r\n\x1a\n":
+        width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+        whole = data[-8:-4] == b"IEND"
+    else:
+        return False
+    return whole and 0 < height * width <= MAX_PIXELS
+
+
 def _decode_jpeg(data: bytes, min_size: Size | None) -> np.ndarray | None:
     least_height, least_width = min_size or (0, 0)
     try:

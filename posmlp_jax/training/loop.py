@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from posmlp_jax.analysis.complexity import count_macs
 from posmlp_jax.data import Batches, train_batches
+from posmlp_jax.data.check import check_decodable
 from posmlp_jax.training.checkpoints import Checkpoints, has_checkpoint
 from posmlp_jax.training.class_counts import describe_counts
 from posmlp_jax.training.class_report import report_by_class
@@ -75,6 +76,8 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
     run = together(partial(open_training, config, workdir if goes_on else None))
     # Read before anything is written, so that a mistake leaves nothing behind.
     first = None if goes_on else together(run.first_weights)
+    if not goes_on:
+        together(partial(_check_evaluation, run))
     from_host_0(lock.acquire)
     from_host_0(partial(claim_workdir, workdir, config))
     with ExitStack() as closing:
@@ -157,6 +160,16 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
     _report_best(run, checkpoints.evaluations)
     report_by_class(workdir, step, evaluations, run.eval_source.kind)
     return {split: evaluation.metrics for split, evaluation in evaluations.items()}
+
+
+def _check_evaluation(run: Training) -> None:
+    check_decodable(
+        run.eval_source,
+        threads=run.config.data.threads,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        report=report,
+    )
 
 
 def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | None) -> TrainState:
