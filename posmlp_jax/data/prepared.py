@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -117,6 +117,11 @@ class PreparedSource(Source):
         named = [name for name in _ID_FEATURES if name in info.features]
         self._id_features = tfds.features.FeaturesDict({named[0]: info.features[named[0]]}) if named else None
         self._records = _open_records(info, folder, split)
+        files = [(epath.Path(one.filename).name, one) for one in info.splits[split].file_instructions]
+        self._identity = (
+            f"{info.full_name} {split} {info.dataset_size}",
+            *(f"{name} {one.skip} {one.take}" for name, one in files),
+        )
 
     def __len__(self) -> int:
         """The number of images or videos."""
@@ -152,6 +157,10 @@ class PreparedSource(Source):
     def _read_labels(self, indices: range) -> list[int]:
         records = self._records.__getitems__(indices)
         return [int(self._label_feature.deserialize_example_np(record)["label"]) for record in records]
+
+    def identity(self) -> Iterator[str]:
+        """The data set's version and bytes, and the files of the split with how many examples of each are read."""
+        yield from self._identity
 
     def example_id(self, index: int) -> str:
         """`split:index`, with the file's name or the example's id where the data set has one."""

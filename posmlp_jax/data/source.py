@@ -1,6 +1,7 @@
 """What every data set looks like from here on: random access to labelled images or videos that are still encoded."""
 
 import abc
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -59,6 +60,10 @@ class Source(abc.ABC):
         for index in np.flatnonzero((labels < 0) | (labels >= self.num_classes))[:1]:
             self._check_label(int(index), int(labels[index]))
         return labels
+
+    def identity(self) -> Iterator[str]:
+        """Texts that are others where the data are, and cheap to make (`fingerprint`): none where nothing is."""
+        yield from ()
 
     def class_counts(self) -> np.ndarray | None:
         """How many examples each class has, int64 [num_classes]; None where much would have to be read to know."""

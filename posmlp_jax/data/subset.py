@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,10 @@ class Subset(Source):
     def read_labels(self) -> np.ndarray:
         """Those of the source, which has read them all before."""
         return self._source.read_labels()[self._indices]
+
+    def identity(self) -> Iterator[str]:
+        """That of the source; the number of images tells of which share it is."""
+        return self._source.identity()
 
     def example_id(self, index: int) -> str:
         """The name that the source has for it."""

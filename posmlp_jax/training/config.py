@@ -22,6 +22,7 @@ from posmlp_jax.training.schedules import SCHEDULES
 
 # What may differ when a run goes on in its working directory: where things are and how often one looks at them.
 _NOT_THE_EXPERIMENT = (
+    "accept_changed_data",
     "init_from",  # Read once, before the first checkpoint, like the two that follow.
     "init_step",
     "init_weights",
@@ -175,6 +176,8 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
             # The newest so many are kept, and the best by a metric, as 'eval/top1' or 'ema/loss' ('': none).
             "keep_checkpoints": 3,
             "keep_best": "",
+            # Whether a run goes on although the data are others than when it began.
+            "accept_changed_data": False,
             # How many of the machine's devices to use; 0: all.
             "devices": 0,
             # Over how many of them parameters and optimizer state are split, to save memory; 1: every device has all.

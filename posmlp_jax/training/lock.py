@@ -13,6 +13,7 @@ from collections.abc import Callable
 from etils import epath
 
 from posmlp_jax.errors import CheckpointError
+from posmlp_jax.paths import in_bucket
 from posmlp_jax.training.disk import writing_to
 from posmlp_jax.training.metrics import report
 
@@ -59,7 +60,7 @@ class WorkdirLock:
             return
         with writing_to(self._workdir):
             self._workdir.mkdir(parents=True, exist_ok=True)
-            if "://" in os.fspath(self._file) or not self._acquire_from_system():
+            if in_bucket(self._file) or not self._acquire_from_system():
                 self._acquire_by_beats()
 
     def close(self) -> None:

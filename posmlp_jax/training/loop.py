@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 from posmlp_jax.analysis.complexity import count_macs
 from posmlp_jax.data import Batches, train_batches
 from posmlp_jax.data.check import check_decodable
+from posmlp_jax.data.fingerprint import fingerprint
+from posmlp_jax.errors import CheckpointError
 from posmlp_jax.training.checkpoints import Checkpoints, has_checkpoint
 from posmlp_jax.training.class_counts import describe_counts
 from posmlp_jax.training.class_report import report_by_class
@@ -27,7 +29,6 @@ from posmlp_jax.training.metrics import (
     ProgressBar,
     StepClock,
     format_log_line,
-    has_evaluation,
     report,
 )
 from posmlp_jax.training.moving_average import has_average
@@ -38,7 +39,7 @@ from posmlp_jax.training.state import TrainState
 from posmlp_jax.training.step import batch_shapes, make_train_step
 from posmlp_jax.training.stopping import Interrupted, Stopped, StopSignals
 from posmlp_jax.training.transfer import Transferred
-from posmlp_jax.training.workdir import claim_workdir, read_config
+from posmlp_jax.training.workdir import check_experiment, claim_workdir, data_changes, read_config
 
 # The share of its start that a moving average may hold at the end of a run before the run says so.
 _FORGOTTEN = 0.05
@@ -72,14 +73,24 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
     config, asked = as_begun(config, saved), config
     if config.ema_warmup != asked.ema_warmup:
         report(f"{workdir} began before there was ema_warmup, and goes on as it began: ema_warmup=False")
+    from_host_0(partial(check_experiment, workdir, saved, config))
     goes_on = from_host_0(partial(has_checkpoint, workdir))
     run = together(partial(open_training, config, workdir if goes_on else None))
     # Read before anything is written, so that a mistake leaves nothing behind.
     first = None if goes_on else together(run.first_weights)
-    if not goes_on:
+    data = from_host_0(partial(_fingerprints, run))
+    changed = from_host_0(partial(data_changes, workdir, data)) if goes_on else []
+    if changed and not config.accept_changed_data:
+        raise CheckpointError(
+            f"{workdir} began with other data: {'; '.join(changed)}; put them back, choose another --workdir, or go on "
+            "with these by --config.accept_changed_data=True"
+        )
+    if changed or not goes_on:
         together(partial(_check_evaluation, run))
     from_host_0(lock.acquire)
-    from_host_0(partial(claim_workdir, workdir, config))
+    from_host_0(partial(claim_workdir, workdir, config, data))
+    for line in changed:
+        report(f"going on with other {line}")
     with ExitStack() as closing:
         checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints, keep_best=config.keep_best)
         closing.callback(checkpoints.close)
@@ -89,7 +100,8 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
 
         compiled, macs, memory = _compile(run, state)
         evaluator = make_evaluator(run)
-        writer = closing.enter_context(contextlib.closing(MetricsWriter(workdir, start_step=step)))
+        evaluated = from_host_0(lambda: checkpoints.evaluations[step] is not None)
+        writer = closing.enter_context(contextlib.closing(MetricsWriter(workdir, step, evaluated)))
         clock = StepClock(config.batch_size, macs, run.mesh.size, run.unit)
         lengths, evaluations = run.lengths, {}
         bar = closing.enter_context(contextlib.closing(ProgressBar(step, lengths.total, config.batch_size, run.unit)))
@@ -124,7 +136,7 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
             return 0
 
         # A kill or a signal in an evaluation leaves a checkpoint that lacks it.
-        if step and due(lengths.evaluate) and not from_host_0(partial(has_evaluation, workdir, step)):
+        if step and due(lengths.evaluate) and not evaluated:
             stop = evaluate_step()
         clock.restart()
         while step < lengths.total and not stop:
@@ -160,6 +172,10 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
     _report_best(run, checkpoints.evaluations)
     report_by_class(workdir, step, evaluations, run.eval_source.kind)
     return {split: evaluation.metrics for split, evaluation in evaluations.items()}
+
+
+def _fingerprints(run: Training) -> dict[str, dict]:
+    return {"training": fingerprint(run.train_source), "evaluation": fingerprint(run.eval_source)}
 
 
 def _check_evaluation(run: Training) -> None:

@@ -70,9 +70,10 @@ class MetricsWriter:
     Args:
       workdir: the working directory.
       start_step: the step that the run goes on from; what an interrupted run wrote beyond it is dropped.
+      evaluated: whether that step was evaluated; if not, what there is of an evaluation of it is dropped too.
     """
 
-    def __init__(self, workdir: Path, start_step: int):
+    def __init__(self, workdir: Path, start_step: int, evaluated: bool = True):
         self._workdir = workdir
         self._file = self._events = None
         if jax.process_index():
@@ -80,7 +81,8 @@ class MetricsWriter:
         path = workdir / "metrics.jsonl"
         with writing_to(workdir):
             if path.exists():
-                kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start_step]
+                lines = path.read_text().splitlines()
+                kept = [line for line in lines if _place(line) <= (start_step, evaluated)]
                 partial = path.with_suffix(".jsonl.partial")
                 partial.write_text("".join(f"{line}\n" for line in kept))
                 partial.replace(path)
@@ -109,18 +111,13 @@ class MetricsWriter:
                 self._events.close()
 
 
-def has_evaluation(workdir: Path, step: int) -> bool:
-    """Whether `metrics.jsonl` has an evaluation of a step."""
-    path = workdir / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return any(_step_of(line) == step and json.loads(line).get("split") == "eval" for line in lines)
-
-
-def _step_of(line: str) -> float:
+def _place(line: str) -> tuple[float, bool]:
+    """A line's step, and whether it is of an evaluation."""
     try:
-        return json.loads(line)["step"]
+        content = json.loads(line)
+        return content["step"], content["split"] != "train"
     except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf  # The end of a line that a kill cut off.
+        return math.inf, True  # The end of a line that a kill cut off.
 
 
 class StepClock:

@@ -1,13 +1,17 @@
 """The working directory: one experiment's `config.json`, `checkpoints/`, `metrics.jsonl` and `tensorboard/`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from posmlp_jax.data.fingerprint import changes
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.training.config import differences, plain, without_newer_fields
 from posmlp_jax.training.disk import writing_to
+
+_DATA = "data.json"
 
 
 def read_config(workdir: Path) -> dict | None:
@@ -28,29 +32,61 @@ def read_config(workdir: Path) -> dict | None:
     raise CheckpointError(f"{path} is damaged: it should be a JSON object, the run's config; choose another --workdir")
 
 
-def claim_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Makes the working directory this experiment's: writes `config.json`, or checks the one that is there; on host 0.
+def data_changes(workdir: Path, data: Mapping) -> list[str]:
+    """What is different in today's data, by their fingerprints, from those that the run began with (`data.json`)."""
+    try:
+        before = json.loads((workdir / _DATA).read_text())
+        return [
+            f"{split} data: {', '.join(found)}"
+            for split in data
+            if (found := list(changes(before[split], data[split])))
+        ]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []  # Of a run that began before there was such a file, or damaged: nothing is known.
+
+
+def check_experiment(workdir: Path, saved: Mapping | None, config: ConfigDict) -> None:
+    """Checks that a working directory is free, or this experiment's.
+
+    Args:
+      workdir: the working directory.
+      saved: its config, as `read_config` gives it.
+      config: today's.
 
     Raises:
-      CheckpointError: if another experiment lives there (names what differs), or it cannot be written.
+      CheckpointError: if another experiment lives there; names what differs.
     """
-    path = workdir / "config.json"
-    current, saved = plain(config), read_config(workdir)
     if saved is not None:
-        changed = list(differences(saved, current))
+        changed = list(differences(saved, plain(config)))
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise CheckpointError(
                 f"{workdir} holds a different experiment ({'; '.join(changed[:3])}{more}); choose another --workdir"
             )
-        current = without_newer_fields(current, saved)
     elif any((workdir / "checkpoints").glob("*")):
         raise CheckpointError(
             f"{workdir} holds a checkpoint without its run's config.json, so no run can go on there; start another "
             f"from it with --config.init_from={workdir} and another --workdir"
         )
+
+
+def claim_workdir(workdir: Path, config: ConfigDict, data: Mapping) -> None:
+    """Makes the working directory this run's, which holds its lock: writes `config.json` and `data.json`.
+
+    Args:
+      workdir: the working directory.
+      config: the run's.
+      data: fingerprints of what it is trained and evaluated on (`data.fingerprint`), by name.
+
+    Raises:
+      CheckpointError: if another experiment lives there, or nothing can be written.
+    """
+    # Once more: another run may have begun there since.
+    saved = read_config(workdir)
+    check_experiment(workdir, saved, config)
+    current = plain(config) if saved is None else without_newer_fields(plain(config), saved)
     with writing_to(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".json.partial")
-        partial.write_text(json.dumps(current, indent=2) + "\n")
-        partial.replace(path)
+        for file, content in ((workdir / "config.json", current), (workdir / _DATA, data)):
+            partial = file.with_name(f"{file.name}.partial")
+            partial.write_text(json.dumps(content, indent=2) + "\n")
+            partial.replace(file)

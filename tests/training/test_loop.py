@@ -6,6 +6,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from runs import assert_equal, metrics, saved_arrays, steps
 
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
@@ -180,6 +181,66 @@ def test_a_run_that_began_before_averages_warmed_up_goes_on_bit_by_bit(tiny_conf
         lines.clear()
     assert_equal(saved_arrays(begun, 9), saved_arrays(unbroken, 9))
     assert metrics(begun) == metrics(unbroken)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of five classes, which has as many images for training as `tiny_config` generates."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for name in "abcde":
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for index in range(count):
+                image = Image.fromarray(random.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+                image.save(tmp_path / "photos" / split / name / f"{index}.jpg")
+    return tmp_path / "photos"
+
+
+def test_a_broken_test_image_is_found_before_the_first_step(tiny_config, photos, tmp_path):
+    for name in "bd":
+        file = photos / "val" / name / "1.jpg"
+        file.write_bytes(file.read_bytes()[:-100])
+    config = tiny_config(**{"data.name": "image_folder", "data.data_dir": str(photos)})
+    with pytest.raises(DataError, match=r"^2 of the 15 evaluation images cannot be decoded") as error:
+        train(config, tmp_path / "run")
+    assert all(f"val/{name}/1.jpg: " in str(error.value) for name in "bd")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_the_data_that_it_began_with(tiny_config, photos, tmp_path, monkeypatch):
+    def run(**changes):
+        config = tiny_config(**{"data.name": "image_folder", "data.data_dir": str(photos)} | changes)
+        return train(config, tmp_path / "run")
+
+    def stop(line):
+        lines.append(line)
+        if line.startswith("step 2/9"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    lines = []
+    monkeypatch.setattr(loop, "report", stop)
+    with pytest.raises(Stopped):
+        run()
+    # Elsewhere they are the same data.
+    photos = photos.rename(tmp_path / "moved")
+    (photos / "train" / "c" / "new.jpg").write_bytes((photos / "train" / "c" / "0.jpg").read_bytes())
+    (photos / "val" / "a" / "0.jpg").unlink()
+    what = "training data: 40 examples -> 41, 'c' 8 -> 9; evaluation data: 15 examples -> 14, 'a' 3 -> 2"
+    before = (tmp_path / "run" / "data.json").read_text()
+    with pytest.raises(CheckpointError, match=rf"began with other data: {what}; put .* --config\.accept"):
+        run()
+    assert (tmp_path / "run" / "data.json").read_text() == before
+    # What was not there at the beginning is looked at as well.
+    broken = photos / "val" / "b" / "0.jpg"
+    image = broken.read_bytes()
+    broken.write_bytes(image[:-100])
+    with pytest.raises(DataError, match=r"^1 of the 14 evaluation images"):
+        run(accept_changed_data=True)
+    broken.write_bytes(image)
+    run(accept_changed_data=True)
+    assert "going on with other training data: 40 examples -> 41, 'c' 8 -> 9" in lines
+    # From now on these are the run's.
+    run()
 
 
 def test_one_and_eight_devices_have_the_same_losses(trained, tiny_config, tmp_path):
