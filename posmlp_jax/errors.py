@@ -23,7 +23,17 @@ class DataError(PosMLPError):
 
 
 class BrokenExampleError(DataError):
-    """An image or video that cannot be decoded, while the rest of its data set may be as it should."""
+    """An image or video that cannot be decoded, while the rest of its data set may be as it should.
+
+    Args:
+      reason: why, in one line.
+      example: its name, for the message of who knows it.
+      source: what the data set is.
+    """
+
+    def __init__(self, reason: str, example: str = "", source: str = ""):
+        super().__init__(f"{example}: {reason} ({source})" if example else reason)
+        self.reason = reason
 
 
 class CheckpointError(PosMLPError):

@@ -18,13 +18,16 @@ from helpers import randomized
 from PIL import Image
 from runs import ROOT, Process
 
-from posmlp_jax import predict as program
-from posmlp_jax.data.image_files import find_images
+from posmlp_jax.data import cache
+from posmlp_jax.data.class_folders import IMAGES, VIDEOS
+from posmlp_jax.data.files import find_files
 from posmlp_jax.errors import PosMLPError
 from posmlp_jax.models.registry import build, model_config
-from posmlp_jax.predict import ClassProbability, Prediction, main, predict
-from posmlp_jax.prediction_table import PredictionTable, display_width, printable, wrapped
-from posmlp_jax.training import default_config, evaluate, open_pretrained
+from posmlp_jax.predict import ClassProbability, Prediction, loading, predict
+from posmlp_jax.predict.__main__ import main
+from posmlp_jax.predict.table import PredictionTable
+from posmlp_jax.terminal_text import display_width, printable, wrapped
+from posmlp_jax.training import default_config, evaluate, open_pretrained, step
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.config import NamedModel
 from posmlp_jax.training.state import split_model
@@ -133,10 +136,10 @@ def test_one_shape_is_compiled_and_few_images_are_in_memory(pretrained, tmp_path
     for index in range(101):
         write_image(tmp_path / f"{index:03}.png", index, SIZE)
     shapes, read = [], []
-    monkeypatch.setattr(program, "_THREADS", 2)
-    normalize, decode = program.normalize_images, program.decode
-    monkeypatch.setattr(program, "normalize_images", lambda x, *rest: shapes.append(x.shape) or normalize(x, *rest))
-    monkeypatch.setattr(program, "decode", lambda data: read.append(1) or decode(data))
+    monkeypatch.setattr(loading, "_THREADS", 2)
+    normalize, decode = step.normalize_images, cache.decode
+    monkeypatch.setattr(step, "normalize_images", lambda x, *rest: shapes.append(x.shape) or normalize(x, *rest))
+    monkeypatch.setattr(cache, "decode", lambda *data: read.append(1) or decode(*data))
     threads = threading.active_count()
     predictions = predict(pretrained, tmp_path, batch_size=4)
     next(predictions)
@@ -189,12 +192,6 @@ def test_a_model_without_a_head(pretrained, images):
         predict(headless, images)
 
 
-def test_a_model_of_clips(pretrained, images):
-    video = replace(pretrained, config=model_config("posmlp_video_s"))
-    with pytest.raises(PosMLPError, match="the model takes clips of 16 frames, and this predicts images: weights of"):
-        predict(video, images)
-
-
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Files whose order, suffixes and links matter."""
@@ -218,44 +215,56 @@ def files(tmp_path, monkeypatch):
 
 
 def test_find_images(files):
-    everything = ["a/b/y.jpeg", "a/z.webp", "a.JPG", "b.png", "c[1].png", "d/é.png"]
-    assert find_images(".") == [f"./{name}" for name in everything]
-    assert find_images(["b.png", "a", "*", "b.png", str(files / "b.png"), "./b.png"]) == [
-        *("b.png", "a/b/y.jpeg", "a/z.webp", "a.JPG", "c[1].png", "d/é.png")
+    # The link to nowhere too: whoever reads it says that it is broken.
+    everything = ["a/b/y.jpeg", "a/z.webp", "a.JPG", "b.png", "c[1].png", "d/gone.png", "d/é.png"]
+    assert find_files(".", IMAGES) == [f"./{name}" for name in everything]
+    assert find_files(["b.png", "a", "*", "b.png", str(files / "b.png"), "./b.png"], IMAGES) == [
+        *("b.png", "a/b/y.jpeg", "a/z.webp", "a.JPG", "c[1].png", "d/gone.png", "d/é.png")
     ]
-    assert find_images("**/*.png") == ["b.png", "c[1].png", "d/é.png"]
-    assert find_images(["[ab].*"]) == ["a.JPG", "b.png"]
+    assert find_files("**/*.png", IMAGES) == ["b.png", "c[1].png", "d/gone.png", "d/é.png"]
+    assert find_files(["[ab].*"], IMAGES) == ["a.JPG", "b.png"]
     # A file's own name goes before the pattern that it also is, and any suffix will do where a file is named.
-    assert find_images(["c[1].png", "a.txt", ".hidden.png", ".cache"]) == [
+    assert find_files(["c[1].png", "a.txt", ".hidden.png", ".cache"], IMAGES) == [
         *("c[1].png", "a.txt", ".hidden.png", ".cache/x.png")
     ]
-    assert find_images(files / "a") == [str(files / "a/b/y.jpeg"), str(files / "a/z.webp")]
+    Path("e.MP4").touch()
+    Path("d/f.webm").touch()
+    assert find_files([".", "b.png"], VIDEOS) == ["./d/f.webm", "./e.MP4", "b.png"]
+    assert find_files("*/*", VIDEOS) == ["d/f.webm"]
+    assert find_files(files / "a", IMAGES) == [str(files / "a/b/y.jpeg"), str(files / "a/z.webp")]
 
 
 def test_find_images_at_home(files, monkeypatch):
     monkeypatch.setenv("HOME", str(files))
-    assert find_images(["~/b.png", "~/d"]) == [str(files / "b.png"), str(files / "d/é.png")]
+    assert find_files(["~/b.png", "~/a"], IMAGES) == [
+        str(files / "b.png"),
+        str(files / "a/b/y.jpeg"),
+        str(files / "a/z.webp"),
+    ]
     Path("~").mkdir()
     Path("~/own.png").touch()
-    assert find_images("~") == ["~/own.png"]
+    assert find_files("~", IMAGES) == ["~/own.png"]
 
 
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
         ("e.png", "there is no file or folder 'e.png'"),
-        ("d/gone.png", "there is no file or folder 'd/gone.png'"),
         (["b.png", "*.gif"], "no images (.jpg, .jpeg, .png, .webp) for the pattern '*.gif'"),
         ("*.txt", "no images (.jpg, .jpeg, .png, .webp) for the pattern '*.txt'"),
         ("empty", "no images (.jpg, .jpeg, .png, .webp) in empty or its sub-folders"),
+        ("films", "in films or its sub-folders; there are videos, but the model takes images"),
+        ("*/x.*", "for the pattern '*/x.*'; there are videos, but the model takes images"),
         ([], "no images are given"),
         ("x" * 5000, "there is no file or folder 'xxx"),
     ],
 )
 def test_find_images_mistakes(files, paths, message):
     Path("empty").mkdir()
+    Path("films").mkdir()
+    Path("films/x.avi").touch()
     with pytest.raises(PosMLPError) as mistake:
-        find_images(paths)
+        find_files(paths, IMAGES)
     assert message in str(mistake.value)
 
 
@@ -263,7 +272,7 @@ def test_find_images_mistakes(files, paths, message):
     ("arguments", "message"),
     [
         (["{images}"], "the following arguments are required: --checkpoint"),
-        (["--checkpoint={run}"], "the following arguments are required: IMAGES"),
+        (["--checkpoint={run}"], "the following arguments are required: FILES"),
         (["--checkpoint={run}", "{images}", "--output=jsn"], "unknown output 'jsn'; did you mean 'json'?"),
         (["--checkpoint={run}", "{images}", "--top-k=0"], "top_k is 0, and should be 1 or more"),
         (["--checkpoint={run}", "{images}", "--top-k=two"], "argument --top-k: invalid int value: 'two'"),
@@ -341,17 +350,17 @@ def waiting(workdir, images, tmp_path):
     return process, lambda: pipe.write_bytes(b"")
 
 
-def test_program_stopped_from_the_keyboard(waiting):
+def test_program_stopped_from_the_keyboard(waiting, pretrained):
     process, go_on = waiting
     assert process.lines[0].split() == ["file", "probability", "class"]
     assert process.lines[1].split()[0].endswith("/\\xe9.png")
     process.send(signal.SIGINT)
     go_on()
     assert process.end() == 130, process.errors
-    assert process.error_lines == ["stopped"]
+    assert process.error_lines == [f"using the {pretrained.choice}", "stopped"]
 
 
-def test_program_whose_reader_has_gone(workdir, images):
+def test_program_whose_reader_has_gone(pretrained, workdir, images):
     read = "import sys; sys.stdin.readline()"
     arguments = f"--checkpoint={workdir} {images} --top-k=1 --batch_size=1 --output=json"
     done = subprocess.run(
@@ -368,7 +377,7 @@ def test_program_whose_reader_has_gone(workdir, images):
         check=False,
     )
     assert done.returncode == 141
-    assert done.stderr == ""
+    assert done.stderr == f"using the {pretrained.choice}\n"
 
 
 NAMES = (

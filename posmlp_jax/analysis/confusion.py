@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from posmlp_jax.prediction_table import printable
+from posmlp_jax.terminal_text import printable
 
 # More classes than this have no picture: their names could not be read. Up to the second number, cells show counts.
 MOST_CLASSES, _WITH_COUNTS = 100, 25

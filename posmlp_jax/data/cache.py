@@ -57,7 +57,7 @@ class DecodedImages:
                 image = decode(image, self._min_size)
             except BrokenExampleError as error:
                 raise BrokenExampleError(
-                    f"{self._source.example_id(index)}: {error} ({self._source.description})"
+                    error.reason, self._source.example_id(index), self._source.description
                 ) from error
         if not self._kept and image.nbytes * len(self._source) > self._keep_bytes:
             self._keep_bytes = 0

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from posmlp_jax.prediction_table import printable
+from posmlp_jax.terminal_text import printable
 
 # All classes are named where there are no more than so many, and else so many of the largest and of the smallest.
 _LISTED, _ENDS = 20, 3

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posmlp_jax.prediction_table import display_width, printable
+from posmlp_jax.terminal_text import display_width, printable
 
 # A table has all classes where there are no more than so many, and else so many of the worst.
 _LISTED, _WORST = 20, 10

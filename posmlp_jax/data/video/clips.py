@@ -66,7 +66,5 @@ class DecodedClips:
         try:
             pixels, decoded = decode_frames(video, frames, self._min_size, self._transform, self._shorter_side)
         except BrokenExampleError as error:
-            raise BrokenExampleError(
-                f"{self._source.example_id(index)}: {error} ({self._source.description})"
-            ) from error
+            raise BrokenExampleError(error.reason, self._source.example_id(index), self._source.description) from error
         return Decoded(pixels, example["label"], int(np.sum(decoded != frames)), decoded)

@@ -85,10 +85,10 @@ def decode_frames(
         raise IndexError(f"frame {min(indices)} of {video.id}: frames are numbered from 0")
     wanted = sorted(set(map(int, indices)))
     keep = transform or (lambda frame: frame)
-    if isinstance(video.data, bytes):
-        frames = _from_file(video.data, wanted, keep, shorter_side)
-    else:
+    if isinstance(video.data, tuple):
         frames = _from_images(video.data, wanted, min_size, keep, shorter_side)
+    else:
+        frames = _from_file(video.data, wanted, keep, shorter_side)
     numbers = np.asarray(sorted(frames))
     # The last good frame that is not after the wanted one; the first good one where there is none.
     taken = numbers[np.maximum(np.searchsorted(numbers, indices, side="right") - 1, 0)]
@@ -99,7 +99,9 @@ def decode_frames(
     return stacked, taken
 
 
-def _from_file(data: bytes, wanted: list[int], keep: Callable, shorter_side: int) -> dict[int, np.ndarray]:
+def _from_file(
+    data: bytes | os.PathLike, wanted: list[int], keep: Callable, shorter_side: int
+) -> dict[int, np.ndarray]:
     """The wanted frames by their numbers; for those that cannot be decoded, the good ones that take their places."""
     with open_video(data) as (container, stream):
         packets = read_packets(container, stream)

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import stat
 from collections.abc import Iterator
 
 import av
@@ -54,12 +55,14 @@ def open_video(file: bytes | str | os.PathLike) -> Iterator[tuple[InputContainer
       OSError: when there is no such file, or it cannot be read.
     """
     if isinstance(file, bytes):
-        if not file:
-            raise BrokenExampleError("the file is empty")
-        stack = contextlib.nullcontext(io.BytesIO(file))
+        stack, size = contextlib.nullcontext(io.BytesIO(file)), len(file)
     else:
-        stack = open(file, "rb")  # noqa: SIM115 (the next line closes it)
+        if not stat.S_ISREG((status := os.stat(file)).st_mode):
+            raise BrokenExampleError("not a file on a disk, and a video is read more than once")
+        stack, size = open(file, "rb"), status.st_size  # noqa: SIM115 (the next lines close it)
     with stack as opened:
+        if not size:
+            raise BrokenExampleError("the file is empty")
         try:
             container = av.open(
                 opened, options={"format_whitelist": _FORMATS}, buffer_size=_BUFFER_BYTES, metadata_errors="replace"
