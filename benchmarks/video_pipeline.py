@@ -7,8 +7,9 @@ spot: a camera that moves over photograph-like noise with grain, or the frames o
 holds some) again and again. `segment` takes one random frame of each of 16 equal parts, `dense` 16 frames at a
 stride of 4 from a random place.
 
-The second table is of the whole path, `train_batches` with a thread for each core: sampled, decoded, cropped to 224²,
-augmented by the published recipe (RandAugment and random erasing) and batched, with one sample of each clip or two.
+The second table is of the whole path, `train_batches` with a thread for each core: sampled, decoded, augmented and
+cropped to 224², as `configs/video/ssv2_s16.py` (segment) and `k400_s16x4.py` (dense) have it, with one sample of
+each clip or two.
 """
 
 import io
@@ -22,6 +23,7 @@ import cv2
 import numpy as np
 
 from benchmarks.input_pipeline import examples_per_second
+from configs.video import k400_s16x4, ssv2_s16
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import train_batches
 from posmlp_jax.data.source import Source
@@ -29,7 +31,6 @@ from posmlp_jax.data.video.decoding import decode_frames, probe
 from posmlp_jax.data.video.encoded import EncodedVideo
 from posmlp_jax.data.video.sampling import FrameSampling
 from posmlp_jax.errors import DataError
-from posmlp_jax.training import default_config
 
 HEIGHT, WIDTH = 256, 340
 FRAMES = 300
@@ -123,9 +124,9 @@ def milliseconds(function: Callable[[np.random.Generator], object], repeats: int
 
 def loaded(video: EncodedVideo, sampling: str, repeats: int, seconds: float) -> tuple[float, float]:
     """Clips a second from `train_batches` once it is under way, by the clock and by the CPU time of this process."""
-    config = default_config().data
-    config.update(sampling=sampling, stride=STRIDE, repeats=repeats, threads=len(os.sched_getaffinity(0)))
-    config.update(randaugment="rand-m7-n4-mstd0.5-inc1", erasing_probability=0.25)
+    recipe = ssv2_s16 if sampling == "segment" else k400_s16x4
+    config = recipe.get_config().data
+    config.update(repeats=repeats, threads=len(os.sched_getaffinity(0)))
     batches = train_batches(OneVideo(video), config, (SAMPLED, SIZE, SIZE), batch_size=BATCH, seed=0)
     return examples_per_second(batches, config.threads, seconds)
 

@@ -146,8 +146,8 @@ def check_outputs(output: Path) -> None:
 def describe(pretrained: Pretrained, exported: jax.export.Exported, dtype: str) -> dict[str, Any]:
     """What the user of an exported file needs to know: how images become its input, and what its output means."""
     data, (images,) = pretrained.data, exported.in_avals
-    # Of a clip every frame is cropped alike; which frames it has is `data.sampling`'s part.
-    sampling = {"sampling": data["sampling"], "stride": data["stride"]} if images.ndim == 5 else {}
+    # Of a clip every frame is cropped alike; these say which frames it has. Older checkpoints may lack some of them.
+    of_clips = ("sampling", "stride", "fps", "frame_side") if images.ndim == 5 else ()
 
     def shape(array) -> list:
         return ["batch", *array.shape[1:]]
@@ -165,7 +165,7 @@ def describe(pretrained: Pretrained, exported: jax.export.Exported, dtype: str) 
             "std": list(data["std"]),
             "eval_crop": data["eval_crop"],
             "crop": "bicubic resize to just cover height / eval_crop by width / eval_crop, then the centre",
-            **sampling,
+            **{name: data[name] for name in of_clips if name in data},
         },
         "outputs": [{"shape": shape(output), "dtype": output.dtype.name} for output in exported.out_avals],
         "class_names": None if pretrained.class_names is None else list(pretrained.class_names),

@@ -121,6 +121,7 @@ def test_a_video_model(tmp_path):
     about = json.loads((tmp_path / "video.stablehlo.json").read_text())
     assert about["input"]["shape"] == ["batch", 3, 16, 16, 3]
     assert about["input"]["sampling"] == "segment"
+    assert (about["input"]["fps"], about["input"]["frame_side"]) == (0, 0)
 
 
 def test_compute_type(workdir, images, tmp_path):
