@@ -2,13 +2,16 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import itertools
+import logging
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from etils import epath
 
 from posmlp_jax.errors import DataError
-from posmlp_jax.paths import list_folder, relative_name
+from posmlp_jax.paths import in_bucket, list_folder, relative_name
 
 # What is prepared lies on this machine; what is trained on may be in a bucket.
 AnyPath = Path | epath.Path
@@ -77,6 +80,7 @@ def list_classes(folder: AnyPath, kind: Kind) -> tuple[tuple[str, ...], list[lis
         suffixes = ", ".join(kind.suffixes)
         raise DataError(
             f"class '{empty[0]}' has no {kind.noun} ({suffixes}) in {folder}: add some or delete the folder"
+            f"{dangling_links(folder, kind)}"
         )
     return tuple(path.name for path in classes), files
 
@@ -92,7 +96,10 @@ def list_known_classes(folder: AnyPath, kind: Kind, class_names: Sequence[str]) 
     files = [_files(folder / name, kind) for name in class_names]
     if not any(files):
         suffixes = ", ".join(kind.suffixes)
-        raise DataError(f"no {kind.noun} in {folder}: expected {folder}/CLASS/*{kind.suffixes[0]} ({suffixes})")
+        raise DataError(
+            f"no {kind.noun} in {folder}: expected {folder}/CLASS/*{kind.suffixes[0]} ({suffixes})"
+            f"{dangling_links(folder, kind)}"
+        )
     return files
 
 
@@ -107,6 +114,45 @@ def hold_out(
     held_out = [_held_out(root, paths, share) for paths in files]
     kept = [sorted(set(paths) - set(held)) for paths, held in zip(files, held_out, strict=True)]
     return kept, held_out
+
+
+def enough_to_hold_out(share: float) -> int:
+    """How many files a class needs, at least, for `hold_out` to hold one of them out."""
+    return next(count for count in itertools.count(max(2, int(0.5 / share))) if round(share * count) >= 1)
+
+
+def dangling_links(folder: AnyPath, kind: Kind) -> str:
+    """In words, for the end of a line, the links in the class folders of `folder` that lead nowhere; '' without any.
+
+    A class folder may be such a link itself. Buckets have none.
+    """
+    if in_bucket(folder):
+        return ""
+    names = [path.name for path in _nowhere(folder) if path.name[0] != "."]
+    for classes in _folders(folder):
+        names += [
+            f"{classes.name}/{path.name}"
+            for path in _nowhere(classes)
+            if path.name.lower().endswith(kind.suffixes) and path.name[0] != "."
+        ]
+    if not names:
+        return ""
+    count = "a link that leads" if len(names) == 1 else f"{len(names)} links that lead"
+    listed = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"; {count} nowhere left out: {listed}"
+
+
+def warn_of_dangling_links(folders: Iterable[AnyPath | None], kind: Kind) -> None:
+    """Logs those of each folder, if there are any."""
+    for folder in folders:
+        if folder is not None and (left_out := dangling_links(folder, kind)):
+            logging.warning("%s%s", folder, left_out)
+
+
+def _nowhere(folder: AnyPath) -> list[os.DirEntry]:
+    with os.scandir(folder) as entries:
+        links = [entry for entry in entries if entry.is_symlink() and not entry.is_file() and not entry.is_dir()]
+    return sorted(links, key=lambda entry: entry.name)
 
 
 def _folders(folder: AnyPath) -> list[AnyPath]:

@@ -8,6 +8,8 @@ import numpy as np
 
 from posmlp_jax.data.class_folders import (
     IMAGES,
+    dangling_links,
+    enough_to_hold_out,
     find_eval_folder,
     find_train_folder,
     hold_out,
@@ -74,7 +76,10 @@ class ImageFolderSource(Source):
         if evaluation is None:
             files, held_out = hold_out(root, files, holdout)
             if not any(held_out):
-                raise DataError(f"holdout {holdout} holds out no image of {train}: its classes are too small")
+                raise DataError(
+                    f"holdout {holdout} holds out no image of {train}: its classes are too small, of which the largest "
+                    f"has {max(map(len, files))}; {enough_to_hold_out(holdout)} images would do, or a larger share"
+                )
         else:
             held_out = list_known_classes(evaluation, IMAGES, self.class_names)
         if split == "eval":
@@ -83,7 +88,8 @@ class ImageFolderSource(Source):
         self._labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(paths) for paths in files])
         self.num_classes = len(self.class_names)
         where = evaluation if evaluation is not None and split == "eval" else train
-        self.description = f"{len(self._files)} images of {self.num_classes} classes in {where}"
+        left_out = dangling_links(where, IMAGES)
+        self.description = f"{len(self._files)} images of {self.num_classes} classes in {where}{left_out}"
 
     def __len__(self) -> int:
         """The number of images."""

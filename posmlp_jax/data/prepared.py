@@ -1,6 +1,7 @@
 """Data sets in tfds' own layout on disk, array_record or TFRecord, read without TensorFlow."""
 
 import contextlib
+import difflib
 import io
 import re
 import resource
@@ -16,7 +17,7 @@ from posmlp_jax.data.locate import data_folder, find_version
 from posmlp_jax.data.source import Source
 from posmlp_jax.data.tfrecord import TFRecordReader
 from posmlp_jax.data.video.encoded import EncodedVideo
-from posmlp_jax.errors import DataError, nearest
+from posmlp_jax.errors import DataError
 from posmlp_jax.paths import in_bucket, list_folder, write_whole
 
 # name, name/config, name:1.2.3 or name/config:1.2.3, as tfds has it.
@@ -62,8 +63,17 @@ def _how_to_prepare(name: str, data_dir: str) -> str:
 
     if name in tfds.list_builders(with_community_datasets=False):
         return f"prepare it where TensorFlow is installed with: tfds build {name} --file_format=array_record{where}"
-    known = {*BUILDERS, *tfds.list_builders(with_community_datasets=False), "synthetic"}
-    hint = nearest(name, known) if len(nearest(name, known)) < 80 else f"our own: {', '.join(sorted(BUILDERS))}"
+    folder = data_folder(data_dir)
+    prepared = [path.name for path in folder.iterdir() if find_version(path)] if folder.is_dir() else []
+    known = [*prepared, *BUILDERS, *tfds.list_builders(with_community_datasets=False), "synthetic"]
+    # Of 300 names of all kinds one is always a bit like it.
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    hint = (
+        f"did you mean '{near[0]}'?"
+        if near
+        else "images of your own need no preparing: --config.data.name=image_folder --config.data.data_dir=DIR; videos "
+        f"do: python -m posmlp_jax.data.prepare video_folder --source=DIR --name={name}{where}"
+    )
     return f"and neither we nor tfds know how to prepare it ({hint})"
 
 

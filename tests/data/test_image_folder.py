@@ -3,8 +3,10 @@ import pickle
 import pytest
 
 from posmlp_jax.data import open_source
+from posmlp_jax.data.class_folders import enough_to_hold_out, hold_out
 from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.image_folder import ImageFolderSource
+from posmlp_jax.data.prepare import prepare
 from posmlp_jax.errors import ConfigError, DataError
 
 
@@ -82,7 +84,8 @@ def test_holdout(image_folder, inside):
         ({"train": 3}, 0.1, "no class folders in .*/train"),
         ({".": 0}, 0.1, "no class folders in"),
         ({"train/a": 1, "val/a": 0}, 0, "no images in .*/val"),
-        ({"a": 2, "b": 2}, 0.1, "holdout 0.1 holds out no image"),
+        ({"a": 2, "b": 2}, 0.1, "holdout 0.1 holds out no image .* largest has 2; 6 images would do"),
+        ({"a": 1, "b": 1}, 0.9, "holdout 0.9 holds out no image .* largest has 1; 2 images would do"),
     ],
 )
 @pytest.mark.parametrize("split", ["train", "eval"])
@@ -104,6 +107,38 @@ def test_more_mistakes(image_folder, make_config, tmp_path):
         ImageFolderSource(tmp_path / "nowhere", "train")
     with pytest.raises(DataError, match=r"image_folder needs the folder: --config.data.data_dir=DIR"):
         open_source(make_config(name="image_folder", data_dir=""), "train")
+
+
+def test_how_many_images_are_enough_to_hold_one_out(tmp_path):
+    for share in (0.001, 0.05, 0.1, 1 / 6, 0.25, 0.3, 0.5, 0.9, 0.999):
+        enough = enough_to_hold_out(share)
+        for count in (enough - 1, enough):
+            _, (held_out,) = hold_out(tmp_path, [[tmp_path / str(number) for number in range(count)]], share)
+            assert len(held_out) == (count == enough)
+
+
+def test_links_that_lead_nowhere_are_named(image_folder, tmp_path, caplog):
+    """Those of images or whole classes; a link to an image is as good as one."""
+    root = image_folder({"train/a": 2, "train/b": 1, "val/a": 1})
+    (root / "train/a/good.jpg").symlink_to(root / "train/b/image0.jpg")
+    (root / "train/a/notes").symlink_to(tmp_path / "gone")
+    (root / "train/a/.hidden.jpg").symlink_to(tmp_path / "gone")
+    assert "left out" not in ImageFolderSource(root, "train").description
+    (root / "train/b/x.JPG").symlink_to(tmp_path / "gone.jpg")
+    source = ImageFolderSource(root, "train")
+    assert source.description.endswith(
+        f"4 images of 2 classes in {root}/train; a link that leads nowhere left out: b/x.JPG"
+    )
+    assert "left out" not in ImageFolderSource(root, "eval").description
+    for name in ("c", "d", "e"):
+        (root / "train" / name).symlink_to(tmp_path / "gone")
+    assert ImageFolderSource(root, "train").description.endswith("; 4 links that lead nowhere left out: c, d, e, …")
+    prepare("image_folder", str(root), str(tmp_path / "data"), under="mine")
+    assert f"{root}/train; 4 links that lead nowhere left out: c, d, e, …" in caplog.text
+    (root / "val/a/image0.jpg").unlink()
+    (root / "val/a/image0.jpg").symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match=r"no images in .*/val: .*; a link that leads nowhere left out: a/image0.jpg"):
+        ImageFolderSource(root, "train")
 
 
 def test_a_file_that_vanishes(image_folder):

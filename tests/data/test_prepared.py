@@ -178,10 +178,23 @@ def test_where_tfds_keeps_data(digits_dir, monkeypatch):
         ("cifar10", r"python -m posmlp_jax.data.prepare cifar10 --source=cifar-10-python.tar.gz --data_dir={dir}"),
         ("cifar100", r"tfds build cifar100 --file_format=array_record --data_dir={dir}"),
         ("imagenet2013", r"neither we nor tfds know how to prepare it \(did you mean 'imagenet2012'\?\)"),
+        ("mnits", r"prepare it \(did you mean 'mnist'\?\)"),
+        ("my_photo", r"prepare it \(did you mean 'my_photos'\?\)"),
+        *(
+            (
+                name,
+                r"neither we nor tfds know how to prepare it \(images of your own need no preparing: "
+                r"--config.data.name=image_folder --config.data.data_dir=DIR; videos do: "
+                rf"python -m posmlp_jax.data.prepare video_folder --source=DIR --name={name} --data_dir={{dir}}\)",
+            )
+            for name in ("real_toxins", "my_clips", "mine", "dogs", "own_images", "holiday")
+        ),
         ("../etc", r"'../etc' is no data set's name"),
     ],
 )
 def test_not_prepared(make_config, tmp_path, name, message):
+    (tmp_path / "my_photos/1.0.0").mkdir(parents=True)
+    (tmp_path / "my_photos/1.0.0/dataset_info.json").touch()
     with pytest.raises(DataError, match=message.format(dir=tmp_path)):
         open_source(make_config(name=name), "train")
 

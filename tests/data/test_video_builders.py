@@ -466,7 +466,8 @@ def test_videos_in_sub_splits_and_subsets(write_clips, tmp_path):
     ("paths", "message"),
     [
         (["val/a/1.mp4"], "has val/ but no train/: give a folder with train/CLASS"),
-        (["a/1.mp4", "b/1.mp4"], r"has too few videos of each class to hold some out: add val/CLASS/"),
+        (["a/1.mp4", "b/1.mp4"], r"hold a tenth out, of the largest 1: 6 would do, or divide them"),
+        (["train/a/1.mp4", "train/a/2.mp4"], r"to hold a tenth out, of the largest 2: 6 would do, or add val/CLASS/"),
         (["train/a/1.mp4", "val/b/1.mp4"], "class 'b' of .* is not among the 1 training classes"),
         (["train/a/1.mp4", "val/a/1.txt"], r"no videos in .*val: expected .*/CLASS/\*.mp4"),
         (["train/a/1.mp4", "train/b/1.jpg"], r"class 'b' has no videos \(.mp4, .webm, .avi, .mkv, .mov\)"),

@@ -7,11 +7,13 @@ from posmlp_jax.data.builders.base import Builder, Recipe
 from posmlp_jax.data.builders.video import Clip, clips_recipe
 from posmlp_jax.data.class_folders import (
     VIDEOS,
+    enough_to_hold_out,
     find_eval_folder,
     find_train_folder,
     hold_out,
     list_classes,
     list_known_classes,
+    warn_of_dangling_links,
 )
 from posmlp_jax.errors import DataError
 
@@ -36,10 +38,15 @@ def build(source: Path | None, name: str) -> Recipe:
     if evaluation is not None and train == source:
         raise DataError(f"{source} has {evaluation.name}/ but no train/: give {OFFICIAL}")
     class_names, files = list_classes(train, VIDEOS)
+    warn_of_dangling_links((train, evaluation), VIDEOS)
     if evaluation is None:
         files, held_out = hold_out(train, files, HOLDOUT)
         if not any(held_out):
-            raise DataError(f"{source} has too few videos of each class to hold some out: add val/CLASS/")
+            divide = "divide them into train/CLASS/ and val/CLASS/" if train == source else "add val/CLASS/"
+            raise DataError(
+                f"{source} has too few videos of each class to hold a tenth out, of the largest "
+                f"{max(map(len, files))}: {enough_to_hold_out(HOLDOUT)} would do, or {divide}"
+            )
     else:
         held_out = list_known_classes(evaluation, VIDEOS, class_names)
     return clips_recipe(
