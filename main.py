@@ -1,6 +1,8 @@
-"""Trains or evaluates what a config describes: `python main.py --config=configs/digits.py [--mode=eval]`.
+"""Trains what a config describes, `python main.py --config=configs/digits.py`, or evaluates a run, `--mode=eval
+--workdir=runs/digits`.
 
-Any field is overridden with `--config.x.y=…`. On several hosts each runs the same command: on SLURM and Cloud TPUs they
+Any field is overridden with `--config.x.y=…`; a run is evaluated by its own config, and what it learned is not to be
+overridden (`training/saved_config.py`). On several hosts each runs the same command: on SLURM and Cloud TPUs they
 find each other, elsewhere `--coordinator_address`, `--num_processes` and `--process_id` say where they are.
 
 Exit codes: 0 done; 2 a mistake that the message explains; 3 the loss became infinite or not a number; 130 or 143
@@ -8,6 +10,7 @@ stopped by SIGINT or SIGTERM with a checkpoint written, from which the same comm
 """
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,7 +21,8 @@ from ml_collections import config_flags
 from posmlp_jax import training
 from posmlp_jax.command_line import quieten_libraries
 from posmlp_jax.errors import ConfigError, exit_on_mistake, nearest
-from posmlp_jax.training.flags import parse_config_flags
+from posmlp_jax.training import saved_config
+from posmlp_jax.training.flags import given_value, overridden, parse_config_flags
 from posmlp_jax.training.hosts import connect
 from posmlp_jax.training.selection import BEST_WEIGHTS, STEP_HELP, check_selection
 from posmlp_jax.training.stopping import RunEnded
@@ -42,6 +46,12 @@ def parse_flags(argv: list[str]) -> list[str]:
     for argument in argv[1:]:
         if re.match(r"--?checkpoint(=|$)", argument):
             raise ConfigError("which checkpoint of --workdir is --step=latest, best or a step, and not --checkpoint")
+    evaluates, workdir = given_value(argv, "mode") == "eval", given_value(argv, "workdir")
+    if evaluates and given_value(argv, "config") is None:
+        if workdir is None:
+            raise ConfigError("which run? for example --workdir=runs/digits")
+        saved_config.get_config(workdir)  # Its mistakes are no mistakes in flags.
+        argv = [argv[0], f"--config={saved_config.__file__}:{workdir}", *argv[1:]]
     rest = parse_config_flags(argv)
     if _MODE.value not in MODES:
         raise ConfigError(f"unknown mode '{_MODE.value}'; {nearest(_MODE.value, MODES)}")
@@ -62,17 +72,18 @@ def main(argv: list[str]) -> None:
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = _WORKDIR.value or f"runs/{name}"
     if _MODE.value == "eval":
+        saved_config.check_overrides(overridden(sys.argv), _CONFIG.value, workdir)
         training.evaluate(_CONFIG.value, workdir, _STEP.value, _WEIGHTS.value)
         return
     results = training.train(_CONFIG.value, workdir)
     if jax.process_index():
         return
     averaged = f" (moving average {100 * results['ema']['top1']:.2f} %)" if "ema" in results else ""
+    folder = shlex.quote(workdir)
     print(f"\ntest top-1: {100 * results['eval']['top1']:.2f} %{averaged}; everything is in {workdir}")
-    command = f"python main.py --config={config_flags.get_config_filename(flags.FLAGS['config'])}"
-    print(f"next: {command} --workdir={workdir} --mode=eval  evaluates it again (with the same --config.… overrides)")
-    print(f"      python -m posmlp_jax.analysis.curves {workdir}  draws its curves")
-    print("      --config.data.name=image_folder --config.data.data_dir=DIR  trains on your own images (see README)")
+    print(f"next: python main.py --mode=eval --workdir={folder}  evaluates it again")
+    print(f"      python -m posmlp_jax.analysis.curves {folder}  draws its curves")
+    print(f"      python -m posmlp_jax.predict --checkpoint={folder} FILES  names what is in yours")
 
 
 def run() -> None:

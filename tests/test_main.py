@@ -1,5 +1,6 @@
 """`python main.py` as a process, the way people call it; and that the package's programs start."""
 
+import shlex
 import subprocess
 import sys
 
@@ -12,11 +13,21 @@ def test_train_then_evaluate(tmp_path):
     assert trained.code == 0, trained.errors
     assert "test top-1: " in trained.output
     assert "step 3/3" in trained.output
-    evaluated = run(*TINY, f"--workdir={tmp_path}/run", "--mode=eval", "--config.eval_batch_size=5")
+    # As the last lines say, in which the run's own config says everything.
+    command = "next: python main.py "
+    (line,) = (line for line in trained.lines if line.startswith(command))
+    again = shlex.split(line.removeprefix(command).split("  ")[0])
+    evaluated = run(*again, "--config.eval_batch_size=5")
     assert evaluated.code == 0, evaluated.errors
     top1 = trained.output.split("test top-1: ")[1].split()[0]
     assert f"evaluation of the weights: top-1 {top1} %" in evaluated.output
     assert "(40 images)" in evaluated.output
+    refused = run(*again, "--config.optimizer.peak_rate=1")
+    assert refused.code == 2
+    assert refused.error_lines == [
+        f"error: optimizer.peak_rate is 1.0 here and 0.003 in the run in {tmp_path}/run, and no evaluation reads it; "
+        "leave --config.optimizer.peak_rate out"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -30,6 +41,7 @@ def test_train_then_evaluate(tmp_path):
         ([*TINY, "--config.model.groups=(3,4)"], "stage 1: groups 3 do not divide the 16 mixed channels"),
         ([*TINY, "--mode=test"], "unknown mode 'test'"),
         ([*TINY, "--mode=eval"], "there is no checkpoint in"),
+        (["--mode=eval"], "there is no checkpoint in"),
         ([*TINY, "--mode=eval", "--step=newest"], "--step is 'newest', and should be latest, best or a step"),
         ([*TINY, "--mode=eval", "--weights=mean"], "--weights is 'mean', and should be raw, ema or best"),
         ([*TINY, "--mode=eval", "--checkpoint=best"], "is --step=latest, best or a step, and not --checkpoint"),

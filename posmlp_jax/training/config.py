@@ -337,17 +337,18 @@ def differences(saved: Mapping, current: Mapping) -> Iterator[str]:
 
     What the saved one lacks, because the version that wrote it had no such field, counts as what it stood for then.
     """
-    defaults = dict(_flatten(plain(default_config()))) | _BEFORE
-    flat_saved, flat_current = defaults | dict(_flatten(saved)), dict(_flatten(current))
+    defaults = dict(flatten(plain(default_config()))) | _BEFORE
+    flat_saved, flat_current = defaults | dict(flatten(saved)), dict(flatten(current))
     for name in [*flat_saved, *(name for name in flat_current if name not in flat_saved)]:
         before, now = flat_saved.get(name), flat_current.get(name)
         if before != now and name not in _NOT_THE_EXPERIMENT:
             yield f"{name}: {before} -> {now}"
 
 
-def _flatten(config: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+def flatten(config: Mapping | ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """The fields of all sections, as ('data.name', …)."""
     for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping | ConfigDict):
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

@@ -20,7 +20,8 @@ from posmlp_jax.training.experiment import Experiment, check_class_names, open_e
 from posmlp_jax.training.hosts import together
 from posmlp_jax.training.metrics import EvaluationProgress, report
 from posmlp_jax.training.outcomes import Outcomes, class_names
-from posmlp_jax.training.selection import NAMES, check_selection, choose_weights
+from posmlp_jax.training.pretrained import open_pretrained
+from posmlp_jax.training.saved_config import evaluated, get_config
 from posmlp_jax.training.sharding import place, replicated, to_devices
 from posmlp_jax.training.state import Weights, create_weights
 from posmlp_jax.training.step import make_eval_step
@@ -119,7 +120,7 @@ class _Totals:
 
 
 def evaluate(
-    config: ConfigDict, workdir: str | Path, step: str | int = "latest", weights: str | None = None
+    config: ConfigDict | None, workdir: str | Path, step: str | int = "latest", weights: str | None = None
 ) -> dict[str, dict[str, float]]:
     """Evaluates a checkpoint of a working directory, its raw weights and their moving average.
 
@@ -127,7 +128,8 @@ def evaluate(
     class are printed, and written to the working directory (`class_report`).
 
     Args:
-      config: names the data and the model; only these are read.
+      config: names the data; None: as the run's own. The model, and the pixels' mean and std, are the checkpoint's, and
+        what a config says of them must be the same or left open (`saved_config`).
       workdir: where `train` wrote.
       step: 'latest', 'best' (by the `keep_best` it was trained with) or a step.
       weights: only 'raw', 'ema' or 'best' (`open_pretrained`); None: both.
@@ -138,20 +140,22 @@ def evaluate(
     Raises:
       PosMLPError: for a mistake in the config, missing data, or a checkpoint that does not fit.
     """
-    check_selection(step, weights or "best")
-    checkpoints = Checkpoints(Path(workdir))
-    step = checkpoints.select(step)
-    items, reason = ("weights", "ema") if checkpoints.has_ema(step) else ("weights",), ""
+    pretrained = together(partial(open_pretrained, workdir, step=step, weights=weights or "best"))
+    workdir, step = pretrained.workdir, pretrained.step
+    config = together(partial(get_config, workdir)) if config is None else config
+    config, model = together(partial(evaluated, config, pretrained))
+    experiment = together(partial(open_evaluation, config, model))
+    check_class_names(pretrained.class_names, experiment.eval_source)
+    checkpoints = Checkpoints(workdir)
     if weights:
-        choice = choose_weights(weights, step, "ema" in items, checkpoints.evaluations, checkpoints.keep_best(step))
-        items, reason = (choice.item,), f"the {NAMES[choice.item]} ({choice.reason}) of "
-    experiment = together(partial(open_evaluation, config, Path(workdir)))
-    check_class_names(checkpoints.run(step)["class_names"], experiment.eval_source)
+        items, what = (pretrained.item,), f"the {pretrained.choice}"
+    else:
+        items, what = ("weights", "ema") if checkpoints.has_ema(step) else ("weights",), f"step {step} of {workdir}"
     target = place(jax.eval_shape(lambda: create_weights(experiment.model, 0)), experiment.mesh)
     clips, crops = config.data.test_clips, config.data.test_crops
     evaluator = make_evaluator(experiment, clips=clips, crops=crops)
     views = f", {clips} clips × {crops} crops of each" if clips * crops > 1 else ""
-    report(f"evaluating {reason}step {step} of {workdir} on {experiment.eval_source.description}{views}")
+    report(f"evaluating {what} on {experiment.eval_source.description}{views}")
     evaluations = {}
     for item in items:
         split = "ema" if item == "ema" else "eval"

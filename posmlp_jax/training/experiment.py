@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,8 +107,23 @@ class Training(Experiment):
         return partial(create_state, self.model, self.optimizer, self.config.seed, ema=has_average(self.config))
 
 
-def open_evaluation(config: ConfigDict, workdir: Path | None = None) -> Experiment:
-    """Opens what evaluating a config takes.
+def open_evaluation(config: ConfigDict, model: NamedModel) -> Experiment:
+    """Opens what evaluating a checkpoint takes.
+
+    Args:
+      config: of the evaluation; its `model` section is not read.
+      model: the checkpoint's.
+
+    Raises:
+      PosMLPError: for a config, a data set or a machine that will not do.
+    """
+    check_fields(config)
+    check_values(config)
+    return Experiment(**_common(config, model.name, lambda num_classes: model.config))
+
+
+def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
+    """Opens what training a config takes.
 
     Args:
       config: of the experiment.
@@ -116,15 +132,8 @@ def open_evaluation(config: ConfigDict, workdir: Path | None = None) -> Experime
     Raises:
       PosMLPError: for a config, a data set or a machine that will not do.
     """
-    return Experiment(**_common(config, workdir))
-
-
-def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
-    """Opens what training a config takes.
-
-    Arguments and errors are those of `open_evaluation`.
-    """
-    common = _common(config, workdir)
+    config, base = resolve_pretrained(config, workdir)
+    common = _common(config, base.name if base else config.model.name, partial(resolve_model, config, base=base))
     classes = common["model"].num_classes
     if config.keep_best.endswith("top5") and classes <= 5:
         raise ConfigError(f"keep_best is {config.keep_best}, but of {classes} classes there is no top-5; try eval/top1")
@@ -157,13 +166,13 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
     )
 
 
-def _common(config: ConfigDict, workdir: Path | None) -> dict:
-    config, base = resolve_pretrained(config, workdir)
+def _common(config: ConfigDict, name: str, model_of: Callable[[int], BackboneConfig]) -> dict:
+    """The fields of an `Experiment` with a model, by its name and what it is for so many classes."""
     # The model first: its mistakes are found without touching any data.
-    kind = resolve_model(config, 1, base).kind
+    kind = model_of(1).kind
     mesh = create_mesh(config.devices, config.fsdp)
     eval_source = open_source(config.data, "eval", kind=kind)
-    model = resolve_model(config, eval_source.num_classes, base)
+    model = model_of(eval_source.num_classes)
     if model.num_classes < eval_source.num_classes:
         raise ConfigError(
             f"model.num_classes is {model.num_classes}, but {config.data.name} has {eval_source.num_classes} classes"
@@ -183,7 +192,7 @@ def _common(config: ConfigDict, workdir: Path | None) -> dict:
     )
     return {
         "config": config,
-        "model_name": base.name if base else config.model.name,
+        "model_name": name,
         "model": model,
         "merge": model_merge(model),
         "mesh": mesh,
@@ -236,10 +245,10 @@ def open_init(config: ConfigDict) -> Pretrained:
     return open_pretrained(config.init_from, step=config.init_step, weights=config.init_weights)
 
 
-def check_class_names(saved: list[str] | None, source: Source) -> None:
+def check_class_names(saved: Sequence[str] | None, source: Source) -> None:
     """Raises a CheckpointError if a checkpoint was trained on other classes than the data has now."""
     current = None if source.class_names is None else list(source.class_names)
-    if saved is None or current is None or saved == current:
+    if saved is None or current is None or list(saved) == current:
         return
     first = next((i for i, pair in enumerate(zip(saved, current, strict=False)) if pair[0] != pair[1]), None)
     which = (

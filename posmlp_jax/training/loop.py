@@ -34,6 +34,7 @@ from posmlp_jax.training.metrics import (
 from posmlp_jax.training.moving_average import has_average
 from posmlp_jax.training.non_finite import stop_at
 from posmlp_jax.training.outcomes import class_names
+from posmlp_jax.training.pretrained import different_fields, read_model
 from posmlp_jax.training.sharding import batch_sharding, replicated, shardings, to_devices
 from posmlp_jax.training.state import TrainState
 from posmlp_jax.training.step import batch_shapes, make_train_step
@@ -41,6 +42,8 @@ from posmlp_jax.training.stopping import Interrupted, Stopped, StopSignals
 from posmlp_jax.training.transfer import Transferred
 from posmlp_jax.training.workdir import check_experiment, claim_workdir, data_changes, read_config
 
+# The fields of its model that may change when a run goes on: those that have no part in what its weights mean.
+_MAY_CHANGE = ("dtype", "remat", "dropout", "drop_path")
 # The share of its start that a moving average may hold at the end of a run before the run says so.
 _FORGOTTEN = 0.05
 
@@ -194,7 +197,13 @@ def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | N
             report(f"starting from the {first.source}: {first.summary}")
         return run.new_state(first)
     step = checkpoints.select("latest")
-    check_class_names(checkpoints.run(step)["class_names"], run.train_source)
+    saved = checkpoints.run(step)
+    check_class_names(saved["class_names"], run.train_source)
+    differing = different_fields(read_model(saved).config, run.model, _MAY_CHANGE)
+    if differing:
+        raise CheckpointError(
+            f"the checkpoint {checkpoints.directory / str(step)} is of another architecture: {'; '.join(differing)}"
+        )
     checkpoints.evaluations.forget_after(step)
     return checkpoints.restore(step, run.abstract_state())
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.config import NamedModel
 from posmlp_jax.training.selection import NAMES, check_selection, choose_weights
 from posmlp_jax.training.state import Weights, create_weights, model_merge
 
@@ -84,11 +85,10 @@ def open_pretrained(path: str | Path, *, step: str | int = "latest", weights: st
         step = checkpoints.select(step)
         run = checkpoints.run(step)
         with checkpoints.damaged(step, "run"):
-            fields, names, data = dict(run["model"]), run["class_names"], run["config"]["data"]
-            name, keep_best = fields.pop("name"), run["config"].get("keep_best", "")
+            (name, config), names = read_model(run), run["class_names"]
+            data, keep_best = run["config"]["data"], run["config"].get("keep_best", "")
         has_ema = weights != "raw" and checkpoints.has_ema(step)
         choice = choose_weights(weights, step, has_ema, checkpoints.evaluations, keep_best)
-    config = registry.model_config(name, **{field: _tuples(value) for field, value in fields.items()})
     if config.dtype == "bfloat16" and jax.default_backend() == "cpu":
         config = config.replace(dtype="float32")
     return Pretrained(
@@ -101,6 +101,31 @@ def open_pretrained(path: str | Path, *, step: str | int = "latest", weights: st
         item=choice.item,
         reason=choice.reason,
     )
+
+
+def read_model(run: Mapping[str, Any]) -> NamedModel:
+    """The model that a checkpoint's `run` describes."""
+    fields = {field: as_tuples(value) for field, value in run["model"].items()}
+    name = fields.pop("name")
+    return NamedModel(name, registry.model_config(name, **fields))
+
+
+def different_fields(there: BackboneConfig, here: BackboneConfig, may_differ: Collection[str]) -> list[str]:
+    """The fields, as "gate 'multiply' there, 'add' here", in which parameters of one model mean another in the other.
+
+    Args:
+      there: the one.
+      here: the other.
+      may_differ: fields that are not compared. What `gate_norm` means, which may be left open, is compared by itself.
+    """
+    if type(there) is not type(here):
+        return [f"the family is {type(there).__name__} there, {type(here).__name__} here"]
+    fields = [field for field in here.__dataclass_fields__ if field not in may_differ and field != "gate_norm"]
+    return [
+        f"{field} {getattr(there, field)!r} there, {getattr(here, field)!r} here"
+        for field in (*fields, "normalizes_gate")
+        if getattr(there, field) != getattr(here, field)
+    ]
 
 
 def _locate(path: Path, step: str | int) -> tuple[Path, str | int]:
@@ -124,5 +149,6 @@ def _locate(path: Path, step: str | int) -> tuple[Path, str | int]:
     return path, step
 
 
-def _tuples(value):
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def as_tuples(value):
+    """What was read from JSON with its lists, and those in them, as the tuples that they were."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

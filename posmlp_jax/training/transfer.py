@@ -19,7 +19,7 @@ from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.models.posmlp_video import PosMLPVideoConfig
 from posmlp_jax.resizing import inflates, resizes
-from posmlp_jax.training.pretrained import Pretrained, open_pretrained
+from posmlp_jax.training.pretrained import Pretrained, different_fields, open_pretrained
 from posmlp_jax.training.state import Arrays, Weights, create_weights, model_merge, parameter_name
 
 Names = tuple[str, ...]
@@ -27,7 +27,7 @@ INTERPOLATES_DENSE = (
     "dense relations are interpolated to another grid: their entries were learned for pairs of places, so train the "
     "model further"
 )
-# The fields of a model's config in which its parameters can go along; what gate_norm means is compared by itself.
+# The fields of a model's config in which its parameters can go along.
 _MAY_DIFFER = {
     "image_size",
     "num_frames",
@@ -37,7 +37,6 @@ _MAY_DIFFER = {
     "drop_path",
     "dtype",
     "remat",
-    "gate_norm",
 }
 _TEMPORAL = re.compile(r"(stages\.\d+\.blocks\.\d+)\.temporal\.")
 
@@ -146,12 +145,7 @@ def _check_meaning(pretrained: Pretrained, config: BackboneConfig, gains_time: b
     may_differ = _MAY_DIFFER | ({"block", "version"} if gains_time else set())
     if getattr(config, "stem", None) == "conv3d":  # Filled from single frames.
         may_differ |= {"stem"} if pretrained.config.stem == "conv2d" else set()
-    fields = [*(field for field in config.__dataclass_fields__ if field not in may_differ), "normalizes_gate"]
-    differing = [
-        f"{field} {getattr(pretrained.config, field)!r} there, {getattr(config, field)!r} here"
-        for field in fields
-        if getattr(pretrained.config, field) != getattr(config, field)
-    ]
+    differing = different_fields(pretrained.config, config, may_differ)
     if differing:
         raise CheckpointError(
             f"the model is of another architecture than the {pretrained.description}: {'; '.join(differing)}"

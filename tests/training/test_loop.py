@@ -57,6 +57,7 @@ def test_a_run_leaves_what_the_readme_promises(trained):
 def test_evaluation_repeats_the_last_one_of_training(trained):
     config, workdir, results = trained
     assert evaluate(config, workdir) == results
+    assert evaluate(None, workdir) == results
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 40, 64])
@@ -270,12 +271,29 @@ def test_another_experiment_in_the_workdir_is_refused(trained, tiny_config):
         train(tiny_config(label_smoothing=0.2), workdir)
 
 
-def test_another_architecture_is_refused_by_its_parameters(trained, tiny_config):
+@pytest.mark.parametrize(
+    ("field", "value", "differing"),
+    [
+        ("gate", "add", "gate 'multiply' there, 'add' here"),  # Of the same parameters.
+        ("num_classes", 6, "num_classes 5 there, 6 here"),
+    ],
+)
+def test_a_run_does_not_go_on_as_another_model(trained, tiny_config, tmp_path, field, value, differing):
     _, workdir, _ = trained
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    config = tiny_config(**{f"model.{field}": value})
+    (copy / "config.json").write_text(json.dumps(config.to_dict()))
+    with pytest.raises(CheckpointError, match=f"checkpoints/9 is of another architecture: {differing}$"):
+        train(config, copy)
+
+
+def test_a_target_of_other_shapes_is_refused_by_its_parameters(trained, tiny_config):
+    _, workdir, _ = trained
+    target = open_training(tiny_config(**{"model.num_classes": 6})).abstract_state()
     with pytest.raises(
         CheckpointError, match=r"another architecture, 2 parameters differ: head.bias \(5,\) there"
     ) as error:
-        evaluate(tiny_config(**{"model.num_classes": 6}), workdir)
+        Checkpoints(workdir).restore(9, target)
     assert "head.kernel (16, 5) there, (16, 6) here" in str(error.value)
 
 

@@ -1,0 +1,93 @@
+"""A run's own config, for evaluating it without any other: what `main.py --mode=eval` takes as its config file.
+
+An evaluation is of what the checkpoint is. Of its config it may change what it reads and what leaves the weights their
+meaning: the data but for `mean` and `std`, `eval_batch_size`, `devices`, `fsdp` and `model.dtype`.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from posmlp_jax.errors import CheckpointError, ConfigError
+from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.config import NamedModel, as_begun, check_fields, default_config, flatten, plain
+from posmlp_jax.training.pretrained import Pretrained, as_tuples, different_fields
+from posmlp_jax.training.workdir import read_config
+
+# Besides all of `data` and `model`, which `evaluated` compares with what the checkpoint holds.
+_READ = ("eval_batch_size", "devices", "fsdp")
+# Fields of a model that have no part in what it computes but for rounding.
+_OF_NO_MEANING = ("dtype", "remat")
+
+
+def get_config(workdir: str) -> ConfigDict:
+    """The config of the run in a working directory, or what `posmlp_jax.convert` wrote in place of one.
+
+    Raises:
+      CheckpointError: if there is none, or another version's.
+    """
+    saved = read_config(Path(workdir))
+    if saved is None:
+        with closing(Checkpoints(Path(workdir), alone=True)) as checkpoints:
+            saved = checkpoints.run(checkpoints.select("latest"))["config"]
+    return from_plain(saved, workdir)
+
+
+def from_plain(saved: Mapping, workdir: str) -> ConfigDict:
+    """A config from its `plain` form, in which lists stand for tuples and newer fields are missing.
+
+    Raises:
+      CheckpointError: if it has a field that there is none of today.
+    """
+    config = as_begun(default_config(), saved)
+    known = dict(flatten(config))
+    for name, value in flatten(saved):
+        if name not in known:
+            raise CheckpointError(f"the run in {workdir} has a config field '{name}', which this version does not know")
+        section, _, field = name.rpartition(".")
+        (config[section] if section else config)[field] = as_tuples(value)
+    return config
+
+
+def check_overrides(names: Iterable[str], config: ConfigDict, workdir: str) -> None:
+    """Checks the fields that an evaluation's command line sets, before they are without effect in silence.
+
+    Raises:
+      ConfigError: for one that no evaluation reads, and that is not as it was in the run.
+    """
+    saved, given = dict(flatten(plain(get_config(workdir)))), dict(flatten(plain(config)))
+    for name in names:
+        if name not in _READ and not name.startswith(("data.", "model.")) and given[name] != saved[name]:
+            raise ConfigError(
+                f"{name} is {given[name]!r} here and {saved[name]!r} in the run in {workdir}, and no evaluation reads "
+                f"it; leave --config.{name} out"
+            )
+
+
+def evaluated(config: ConfigDict, pretrained: Pretrained) -> tuple[ConfigDict, NamedModel]:
+    """The config for evaluating a checkpoint, with its mean and std, and its model.
+
+    Raises:
+      ConfigError: lists what the config says of these that the checkpoint contradicts.
+    """
+    check_fields(config)
+    given = {name: value for name, value in config.model.to_dict().items() if name != "name" and value is not None}
+    asked, own = pretrained.config.replace(**given), pretrained.config
+    differing = [f"model.{each}" for each in different_fields(own, asked, _OF_NO_MEANING)]
+    if config.model.name not in ("", pretrained.name):
+        differing.insert(0, f"model.name {pretrained.name!r} there, {config.model.name!r} here")
+    config = copy.deepcopy(config)
+    for name in ("mean", "std"):
+        there, here = as_tuples(pretrained.data[name]), tuple(config.data[name])
+        if here and here != there:
+            differing.append(f"data.{name} {there} there, {here} here")
+        config.data[name] = there
+    if differing:
+        raise ConfigError(
+            f"an evaluation takes a model as it was trained, and of that of step {pretrained.step} in "
+            f"{pretrained.workdir} the config says something else: {'; '.join(differing)}"
+        )
+    return config, NamedModel(pretrained.name, own.replace(dtype=asked.dtype))

@@ -1,0 +1,109 @@
+"""What an evaluation takes from the run, and what may be changed of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from runs import ROOT, save_model
+
+from posmlp_jax import create_model
+from posmlp_jax.errors import CheckpointError, ConfigError
+from posmlp_jax.training import default_config, open_pretrained
+from posmlp_jax.training.config import plain
+from posmlp_jax.training.saved_config import check_overrides, evaluated, from_plain, get_config
+
+TINY = {
+    "image_size": 16,
+    "widths": (8, 16),
+    "depths": (1, 1),
+    "windows": (4, 2),
+    "groups": (2, 4),
+}
+CONFIGS = sorted(file for file in ROOT.glob("configs/**/*.py") if "def get_config" in file.read_text())
+MODELS = {"posmlp_t": TINY | {"expansions": (2, 2)}, "posmlp_video_s": TINY | {"num_frames": 4}}
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory) -> dict[str, Path]:
+    """A folder with random weights for each family, without a run's `config.json`, as `convert` writes it."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, fields in MODELS.items():
+        save_model(folder / name, name, create_model(name, num_classes=3, **fields))
+    return {name: folder / name for name in MODELS}
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_a_config_comes_back_from_json(file):
+    names = {}
+    exec(file.read_text(), names)
+    config = names["get_config"]()
+    again = from_plain(json.loads(json.dumps(plain(config))), "runs/any")
+    assert again.to_dict() == config.to_dict()
+    assert type(again.data.crop_scale) is tuple
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value", "there"),
+    [
+        ("posmlp_t", "gate", "add", "'multiply'"),
+        ("posmlp_t", "covariance", "free", "'psd'"),
+        ("posmlp_t", "shift_windows", True, "False"),
+        ("posmlp_t", "windows", (2, 2), "((4, 4), (2, 2))"),
+        ("posmlp_t", "image_size", 32, "(16, 16)"),
+        ("posmlp_video_s", "block", "temporal_spatial", "'parallel'"),
+        ("posmlp_video_s", "gate", "add", "'multiply'"),
+    ],
+)
+def test_what_contradicts_the_checkpoint_is_refused(workdirs, name, field, value, there):
+    pretrained = open_pretrained(workdirs[name])
+    config = get_config(workdirs[name])
+    config.model[field] = value
+    with pytest.raises(ConfigError) as error:
+        evaluated(config, pretrained)
+    message = str(error.value)
+    assert (
+        f"of that of step 0 in {workdirs[name]} the config says something else: model.{field} {there} there" in message
+    )
+    assert "\n" not in message
+
+
+def test_what_says_the_same_or_nothing_is_not(workdirs):
+    pretrained = open_pretrained(workdirs["posmlp_t"])
+    for fields in ({}, {"image_size": (16, 16), "gate": "multiply", "windows": (4, (2, 2))}):
+        config = default_config("posmlp_t")
+        config.model.update(fields)
+        config.data.mean = ()
+        config.optimizer.peak_rate = 1.0  # Which evaluation does not read.
+        config, (name, model) = evaluated(config, pretrained)
+        assert (name, model) == ("posmlp_t", pretrained.config)
+        assert config.data.mean == (0.485, 0.456, 0.406)
+    config.model.dtype = "bfloat16"
+    config.data.eval_crop = 0.5
+    config, (_, model) = evaluated(config, pretrained)
+    assert model == pretrained.config.replace(dtype="bfloat16")
+    assert config.data.eval_crop == 0.5
+    config.data.std = (0.5, 0.5, 0.5)
+    config.model.name = "posmlp_s"
+    with pytest.raises(ConfigError, match=r"model.name 'posmlp_t' there, 'posmlp_s' here; data.std \(0.229, "):
+        evaluated(config, pretrained)
+
+
+def test_flags_that_nothing_would_read(workdirs):
+    workdir = workdirs["posmlp_t"]
+    config = get_config(workdir)
+    config.data.name, config.eval_batch_size, config.batch_size = "digits", 7, 8
+    check_overrides(["data.name", "eval_batch_size", "length", "model.gate"], config, workdir)
+    with pytest.raises(ConfigError, match=r"batch_size is 8 here and 1024 in the run in .*config.batch_size out"):
+        check_overrides(["data.name", "batch_size"], config, workdir)
+
+
+def test_a_config_of_another_version(tmp_path):
+    saved = plain(default_config())
+    del saved["ema_warmup"], saved["data"]["stride"]
+    config = from_plain(saved, "runs/old")
+    assert (config.ema_warmup, config.data.stride) == (False, 4)
+    with pytest.raises(CheckpointError, match=r"runs/new has a config field 'data.depth', which this version"):
+        from_plain({**saved, "data": {"depth": 3}}, "runs/new")
+    (tmp_path / "config.json").write_text('{"seed"')
+    with pytest.raises(CheckpointError, match=r"config.json is damaged"):
+        get_config(tmp_path)
