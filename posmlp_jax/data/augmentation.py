@@ -42,7 +42,7 @@ class Augmentation:
                 f"unknown data.randaugment_on '{config.randaugment_on}': one of {', '.join(_RANDAUGMENT_ON)}"
             )
         fill = tuple(config.randaugment_fill)
-        if fill and not (len(fill) == 3 and all(0 <= level <= 255 for level in fill)):
+        if fill and not (len(fill) == 3 and all(isinstance(level, int) and 0 <= level <= 255 for level in fill)):
             raise ConfigError(f"data.randaugment_fill is {fill}, and should be () or three levels from 0 to 255")
         if config.crop not in CROPS:
             raise ConfigError(f"unknown crop '{config.crop}': one of {', '.join(CROPS)}")

@@ -119,6 +119,7 @@ def test_photographs_are_decoded_no_smaller_than_the_smallest_crop_needs(data_co
         ({"randaugment_interpolation": "cubic"}, "interpolation 'cubic': did you mean 'bicubic'"),
         ({"randaugment_fill": (128,)}, r"data.randaugment_fill is \(128,\), and should be \(\) or three levels"),
         ({"randaugment_fill": (0, 0, 256)}, r"data.randaugment_fill is \(0, 0, 256\)"),
+        ({"randaugment_fill": (0, "grey", 0)}, r"data.randaugment_fill is \(0, 'grey', 0\)"),
         ({"color_jitter": -0.1}, "color_jitter=-0.1: strengths must be at least 0"),
         ({"erasing_probability": 1.5}, r"the probability of random erasing must lie in \[0, 1\], not 1.5"),
         ({"erasing_mode": "pixels"}, "random erasing has no mode 'pixels': did you mean 'pixel'"),
