@@ -14,6 +14,7 @@ import grain
 import numpy as np
 
 from posmlp_jax.data.augmentation import Augmentation
+from posmlp_jax.data.balance import BalancedOrder
 from posmlp_jax.data.broken import BrokenExamples, DamagedVideos, Decoder, read_decodable
 from posmlp_jax.data.cache import Decoded, DecodedImages
 from posmlp_jax.data.decoding import Size
@@ -46,6 +47,8 @@ def train_batches(
     report: Callable[[str], None] = logging.warning,
 ) -> Batches:
     """Endless augmented batches; every epoch has its own order, and batches go across epochs' borders.
+
+    With `config.balance` 'classes', every class is drawn equally often instead of every example (`BalancedOrder`).
 
     With `config.repeats` R, each example is decoded (and of a video a clip sampled) once for R samples, which are
     augmented each by itself. Two examples take turns, a b a b …, so that an even place and the next one, which mixup
@@ -139,6 +142,8 @@ def check_config(config: Any) -> None:
         raise ConfigError(f"max_broken must be a share in [0, 1], not {config.max_broken}")
     if config.threads < 0 or config.processes < 0:
         raise ConfigError(f"threads ({config.threads}) and processes ({config.processes}) must not be negative")
+    if config.balance not in ("none", "classes"):
+        raise ConfigError(f"data.balance is '{config.balance}', and should be 'none' or 'classes'")
     for field in ("repeats", "test_clips"):
         if config[field] < 1:
             raise ConfigError(f"data.{field} is {config[field]}, and should be 1 or more")
@@ -199,7 +204,10 @@ class _TrainBatch:
     def __init__(self, source: Source, config: Any, input_size: InputSize, seed: int, places: _Places):
         self._size, self._seed, self._places = tuple(input_size), seed, places
         self._length, self._repeats = len(source), config.repeats
-        self._order = grain.MapDataset.range(self._length).seed(seed).shuffle().repeat()
+        if config.balance == "classes":
+            self._order = BalancedOrder(source.read_labels(), seed)
+        else:
+            self._order = grain.MapDataset.range(self._length).seed(seed).shuffle().repeat()
         self._augmentation = Augmentation(config, input_size[-2:])
         self._flipped_labels = flipped_labels(source, config.flip_label_pairs if config.flip else ())
         # Processes would each keep all images.

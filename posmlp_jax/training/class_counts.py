@@ -8,6 +8,8 @@ from posmlp_jax.terminal_text import printable
 
 # All classes are named where there are no more than so many, and else so many of the largest and of the smallest.
 _LISTED, _ENDS = 20, 3
+# How many times as many examples as the smallest class the largest has, where they are called unequal.
+_UNEQUAL = 2
 
 
 def describe_counts(counts: np.ndarray, class_names: Sequence[str]) -> str:
@@ -23,3 +25,9 @@ def describe_counts(counts: np.ndarray, class_names: Sequence[str]) -> str:
     order = np.argsort(-counts, kind="stable")
     largest, smallest = ([named[label] for label in part] for part in (order[:_ENDS], order[-_ENDS:]))
     return f"{len(named)} classes, from {', '.join(largest)} to {', '.join(smallest)}"
+
+
+def is_unbalanced(counts: np.ndarray) -> bool:
+    """Whether some class has at least twice as many examples as another that has any."""
+    counts = counts[counts > 0]
+    return counts.max() >= _UNEQUAL * counts.min()

@@ -66,6 +66,9 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "holdout": 0.0,
                 # The share of each class's training images to use, the same ones whatever the seed.
                 "train_fraction": 1.0,
+                # 'classes': every class is drawn equally often, so that the examples of small ones come more often than
+                # those of large ones; an epoch is still as many samples as there are examples. 'none': every example.
+                "balance": "none",
                 # The share of the training images that may be broken, and is replaced, before the run stops.
                 "max_broken": 0.01,
                 # 'standard': crop, flip and what is set below; 'none': what evaluation sees, whatever is set below.

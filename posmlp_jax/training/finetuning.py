@@ -37,10 +37,14 @@ def frozen_mask(params: Arrays, pattern: str) -> Arrays:
 
 
 def training_merge(config: BackboneConfig, pattern: str) -> Merge:
-    """`state.model_merge` for training: no gradient reaches what is frozen, and its BatchNorms are as in evaluation."""
+    """`state.model_merge` for training: no gradient reaches what is frozen, and it computes as in evaluation.
+
+    Its BatchNorms take their running statistics, and nothing is dropped in it: what does not learn cannot get used to
+    noise, so what comes after it should learn from what it will see.
+    """
     model = nnx.eval_shape(lambda: build(config, nnx.Rngs(0)))
     mask = frozen_mask(split_model(model)[1].params, pattern)
-    _freeze_norms(model, mask)
+    _settle(model, mask)
     merge, _ = split_model(model)
 
     def merge_frozen(weights: Weights) -> Backbone:
@@ -50,13 +54,19 @@ def training_merge(config: BackboneConfig, pattern: str) -> Merge:
     return merge_frozen
 
 
-def _freeze_norms(model: Backbone, mask: Arrays) -> None:
+def _settle(model: Backbone, mask: Arrays) -> None:
+    """Lets the frozen BatchNorms, and the dropout and drop path of frozen modules, be as in evaluation."""
     for path, module in nnx.iter_modules(model):
         if isinstance(module, nnx.BatchNorm):
-            frozen = mask
-            for part in path:
-                frozen = frozen[part]
-            module.use_running_average = frozen["scale"] and frozen["bias"]
+            module.use_running_average = _all_frozen(mask, path)
+        elif isinstance(module, nnx.Dropout):  # It has no parameters: those of the module around it decide.
+            module.deterministic = _all_frozen(mask, path[:-1])
+
+
+def _all_frozen(mask: Arrays, path: tuple[str | int, ...]) -> bool:
+    for part in path:
+        mask = mask[part]
+    return all(jax.tree.leaves(mask))
 
 
 def layer_scales(params: Arrays, decay: float) -> Arrays:

@@ -16,7 +16,7 @@ from posmlp_jax.data.check import check_decodable
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.training.checkpoints import Checkpoints, has_checkpoint
-from posmlp_jax.training.class_counts import describe_counts
+from posmlp_jax.training.class_counts import describe_counts, is_unbalanced
 from posmlp_jax.training.class_report import report_by_class
 from posmlp_jax.training.config import as_begun, check_fields
 from posmlp_jax.training.evaluation import Evaluation, Evaluator, format_result, make_evaluator
@@ -217,6 +217,8 @@ def _report_start(run: Training, workdir: Path, step: int, state: TrainState) ->
         report(f"{what} data: {source.description}")
         if (counts := source.class_counts()) is not None:
             report(f"  {describe_counts(counts, class_names(source.class_names, source.num_classes))}")
+            if what == "training" and run.config.data.balance == "none" and is_unbalanced(counts):
+                report("  classes are unequal: --config.data.balance=classes would draw them equally often")
     report(f"{'going on from step ' + str(step) + ' of' if step else 'writing to'} {workdir}")
     if has_average(run.config):
         _report_average(run)

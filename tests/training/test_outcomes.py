@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics
 
 from posmlp_jax.analysis.confusion import MOST_CLASSES, draw_confusion
-from posmlp_jax.training.class_counts import describe_counts
+from posmlp_jax.training.class_counts import describe_counts, is_unbalanced
 from posmlp_jax.training.class_report import report_by_class
 from posmlp_jax.training.evaluation import Evaluation
 from posmlp_jax.training.evaluations import better_split
@@ -125,3 +125,8 @@ def test_classes_are_counted_in_a_line():
     assert describe_counts(np.array([3, 0, 12]), ("cat", "line\nbreak", "dog")) == "cat: 3, line\\nbreak: 0, dog: 12"
     many = describe_counts(np.arange(100)[::-1], class_names(None, 100))
     assert many == "100 classes, from 0: 99, 1: 98, 2: 97 to 97: 2, 98: 1, 99: 0"
+
+
+def test_which_classes_are_unequal():
+    assert is_unbalanced(np.array([10, 0, 5]))
+    assert not is_unbalanced(np.array([10, 0, 6]))
