@@ -79,7 +79,7 @@ def test_a_video_model(tmp_path, capsys):
     scale, bias = (np.asarray(values[...], np.float64) for values in (model.norm.scale, model.norm.bias))
     naive.assert_close(features, naive.layer_norm(maps.astype(np.float64), scale, bias, 1e-5).reshape(features.shape))
     data = open_pretrained(output).data
-    assert (data["mean"], data["std"]) == ([0.45] * 3, [0.225] * 3)
+    assert (data["mean"], data["std"], data["test_average"]) == ([0.45] * 3, [0.225] * 3, "logits")
 
     back = tmp_path / "back.npz"
     assert convert(f"--source={output}", f"--output={back}") == 0

@@ -20,8 +20,9 @@ from posmlp_jax.training.disk import check_output, writing_to
 from posmlp_jax.training.pretrained import open_pretrained
 from posmlp_jax.training.state import empty_model, module_weights
 
-# What the published video models take their pixels to be, on every data set; those of images are ImageNet's.
-_CLIP_PIXELS = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225)}
+# What the published video models take their pixels to be and how their views are averaged, on every data set; those of
+# images are ImageNet's.
+_OF_CLIPS = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225), "test_average": "logits"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def convert_checkpoint(
     run = default_config(model)
     run.model.update({name: getattr(config, name) for name in config.__dataclass_fields__})
     if config.kind == "video":
-        run.data.update(_CLIP_PIXELS)
+        run.data.update(_OF_CLIPS)
     with writing_to(output):
         # Its own, whatever else is there: what it becomes is only seen when it is whole.
         partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
