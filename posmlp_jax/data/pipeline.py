@@ -30,6 +30,8 @@ from posmlp_jax.errors import ConfigError, DataError
 KEEP_BYTES = 512 * 2**20
 _ENDLESS = 2**40  # steps
 _AVERAGES = ("softmax", "logits")
+# Of frames, whose longer side may be 16 times as long.
+_MAX_SIDE = 2048
 # Of one image, or the three numbers of a clip: (frames, height, width).
 InputSize = tuple[int, ...]
 
@@ -147,8 +149,8 @@ def check_config(config: Any) -> None:
     for field in ("repeats", "test_clips"):
         if config[field] < 1:
             raise ConfigError(f"data.{field} is {config[field]}, and should be 1 or more")
-    if config.frame_side < 0:
-        raise ConfigError(f"data.frame_side is {config.frame_side}, and should be 0 (as stored) or more")
+    if not 0 <= config.frame_side <= _MAX_SIDE:
+        raise ConfigError(f"data.frame_side is {config.frame_side}, and should be 0 (as stored) or up to {_MAX_SIDE}")
     if config.test_crops not in (1, 3):
         raise ConfigError(f"data.test_crops is {config.test_crops}, and should be 1 or 3")
     if config.test_average not in _AVERAGES:

@@ -297,7 +297,7 @@ def test_mistakes(files, make_config, make):
         (Videos(files), INPUT, {"sampling": "sparse"}, "unknown data.sampling 'sparse'"),
         (Videos(files), INPUT, {"repeats": 0}, "data.repeats is 0, and should be 1 or more"),
         (Videos(files), INPUT, {"test_crops": 2}, "data.test_crops is 2, and should be 1 or 3"),
-        (Videos(files), INPUT, {"frame_side": -1}, r"data.frame_side is -1, and should be 0 \(as stored\) or more"),
+        (Videos(files), INPUT, {"frame_side": 2049}, r"data.frame_side is 2049, and should be 0 \(as stored\) or up"),
         (Videos(files), INPUT, {"test_average": "probabilities"}, "unknown data.test_average 'probabilities': one of"),
         (Videos(files), INPUT, {"flip_label_pairs": (("to left", "still!"),)}, "is called 'still!'; did you mean"),
     ):

@@ -168,6 +168,6 @@ def test_mistakes():
         FrameSampling("dense", 8, 0)
     with pytest.raises(ConfigError, match="a clip has 0 frames"):
         FrameSampling("dense", 0)
-    for fps in (-1, float("nan")):
+    for fps in (-1, math.inf, math.nan):
         with pytest.raises(ConfigError, match=f"data.fps is {fps}, and should be 0"):
             FrameSampling("dense", 8, fps=fps)

@@ -55,7 +55,7 @@ class FrameSampling:
             raise ConfigError(f"unknown data.sampling '{self.kind}': {nearest(str(self.kind), KINDS)}")
         if self.stride < 1:
             raise ConfigError(f"data.stride is {self.stride}, and should be 1 or more")
-        if not self.fps >= 0:
+        if not 0 <= self.fps < math.inf:
             raise ConfigError(f"data.fps is {self.fps}, and should be 0 (frames are counted) or more")
         if self.num_frames < 1:
             raise ConfigError(f"a clip has {self.num_frames} frames, and should have 1 or more")
