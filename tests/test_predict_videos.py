@@ -21,8 +21,9 @@ from posmlp_jax.data.prepare import prepare
 from posmlp_jax.errors import PosMLPError
 from posmlp_jax.export import export_model
 from posmlp_jax.models.registry import build, model_config
-from posmlp_jax.predict import Prediction, predict
+from posmlp_jax.predict import Prediction, picture, predict
 from posmlp_jax.predict.__main__ import main
+from posmlp_jax.predict.picture import draw_predictions
 from posmlp_jax.training import default_config, open_pretrained
 from posmlp_jax.training.state import split_model
 from posmlp_jax.training.step import StepOptions, make_eval_step
@@ -224,6 +225,42 @@ def test_a_table_of_videos(pretrained, clips, capsys, monkeypatch):
     ]
 
 
+def test_the_picture_shows_frames_crops_and_classes(pretrained, mixed, capsys):
+    file = mixed / "pictures" / "seen.png"
+    arguments = [str(mixed / "damaged.mp4"), str(mixed / "text.mp4"), str(mixed / "one_frame.mp4"), f"--picture={file}"]
+    assert main([f"--checkpoint={pretrained.workdir}", *arguments, "--top-k=3", "--crops=3"]) == 1
+    output, errors = capsys.readouterr()
+    assert f"wrote {file}\n" in errors
+    assert "wrote" not in output
+    assert not list(file.parent.glob("*.partial"))
+    predictions = list(predict(pretrained, mixed / "damaged.mp4", top_k=3, crops=3))
+    figure = draw_predictions(pretrained, [*predictions, Prediction("gone.mp4", predictions[0].classes)], crops=3)
+    first, second = figure.axes
+    texts = [text.get_text() for text in first.texts]
+    assert texts[0] == f"{mixed}/damaged.mp4   (2 of 4 frames stand for damaged ones)"
+    assert texts[1:5] == ["2 · 0.2 s", "7 · 0.9 s", "11 · 1.4 s", "11 · 1.4 s"]  # moving_digits.FPS is 8.
+    assert texts[5::2] == [each.name for each in predictions[0].classes]
+    assert texts[6::2] == [f"{100 * each.probability:.1f} %" for each in predictions[0].classes]
+    assert len(first.images) == 4
+    # For crops of 16×20, 0.9 of what is resized, frames of 32×48 become 17×25, of which they begin in columns 0, 2, 5.
+    left, right, bottom, top = first.images[0].get_extent()
+    for box, column in zip(first.patches[:3], (0, 2, 5), strict=True):
+        assert box.get_x() == pytest.approx(left + (right - left) * column / 25)
+        assert (box.get_width(), box.get_height()) == pytest.approx(
+            ((right - left) * 20 / 25, (bottom - top) * 16 / 17)
+        )
+    assert [text.get_text() for text in second.texts][:2] == ["gone.mp4", "cannot be read any more"]
+    assert draw_predictions(pretrained, [Prediction("x.mp4", error="the file is empty")]) is None
+
+
+def test_many_files_make_no_larger_picture(pretrained, clips, monkeypatch):
+    monkeypatch.setattr(picture, "MOST_FILES", 2)
+    (one,) = predict(pretrained, clips / "val" / "left")
+    few, many = (draw_predictions(pretrained, [one] * count) for count in (2, 5))
+    assert len(many.axes) == 2
+    assert tuple(many.get_size_inches()) == tuple(few.get_size_inches())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -232,10 +269,14 @@ def test_a_table_of_videos(pretrained, clips, capsys, monkeypatch):
         (["{clips}", "--batch_size=0"], "batch_size is 0, and should be 1 or more"),
         (["{clips}/*.mp4"], "no videos (.mp4, .webm, .avi, .mkv, .mov) for the pattern"),
         (["{pictures}"], "or its sub-folders; there are images, but the model takes videos"),
+        (["{clips}", "--picture=a.mp4"], "cannot draw 'a.mp4'; the ending should be one of"),
+        (["{clips}", "--picture={pictures}/a.jpg/b.png"], "a.jpg is not a folder"),
+        (["{clips}", "--picture={pictures}/folder.png"], "folder.png: it is a folder"),
     ],
 )
 def test_mistakes(pretrained, clips, tmp_path, capsys, arguments, message):
     (tmp_path / "a.jpg").touch()
+    (tmp_path / "folder.png").mkdir()
     with pytest.raises(PosMLPError) as mistake:
         main(
             [f"--checkpoint={pretrained.workdir}", *(each.format(clips=clips, pictures=tmp_path) for each in arguments)]

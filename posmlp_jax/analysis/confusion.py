@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 
+from posmlp_jax.analysis.figures import can_draw
 from posmlp_jax.terminal_text import printable
 
 # More classes than this have no picture: their names could not be read. Up to the second number, cells show counts.
@@ -51,7 +51,6 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -
 def _drawable(number: int, name: str) -> str:
     """The name on one line and not too long; in its place the class's number where the font lacks a letter of it."""
     name = printable(name)
-    font = get_font(findfont("DejaVu Sans"))
-    if not all(font.get_char_index(ord(letter)) for letter in name):
+    if not can_draw(name):
         return f"class {number}"
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

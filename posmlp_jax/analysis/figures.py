@@ -2,29 +2,57 @@
 
 import io
 import os
+from collections.abc import Callable
 
+from etils import epath
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.paths import as_path, refusal, write_whole
+from posmlp_jax.paths import as_path, in_bucket, refusal, write_whole
 
 
-def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike, say: Callable[[str], None] = print) -> None:
     """Writes a figure in the format that the file's ending names, and says so.
 
     Raises:
       ConfigError: for an ending that Matplotlib has no format for, or a file that cannot be written.
     """
-    file = as_path(path)
-    formats, ending = figure.canvas.get_supported_filetypes(), file.suffix[1:].lower()
-    if ending not in formats:
-        raise ConfigError(f"cannot draw '{path}'; the ending should be one of {', '.join(sorted(formats))}")
+    file = _drawable_file(path)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(content := io.BytesIO(), format=ending, dpi=120)
+        figure.savefig(content := io.BytesIO(), format=file.suffix[1:].lower(), dpi=120)
         write_whole(file, content.getvalue())
     except Exception as error:
         if (reason := refusal(error)) is None:
             raise
         raise ConfigError(f"cannot write {path}: {reason}") from error
-    print(f"wrote {path}")
+    say(f"wrote {path}")
+
+
+def check_figure_path(path: str | os.PathLike) -> None:
+    """Raises the ConfigError that `save_figure` would raise, as far as that can be told before there is a figure."""
+    file = _drawable_file(path)
+    if in_bucket(file):
+        return
+    if file.is_dir():
+        raise ConfigError(f"cannot write {path}: it is a folder")
+    there = next(parent for parent in file.parents if parent.exists())
+    if not there.is_dir():
+        raise ConfigError(f"cannot write {path}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot write {path}: {there} is not to be written to")
+
+
+def can_draw(text: str) -> bool:
+    """Whether the font that figures have knows every letter of a text."""
+    font = get_font(findfont("DejaVu Sans"))
+    return all(font.get_char_index(ord(letter)) for letter in text)
+
+
+def _drawable_file(path: str | os.PathLike) -> epath.Path:
+    file, formats = as_path(path), FigureCanvasBase.get_supported_filetypes()
+    if file.suffix[1:].lower() not in formats:
+        raise ConfigError(f"cannot draw '{path}'; the ending should be one of {', '.join(sorted(formats))}")
+    return file

@@ -112,24 +112,35 @@ def uniform_crops(image: np.ndarray, size: Size, eval_crop: float, count: int) -
       eval_crop: the share of the resized image's shorter side that a crop has; with 1, as three crops are published.
       count: 1 or 3.
     """
-    target = [math.floor(side / eval_crop) for side in size]
-    image = _limit_ratio(image)
-    height, width = image.shape[:2]
-    shrink = min(height / target[0], width / target[1])
-    resized = resize(
-        image, tuple(max(goal, int(side / shrink)) for goal, side in zip(target, (height, width), strict=True))
-    )
-    spare = [have - want for have, want in zip(resized.shape[:2], size, strict=True)]
-    corners = [[round(room / 2) for room in spare]]
-    if count == 3:
-        top, left = corners[0]
-        wide = spare[1] >= spare[0]
-        corners = [[top, 0], [top, left], [top, spare[1]]] if wide else [[0, left], [top, left], [spare[0], left]]
+    (top, left, height, width), resized_size, corners = _crop_plan(image.shape[:2], size, eval_crop, count)
+    resized = resize(image[top : top + height, left : left + width], resized_size)
     return [resized[top : top + size[0], left : left + size[1]] for top, left in corners]
 
 
-def _limit_ratio(image: np.ndarray) -> np.ndarray:
-    """The middle of an image that is more than 16 times as long as wide, which would be resized to gigabytes."""
-    height, width = (min(side, 16 * min(image.shape[:2])) for side in image.shape[:2])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
+def uniform_crop_boxes(image_size: Size, size: Size, eval_crop: float, count: int) -> list[tuple[float, ...]]:
+    """Where in an image `uniform_crops` are: boxes (top, left, height, width) in the image's own pixels."""
+    (top, left, height, width), resized_size, corners = _crop_plan(image_size, size, eval_crop, count)
+    vertical, horizontal = height / resized_size[0], width / resized_size[1]
+    return [
+        (top + vertical * row, left + horizontal * column, vertical * size[0], horizontal * size[1])
+        for row, column in corners
+    ]
+
+
+def _crop_plan(
+    image_size: Size, size: Size, eval_crop: float, count: int
+) -> tuple[tuple[int, int, int, int], Size, list[tuple[int, int]]]:
+    """(the box of the image that is resized, to which size, the corners of the crops of that)."""
+    # Of an image that is more than 16 times as long as wide the middle: it would be resized to gigabytes.
+    height, width = (min(side, 16 * min(image_size)) for side in image_size)
+    box = (image_size[0] - height) // 2, (image_size[1] - width) // 2, height, width
+    target = [math.floor(side / eval_crop) for side in size]
+    shrink = min(height / target[0], width / target[1])
+    resized = tuple(max(goal, int(side / shrink)) for goal, side in zip(target, (height, width), strict=True))
+    spare = [have - want for have, want in zip(resized, size, strict=True)]
+    top, left = (round(room / 2) for room in spare)
+    if count == 1:
+        return box, resized, [(top, left)]
+    if spare[1] >= spare[0]:
+        return box, resized, [(top, 0), (top, left), (top, spare[1])]
+    return box, resized, [(0, left), (top, left), (spare[0], left)]

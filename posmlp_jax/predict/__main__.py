@@ -12,13 +12,16 @@ import contextlib
 import json
 import shutil
 import sys
+from functools import partial
 
 from tqdm import tqdm
 
+from posmlp_jax.analysis.figures import check_figure_path, save_figure
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data.files import find_files
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.predict.loading import takes
+from posmlp_jax.predict.picture import MOST_FILES, draw_predictions
 from posmlp_jax.predict.prediction import BATCH_SIZES, Prediction, class_names, predict
 from posmlp_jax.predict.table import PredictionTable
 from posmlp_jax.terminal_text import printable
@@ -59,9 +62,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch_size", type=int, metavar="N", help=f"files computed at a time ({sizes})")
     parser.add_argument("--clips", type=int, metavar="K", help="views in time of each video (as the run tests)")
     parser.add_argument("--crops", type=int, metavar="K", help="views in space of each file, 1 or 3 (as the run tests)")
+    parser.add_argument(
+        "--picture",
+        metavar="FILE",
+        help=f"draws the first {MOST_FILES} files that can be read: what was looked at, the crops, the classes",
+    )
     arguments = parser.parse_intermixed_args(argv)
     if arguments.output not in OUTPUTS:
         raise ConfigError(f"unknown output '{arguments.output}'; {nearest(arguments.output, OUTPUTS)}")
+    if arguments.picture is not None:
+        check_figure_path(arguments.picture)
     pretrained = open_pretrained(arguments.checkpoint, step=arguments.step, weights=arguments.weights)
     kind = takes(pretrained)
     files = find_files(arguments.files, kind)
@@ -78,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         show = to_json
     else:
         show = PredictionTable(files, class_names(pretrained), shutil.get_terminal_size().columns)
-    broken = 0
+    broken, drawn = 0, []
     # Predictions that scroll through the terminal show by themselves how far it is. `None`: only on a terminal.
     hidden = True if sys.stdout.isatty() else None
     with (
@@ -89,6 +99,8 @@ def main(argv: list[str] | None = None) -> int:
             file = printable(prediction.file)
             if prediction.error is None:
                 print(show(prediction))
+                if arguments.picture is not None and len(drawn) < MOST_FILES:
+                    drawn.append(prediction)
             else:
                 broken += 1
                 bar.clear()
@@ -102,6 +114,9 @@ def main(argv: list[str] | None = None) -> int:
                     file=sys.stderr,
                 )
             bar.update()
+    if drawn:
+        figure = draw_predictions(pretrained, drawn, crops=arguments.crops)
+        save_figure(figure, arguments.picture, partial(print, file=sys.stderr))
     if broken:
         print(f"{broken} of {len(files)} {kind.noun} could not be read", file=sys.stderr)
     return int(broken > 0)

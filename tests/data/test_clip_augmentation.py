@@ -237,3 +237,8 @@ def test_three_crops_along_the_longer_side(picture, height, width, eval_crop, si
     for crop, (top, left) in zip(crops, corners, strict=True):
         np.testing.assert_array_equal(crop, resized[top : top + size[0], left : left + size[1]])
     np.testing.assert_array_equal(crops[1], transforms.center_crop(image, size, eval_crop))
+    shrink = height / covering[0], width / covering[1]
+    for count, wanted in ((3, corners), (1, corners[1:2])):
+        boxes = transforms.uniform_crop_boxes((height, width), size, eval_crop, count)
+        expected = [np.multiply((*corner, *size), (*shrink, *shrink)) for corner in wanted]
+        np.testing.assert_allclose(boxes, expected)

@@ -1,0 +1,237 @@
+"""Predictions as a picture: what was looked at, which part of it the model saw, and the most probable classes."""
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from posmlp_jax.analysis.figures import can_draw
+from posmlp_jax.data.decoding import decode
+from posmlp_jax.data.transforms import uniform_crop_boxes
+from posmlp_jax.data.video.decoding import decode_frames
+from posmlp_jax.data.video.encoded import open_encoded
+from posmlp_jax.errors import BrokenExampleError
+from posmlp_jax.predict.loading import data_config
+from posmlp_jax.predict.prediction import ClassProbability, Prediction
+from posmlp_jax.terminal_text import printable
+from posmlp_jax.training.pretrained import Pretrained
+
+# A picture has no more files than this, a file no more clips, and no more of the most probable classes.
+MOST_FILES, MOST_CLIPS, MOST_CLASSES = 16, 10, 10
+_THREADS = min(os.cpu_count() or 1, 16)
+# Inches. Frames fit into a square, a smaller one where there are many of them.
+_FRAMES_WIDTH, _FRAME, _SMALL_FRAME, _IMAGE = 11.7, 1.4, 1.05, 2.0
+_CLASSES_WIDTH, _BAR, _MARGIN, _GAP, _LINE = 4.0, 0.24, 0.15, 0.06, 0.17
+_PIXELS = 150  # an inch
+_FONT = 8
+_COLOURS = ("#ffcc00", "#ff5ca8", "#30c8ff")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a picture shows of a file.
+
+    Attributes:
+      frames: uint8 [clips, T, height, width, 3], small and dark where the model did not look; of an image 1 × 1.
+      boxes: (top, left, height, width) of the crops in them, each between 0 and 1.
+      labels: below each frame, [clips, T].
+    """
+
+    frames: np.ndarray
+    boxes: Sequence[tuple[float, ...]]
+    labels: Sequence[Sequence[str]]
+
+
+def draw_predictions(
+    pretrained: Pretrained, predictions: Iterable[Prediction], *, crops: int | None = None
+) -> Figure | None:
+    """A figure with a part for each file that could be read: its frames, or the image, and its classes.
+
+    The files are read once more. What lies outside the crops that the model saw is dark. Frames have their numbers
+    below them and, where the file says how many there are a second, their times.
+
+    Args:
+      pretrained: what made the predictions.
+      predictions: of `predict`; the first `MOST_FILES` without an error are drawn.
+      crops: as `predict` was told.
+
+    Returns:
+      None where there is nothing to draw.
+    """
+    shown = [one for one in predictions if one.error is None][:MOST_FILES]
+    if not shown:
+        return None
+    with ThreadPoolExecutor(_THREADS) as pool:
+        seen = list(pool.map(partial(_look_again, pretrained, crops), shown))
+    parts = [_Part(one, what) for one, what in zip(shown, seen, strict=True)]
+    wide = max(part.frames_width for part in parts)
+    width = wide + _CLASSES_WIDTH + 3 * _MARGIN
+    height = sum(part.height for part in parts) + _MARGIN
+    figure = Figure(figsize=(width, height))
+    top = height - _MARGIN
+    for part in parts:
+        part.draw(figure, top, wide)
+        top -= part.height
+    return figure
+
+
+def _look_again(pretrained: Pretrained, crops: int | None, prediction: Prediction) -> _Seen | None:
+    """What a file shows; None when it is not there any more."""
+    data = data_config(pretrained)
+    size = pretrained.config.input_size[-2:]
+    count = data.test_crops if crops is None else crops
+    boxes = []
+
+    def small(image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        found = uniform_crop_boxes((height, width), size, data.eval_crop, count)
+        boxes[:] = [(top / height, left / width, h / height, w / width) for top, left, h, w in found]
+        return _darkened(_thumbnail(image, _IMAGE if not prediction.frames else _FRAME), boxes)
+
+    try:
+        if not prediction.frames:
+            with open(prediction.file, "rb") as file:
+                return _Seen(small(decode(file.read()))[None, None], boxes, [[""]])
+        video = open_encoded(prediction.file)
+        numbers = np.asarray(prediction.frames[:MOST_CLIPS])
+        frames, _ = decode_frames(video, numbers.ravel(), None, small)
+    except (OSError, BrokenExampleError):
+        return None
+    labels = [[f"{n} · {n / video.fps:.1f} s" if video.fps else str(n) for n in clip] for clip in numbers.tolist()]
+    return _Seen(frames.reshape(*numbers.shape, *frames.shape[1:]), boxes, labels)
+
+
+def _thumbnail(image: np.ndarray, inches: float) -> np.ndarray:
+    """The image at a size that fits into a square; what is enlarged shows its pixels."""
+    scale = inches * _PIXELS / max(image.shape[:2])
+    height, width = (max(round(scale * side), 1) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+
+
+def _darkened(image: np.ndarray, boxes: Sequence[tuple[float, ...]]) -> np.ndarray:
+    """The image, dark outside the boxes."""
+    result = (image * 0.4).astype(np.uint8)
+    for box in boxes:
+        top, left, bottom, right = _corners(box, *image.shape[:2])
+        inside = slice(round(top), round(bottom)), slice(round(left), round(right))
+        result[inside] = image[inside]
+    return result
+
+
+def _corners(box: tuple[float, ...], height: float, width: float) -> tuple[float, ...]:
+    """(top, left, bottom, right) of a box in an image of this size."""
+    top, left, share_of_height, share_of_width = box
+    return top * height, left * width, (top + share_of_height) * height, (left + share_of_width) * width
+
+
+class _Part:
+    """The part of a picture that is about one file. Lengths are in inches.
+
+    Attributes:
+      frames_width: of its frames.
+      height: of all of it.
+    """
+
+    def __init__(self, prediction: Prediction, seen: _Seen | None):
+        self._prediction, self._seen = prediction, seen
+        self._classes = prediction.classes[:MOST_CLASSES]
+        self.frames_width, frames_height = 2.6, 0.0
+        if seen is not None:
+            clips, count, height, width = seen.frames.shape[:4]
+            side = _IMAGE if not prediction.frames else _FRAME if count <= 16 else _SMALL_FRAME
+            self._frame = side * height / max(height, width), side * width / max(height, width)
+            most = max(math.floor((_FRAMES_WIDTH + _GAP) / (self._frame[1] + _GAP)), 1)
+            self._lines = math.ceil(count / most)
+            # As many in each line, but for the last.
+            self._columns = math.ceil(count / self._lines)
+            self._pitch = self._frame[0] + (_LINE if prediction.frames else 0) + _GAP, self._frame[1] + _GAP
+            self.frames_width = max(self._columns * self._pitch[1], self.frames_width)
+            # Several clips have a heading each.
+            self._heading = _LINE if clips > 1 else 0
+            frames_height = clips * (self._lines * self._pitch[0] + self._heading)
+        self.height = 1.6 * _LINE + max(frames_height, len(self._classes) * _BAR) + 1.5 * _MARGIN
+
+    def draw(self, figure: Figure, top: float, frames_width: float) -> None:
+        """Draws it below `top`, which is measured from the figure's lower edge."""
+        width, height = figure.get_size_inches()
+        axes = figure.add_axes((0, (top - self.height) / height, 1, self.height / height))
+        # Inches, from the upper left corner.
+        axes.set(xlim=(0, width), ylim=(self.height, 0))
+        axes.set_axis_off()
+        self._draw_title(axes, width)
+        if self._seen is None:
+            _write(axes, _MARGIN, 2.5 * _LINE, "cannot be read any more", color="grey")
+        else:
+            self._draw_frames(axes)
+        for row, each in enumerate(self._classes):
+            _draw_class(axes, each, frames_width + 2 * _MARGIN, 1.6 * _LINE + row * _BAR)
+
+    def _draw_title(self, axes: Axes, width: float) -> None:
+        title, frames = _drawable_file(self._prediction.file), self._prediction.frames
+        said = []
+        if len(frames) > MOST_CLIPS:
+            said.append(f"the first {MOST_CLIPS} of {len(frames)} clips")
+        if self._prediction.replaced:
+            said.append(f"{self._prediction.replaced} of {sum(map(len, frames))} frames stand for damaged ones")
+        said = f"   ({'; '.join(said)})" if said else ""
+        # The end of a long name says more than its beginning.
+        room = max(int((width - 2 * _MARGIN) * 72 / (0.62 * _FONT)) - len(said), 20)
+        title = title if len(title) <= room else f"…{title[1 - room :]}"
+        _write(axes, _MARGIN, 0.7 * _LINE, title + said, weight="bold")
+
+    def _draw_frames(self, axes: Axes) -> None:
+        height, width = self._frame
+        for clip, frames in enumerate(self._seen.frames):
+            above = 1.6 * _LINE + clip * (self._lines * self._pitch[0] + self._heading) + self._heading
+            if self._heading:
+                _write(axes, _MARGIN, above - _LINE / 2, f"clip {clip + 1}", color="#444444")
+            for number, frame in enumerate(frames):
+                line, column = divmod(number, self._columns)
+                top, left = above + line * self._pitch[0], _MARGIN + column * self._pitch[1]
+                axes.imshow(frame, extent=(left, left + width, top + height, top), interpolation="antialiased")
+                for place, box in enumerate(self._seen.boxes):
+                    upper, first, lower, last = _corners(box, height, width)
+                    axes.add_patch(
+                        Rectangle(
+                            (left + first, top + upper),
+                            last - first,
+                            lower - upper,
+                            fill=False,
+                            color=_COLOURS[place],
+                            linewidth=1,
+                        )
+                    )
+                label = self._seen.labels[clip][number]
+                _write(axes, left + width / 2, top + height + _LINE / 2, label, ha="center", color="#444444")
+        # Images have set limits and an aspect of their own.
+        axes.set(xlim=(0, axes.figure.get_size_inches()[0]), ylim=(self.height, 0), aspect="auto")
+
+
+def _draw_class(axes: Axes, each: ClassProbability, left: float, top: float) -> None:
+    """A bar as long as the probability, the class's name over it."""
+    width, height = _CLASSES_WIDTH - 0.5, _BAR - 0.05
+    axes.add_patch(Rectangle((left, top), width, height, color="#eeeeee", linewidth=0))
+    axes.add_patch(Rectangle((left, top), width * each.probability, height, color="#9ecae1", linewidth=0))
+    name = printable(each.name)
+    name = name if can_draw(name) else f"class {each.index}"
+    most = int(width * 72 / (0.62 * _FONT))
+    _write(axes, left + 0.05, top + height / 2, name if len(name) <= most else f"{name[: most - 1]}…")
+    _write(axes, left + width + 0.48, top + height / 2, f"{100 * each.probability:.1f} %", ha="right")
+
+
+def _drawable_file(file: str) -> str:
+    """A file's name on one line, letters that the font lacks as Python escapes them."""
+    return "".join(letter if can_draw(letter) else ascii(letter)[1:-1] for letter in printable(file))
+
+
+def _write(axes: Axes, x: float, y: float, text: str, **style) -> None:
+    # A name such as '$5' is no mathematics.
+    axes.text(x, y, text, fontsize=_FONT, va="center", parse_math=False, **style)
