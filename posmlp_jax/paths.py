@@ -67,8 +67,28 @@ def list_folder(folder: epath.Path) -> tuple[list[str], list[str]]:
         return sorted(folders), sorted(name for name in files if name)
     # 40 times as fast as asking for each entry what it is, which counts with ImageNet's 1.28 million files.
     with os.scandir(folder) as entries:
-        listed = [(entry.name, entry.is_dir(), entry.is_file()) for entry in entries]
+        listed = [(entry.name, *_leads_to(entry)) for entry in entries]
     return sorted(name for name, is_dir, _ in listed if is_dir), sorted(name for name, _, is_file in listed if is_file)
+
+
+def dangling_links(folder: epath.Path) -> list[str]:
+    """The names of the links in a folder that lead nowhere, or in a circle, sorted; buckets have no links.
+
+    Raises:
+      OSError: if the folder is not there or cannot be read.
+    """
+    if in_bucket(folder):
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_symlink() and _leads_to(entry) == (False, False))
+
+
+def _leads_to(entry: os.DirEntry) -> tuple[bool, bool]:
+    """Whether to a folder, and whether to a file."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:  # A link in a circle; what leads nowhere is said to be neither.
+        return False, False
 
 
 def relative_name(path: epath.Path, root: epath.Path) -> str:

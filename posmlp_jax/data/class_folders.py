@@ -4,14 +4,13 @@ import dataclasses
 import hashlib
 import itertools
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from etils import epath
 
 from posmlp_jax.errors import DataError
-from posmlp_jax.paths import in_bucket, list_folder, relative_name
+from posmlp_jax.paths import dangling_links, list_folder, relative_name
 
 # What is prepared lies on this machine; what is trained on may be in a bucket.
 AnyPath = Path | epath.Path
@@ -80,7 +79,7 @@ def list_classes(folder: AnyPath, kind: Kind) -> tuple[tuple[str, ...], list[lis
         suffixes = ", ".join(kind.suffixes)
         raise DataError(
             f"class '{empty[0]}' has no {kind.noun} ({suffixes}) in {folder}: add some or delete the folder"
-            f"{dangling_links(folder, kind)}"
+            f"{links_left_out(folder, kind)}"
         )
     return tuple(path.name for path in classes), files
 
@@ -98,7 +97,7 @@ def list_known_classes(folder: AnyPath, kind: Kind, class_names: Sequence[str]) 
         suffixes = ", ".join(kind.suffixes)
         raise DataError(
             f"no {kind.noun} in {folder}: expected {folder}/CLASS/*{kind.suffixes[0]} ({suffixes})"
-            f"{dangling_links(folder, kind)}"
+            f"{links_left_out(folder, kind)}"
         )
     return files
 
@@ -121,20 +120,15 @@ def enough_to_hold_out(share: float) -> int:
     return next(count for count in itertools.count(max(2, int(0.5 / share))) if round(share * count) >= 1)
 
 
-def dangling_links(folder: AnyPath, kind: Kind) -> str:
+def links_left_out(folder: AnyPath, kind: Kind) -> str:
     """In words, for the end of a line, the links in the class folders of `folder` that lead nowhere; '' without any.
 
-    A class folder may be such a link itself. Buckets have none.
+    A class folder may be such a link itself.
     """
-    if in_bucket(folder):
-        return ""
-    names = [path.name for path in _nowhere(folder) if path.name[0] != "."]
-    for classes in _folders(folder):
-        names += [
-            f"{classes.name}/{path.name}"
-            for path in _nowhere(classes)
-            if path.name.lower().endswith(kind.suffixes) and path.name[0] != "."
-        ]
+    names = [name for name in dangling_links(folder) if name[0] != "."]
+    for path in _folders(folder):
+        images = [name for name in dangling_links(path) if name.lower().endswith(kind.suffixes) and name[0] != "."]
+        names += [f"{path.name}/{name}" for name in images]
     if not names:
         return ""
     count = "a link that leads" if len(names) == 1 else f"{len(names)} links that lead"
@@ -142,17 +136,11 @@ def dangling_links(folder: AnyPath, kind: Kind) -> str:
     return f"; {count} nowhere left out: {listed}"
 
 
-def warn_of_dangling_links(folders: Iterable[AnyPath | None], kind: Kind) -> None:
+def warn_of_links(folders: Iterable[AnyPath | None], kind: Kind) -> None:
     """Logs those of each folder, if there are any."""
     for folder in folders:
-        if folder is not None and (left_out := dangling_links(folder, kind)):
+        if folder is not None and (left_out := links_left_out(folder, kind)):
             logging.warning("%s%s", folder, left_out)
-
-
-def _nowhere(folder: AnyPath) -> list[os.DirEntry]:
-    with os.scandir(folder) as entries:
-        links = [entry for entry in entries if entry.is_symlink() and not entry.is_file() and not entry.is_dir()]
-    return sorted(links, key=lambda entry: entry.name)
 
 
 def _folders(folder: AnyPath) -> list[AnyPath]:

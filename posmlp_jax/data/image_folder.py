@@ -8,11 +8,11 @@ import numpy as np
 
 from posmlp_jax.data.class_folders import (
     IMAGES,
-    dangling_links,
     enough_to_hold_out,
     find_eval_folder,
     find_train_folder,
     hold_out,
+    links_left_out,
     list_classes,
     list_known_classes,
 )
@@ -88,7 +88,7 @@ class ImageFolderSource(Source):
         self._labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(paths) for paths in files])
         self.num_classes = len(self.class_names)
         where = evaluation if evaluation is not None and split == "eval" else train
-        left_out = dangling_links(where, IMAGES)
+        left_out = links_left_out(where, IMAGES)
         self.description = f"{len(self._files)} images of {self.num_classes} classes in {where}{left_out}"
 
     def __len__(self) -> int:

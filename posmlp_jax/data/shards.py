@@ -208,8 +208,12 @@ def _check_plan(recipe: Recipe, staging: epath.Path) -> None:
 
 def _change(recipe: Recipe, folder: epath.Path) -> str:
     """In words, what is different now from what a folder's plan says; '' where nothing is."""
-    plan, before = _plan(recipe), json.loads((folder / _PLAN).read_text())
-    counts, counts_before = plan["source"].pop("counts", {}), before["source"].pop("counts", {})
+    plan = _plan(recipe)
+    try:
+        before = json.loads((folder / _PLAN).read_text())
+        counts, counts_before = plan["source"].pop("counts", {}), before["source"].pop("counts", {})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # No JSON, or another.
+        raise DataError(f"{folder / _PLAN} is damaged: delete {folder} to prepare it anew") from error
     # The counts only say what has changed: older versions have not stored them.
     if plan == before:
         return ""

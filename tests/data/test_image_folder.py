@@ -123,8 +123,9 @@ def test_links_that_lead_nowhere_are_named(image_folder, tmp_path, caplog):
     (root / "train/a/good.jpg").symlink_to(root / "train/b/image0.jpg")
     (root / "train/a/notes").symlink_to(tmp_path / "gone")
     (root / "train/a/.hidden.jpg").symlink_to(tmp_path / "gone")
+    (root / "train/.circle").symlink_to(root / "train/.circle")
     assert "left out" not in ImageFolderSource(root, "train").description
-    (root / "train/b/x.JPG").symlink_to(tmp_path / "gone.jpg")
+    (root / "train/b/x.JPG").symlink_to(root / "train/b/x.JPG")
     source = ImageFolderSource(root, "train")
     assert source.description.endswith(
         f"4 images of 2 classes in {root}/train; a link that leads nowhere left out: b/x.JPG"

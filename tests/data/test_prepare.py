@@ -160,6 +160,11 @@ def test_a_source_that_has_changed_since(folder, tmp_path, capsys):
     before = contents(done)
     assert refused() == "it has other images"
 
+    for text in ("{", "[]", "{}", '{"source": 1}'):
+        (done / "plan.json").write_text(text)
+        assert exit_code(arguments) == 2
+        assert f"{done}/plan.json is damaged: delete {done} to prepare it anew" in capsys.readouterr().err
+
 
 def test_a_source_that_cannot_be_compared(folder, tmp_path, capsys):
     """What tfds itself has prepared."""

@@ -13,7 +13,7 @@ from posmlp_jax.data.class_folders import (
     find_train_folder,
     list_classes,
     list_known_classes,
-    warn_of_dangling_links,
+    warn_of_links,
 )
 from posmlp_jax.errors import DataError
 
@@ -41,7 +41,7 @@ def build(source: Path | None, name: str) -> Recipe:
     evaluation = find_eval_folder(source)
     if evaluation is not None:
         files["validation"] = list_known_classes(evaluation, IMAGES, class_names)
-    warn_of_dangling_links((train, evaluation), IMAGES)
+    warn_of_links((train, evaluation), IMAGES)
     digest = hashlib.sha256()
     for path in (path for split in files.values() for paths in split for path in paths):
         digest.update(f"{path.relative_to(source).as_posix()} {path.stat().st_size}\n".encode())

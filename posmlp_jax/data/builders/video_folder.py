@@ -13,7 +13,7 @@ from posmlp_jax.data.class_folders import (
     hold_out,
     list_classes,
     list_known_classes,
-    warn_of_dangling_links,
+    warn_of_links,
 )
 from posmlp_jax.errors import DataError
 
@@ -38,7 +38,7 @@ def build(source: Path | None, name: str) -> Recipe:
     if evaluation is not None and train == source:
         raise DataError(f"{source} has {evaluation.name}/ but no train/: give {OFFICIAL}")
     class_names, files = list_classes(train, VIDEOS)
-    warn_of_dangling_links((train, evaluation), VIDEOS)
+    warn_of_links((train, evaluation), VIDEOS)
     if evaluation is None:
         files, held_out = hold_out(train, files, HOLDOUT)
         if not any(held_out):
