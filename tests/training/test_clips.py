@@ -217,10 +217,6 @@ def test_bfloat16_trains(tiny, tmp_path):
             ["--config.model.num_frames=0", "--config.model.block=spatial"],
             "the model takes images, but these are videos",
         ),
-        (
-            ["--config.data.name=digits", "--config.data.eval_split=test"],
-            "the model takes clips of 4 frames, but these are images",
-        ),
         (["--config.data.stride=0"], "data.stride is 0, and should be 1 or more"),
         (["--config.data.sampling=segments"], "unknown data.sampling 'segments': did you mean 'segment'?"),
         (["--config.data.test_crops=2"], "data.test_crops is 2, and should be 1 or 3"),
