@@ -7,7 +7,7 @@ names. It gets its name only when all of it is written, so what was killed on th
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +127,11 @@ class Checkpoints:
         config: ConfigDict,
         model: NamedModel,
         class_names: Sequence[str] | None,
+        pending: Sequence[Mapping[str, float]] = (),
     ) -> None:
         """Starts to write a checkpoint; returns when the arrays are copied, before they are on disk.
+
+        `pending` are the metrics of the steps that no log line has had yet.
 
         Raises:
           CheckpointError: if the disk refuses it, or the one before it.
@@ -136,10 +139,11 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest_step():
             return
+        more = {"has_ema": state.ema is not None, "pending_metrics": list(pending)}
         items = {
             "weights": ocp.args.StandardSave(_tree(state.weights)),
             "optimizer": ocp.args.StandardSave(state.optimizer),
-            "run": ocp.args.JsonSave(_run(step, config, model, class_names) | {"has_ema": state.ema is not None}),
+            "run": ocp.args.JsonSave(_run(step, config, model, class_names) | more),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(_tree(state.ema))

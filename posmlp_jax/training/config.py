@@ -306,6 +306,11 @@ def resolve_model(config: ConfigDict, num_classes: int, base: NamedModel | None 
       ConfigError: if there is no such model, or it cannot have such a field.
     """
     overrides = {name: value for name, value in config.model.to_dict().items() if name != "name" and value is not None}
+    if overrides.get("dtype") == "float64" and not jax.config.jax_enable_x64:
+        raise ConfigError(
+            "model.dtype is float64, which JAX takes for float32 unless the environment has JAX_ENABLE_X64=1; models "
+            "are trained in float32 or bfloat16"
+        )
     overrides.setdefault("num_classes", num_classes)
     overrides.setdefault("dtype", "float32" if jax.default_backend() == "cpu" else "bfloat16")
     if base is not None:

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from posmlp_jax.data import Source, check_source, open_source
-from posmlp_jax.errors import CheckpointError, ConfigError
+from posmlp_jax.errors import CheckpointError, ConfigError, DataError
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.training.config import NamedModel, check_fields, check_values, resolve_model
 from posmlp_jax.training.finetuning import training_merge
+from posmlp_jax.training.memory import check_batch_memory
 from posmlp_jax.training.mixing import MixOptions
 from posmlp_jax.training.moving_average import decay_of, has_average
 from posmlp_jax.training.optimizer import create_optimizer
 from posmlp_jax.training.pretrained import Pretrained, open_pretrained
-from posmlp_jax.training.schedules import learning_rate, to_steps
+from posmlp_jax.training.schedules import in_steps, learning_rate, to_steps
 from posmlp_jax.training.selection import check_selection
 from posmlp_jax.training.sharding import check_batch_size, create_mesh, place, shardings
 from posmlp_jax.training.state import Merge, TrainState, create_state, initial_state, model_merge
@@ -31,12 +32,15 @@ from posmlp_jax.training.transfer import Transferred, transfer
 
 @dataclass(frozen=True)
 class Lengths:
-    """A config's lengths of time, in steps: of the whole run, and between logs, evaluations and checkpoints."""
+    """A config's lengths of time, in steps: of the whole run, and between logs, evaluations and checkpoints.
+
+    The latter are at least 1, and not whole numbers where epochs are none.
+    """
 
     total: int
-    log: int
-    evaluate: int
-    checkpoint: int
+    log: float
+    evaluate: float
+    checkpoint: float
 
 
 @dataclass(frozen=True)
@@ -141,16 +145,20 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
     # Each part's examples are shared by the devices, and so then are the whole batch's.
     check_batch_size("batch_size", config.batch_size // config.accumulate, common["mesh"])
     check_source(source, config.data, common["model"].input_size)
+    _check_batches(config, common)
+    if not len(source):
+        raise DataError(f"there is no {source.kind} to train on: {source.description}")
     epoch = len(source) * config.data.repeats
     steps = partial(to_steps, batch_size=config.batch_size, num_examples=epoch)
+    exactly = partial(in_steps, batch_size=config.batch_size, num_examples=epoch)
     decay = steps(config.length)
     if decay < 1:
         raise ConfigError(f"length '{config.length}' is less than one step of {config.batch_size} examples")
     lengths = Lengths(
         total=decay + steps(config.optimizer.constant),
-        log=max(steps(config.log_every), 1),
-        evaluate=max(steps(config.eval_every), 1),
-        checkpoint=max(steps(config.checkpoint_every), 1),
+        log=max(exactly(config.log_every), 1),
+        evaluate=max(exactly(config.eval_every), 1),
+        checkpoint=max(exactly(config.checkpoint_every), 1),
     )
     decay_of_average = decay_of(config, partial(steps, total=lengths.total))
     common["options"] = dataclasses.replace(common["options"], ema_decay=decay_of_average, ema_warmup=config.ema_warmup)
@@ -164,6 +172,13 @@ def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
         optimizer=create_optimizer(config.optimizer, schedule, config.freeze),
         train_merge=training_merge(common["model"], config.freeze),
     )
+
+
+def _check_batches(config: ConfigDict, common: Mapping) -> None:
+    """Raises a ConfigError if the batches of training or evaluation do not fit into memory."""
+    input_size, hosts = common["model"].input_size, jax.process_count()
+    for field, size in (("batch_size", config.batch_size), ("eval_batch_size", common["eval_batch_size"])):
+        check_batch_memory(field, size // hosts, input_size, config.data.threads)
 
 
 def _common(config: ConfigDict, name: str, model_of: Callable[[int], BackboneConfig]) -> dict:

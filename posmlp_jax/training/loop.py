@@ -24,6 +24,7 @@ from posmlp_jax.training.evaluations import WHOSE, Evaluations
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
 from posmlp_jax.training.hosts import AgreedMaximum, from_host_0, together
 from posmlp_jax.training.lock import WorkdirLock
+from posmlp_jax.training.memory import check_step_memory, out_of_memory
 from posmlp_jax.training.metrics import (
     MetricsWriter,
     ProgressBar,
@@ -35,6 +36,7 @@ from posmlp_jax.training.moving_average import has_average
 from posmlp_jax.training.non_finite import stop_at
 from posmlp_jax.training.outcomes import class_names
 from posmlp_jax.training.pretrained import different_fields, read_model
+from posmlp_jax.training.schedules import is_due
 from posmlp_jax.training.sharding import batch_sharding, replicated, shardings, to_devices
 from posmlp_jax.training.state import TrainState
 from posmlp_jax.training.step import batch_shapes, make_train_step
@@ -67,7 +69,8 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
     with contextlib.closing(WorkdirLock(workdir)) as lock:
         # Before data are looked at, which may take minutes.
         from_host_0(lock.acquire_if_there)
-        return _train(config, workdir, lock)
+        with out_of_memory():
+            return _train(config, workdir, lock)
 
 
 def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, dict[str, float]]:
@@ -90,6 +93,9 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
         )
     if changed or not goes_on:
         together(partial(_check_evaluation, run))
+    _report_run(run)
+    compiled, macs, memory = _compile(run)
+    together(partial(check_step_memory, memory, run.mesh))
     from_host_0(lock.acquire)
     from_host_0(partial(claim_workdir, workdir, config, data))
     for line in changed:
@@ -99,13 +105,12 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
         closing.callback(checkpoints.close)
         state = _first_state(run, checkpoints, first)
         step = int(state.step)
-        _report_start(run, workdir, step, state)
-
-        compiled, macs, memory = _compile(run, state)
+        report(f"{'going on from step ' + str(step) + ' of' if step else 'writing to'} {workdir}")
         evaluator = make_evaluator(run)
         evaluated = from_host_0(lambda: checkpoints.evaluations[step] is not None)
         writer = closing.enter_context(contextlib.closing(MetricsWriter(workdir, step, evaluated)))
-        clock = StepClock(config.batch_size, macs, run.mesh.size, run.unit)
+        earlier = checkpoints.run(step).get("pending_metrics", ()) if step else ()
+        clock = StepClock(config.batch_size, macs, run.mesh.size, run.unit, earlier)
         lengths, evaluations = run.lengths, {}
         bar = closing.enter_context(contextlib.closing(ProgressBar(step, lengths.total, config.batch_size, run.unit)))
         host_batches = closing.enter_context(contextlib.closing(_host_batches(run, step)))
@@ -113,8 +118,12 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
         signals, agreed = closing.enter_context(StopSignals()), AgreedMaximum(run.mesh)
         stop = 0
 
-        def due(every: int) -> bool:
-            return step % every == 0 or step == lengths.total
+        def due(every: float) -> bool:
+            return is_due(step, every, lengths.total)
+
+        def evaluation_due() -> bool:
+            # Not when the last one comes a step later.
+            return due(lengths.evaluate) and not (step == lengths.total - 1 and lengths.evaluate > 1)
 
         def check_finite() -> None:
             back = clock.first_non_finite()
@@ -124,7 +133,8 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
         def save() -> None:
             """Saves the newest state, if that has not been done."""
             check_finite()
-            checkpoints.save(state, run.config, run.named_model, run.train_source.class_names)
+            named, classes = run.named_model, run.train_source.class_names
+            checkpoints.save(state, run.config, named, classes, clock.pending())
             clock.restart()
 
         def evaluate_step() -> int:
@@ -135,11 +145,16 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
                 evaluations = _evaluate(evaluator, state, step, writer, kind, lambda: agreed(signals.received))
             except Interrupted as end:
                 return end.signum
+            except Exception:
+                # Whatever ends an evaluation loses no steps. Several hosts could only save together.
+                if jax.process_count() == 1:
+                    save()
+                raise
             checkpoints.evaluations.record(step, {split: each.metrics for split, each in evaluations.items()})
             return 0
 
         # A kill or a signal in an evaluation leaves a checkpoint that lacks it.
-        if step and due(lengths.evaluate) and not evaluated:
+        if step and evaluation_due() and not evaluated:
             stop = evaluate_step()
         clock.restart()
         while step < lengths.total and not stop:
@@ -162,7 +177,7 @@ def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, di
             # First, so that no evaluation loses steps, however it ends.
             if due(lengths.checkpoint) or stop:
                 save()
-            if due(lengths.evaluate) and not stop:
+            if evaluation_due() and not stop:
                 stop = evaluate_step()
                 if stop or checkpoints.is_best(step):
                     save()
@@ -208,9 +223,9 @@ def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | N
     return checkpoints.restore(step, run.abstract_state())
 
 
-def _report_start(run: Training, workdir: Path, step: int, state: TrainState) -> None:
+def _report_run(run: Training) -> None:
     devices = run.mesh.devices.flatten()
-    count = sum(leaf.size for leaf in jax.tree.leaves(state.weights.params))
+    count = sum(leaf.size for leaf in jax.tree.leaves(run.abstract_state().weights.params))
     where = f"{len(devices)} {devices[0].device_kind}"
     report(f"{run.model_name}: {count / 1e6:.2f} M parameters, {run.model.dtype}, on {where}")
     for what, source in (("training", run.train_source), ("evaluation", run.eval_source)):
@@ -219,7 +234,6 @@ def _report_start(run: Training, workdir: Path, step: int, state: TrainState) ->
             report(f"  {describe_counts(counts, class_names(source.class_names, source.num_classes))}")
             if what == "training" and run.config.data.balance == "none" and is_unbalanced(counts):
                 report("  classes are unequal: --config.data.balance=classes would draw them equally often")
-    report(f"{'going on from step ' + str(step) + ' of' if step else 'writing to'} {workdir}")
     if has_average(run.config):
         _report_average(run)
 
@@ -245,9 +259,9 @@ def _report_best(run: Training, evaluations: Evaluations) -> None:
             report(f"best {whose}: top-1 {100 * top1:.2f} % at step {best} (epoch {epoch:.1f})")
 
 
-def _compile(run: Training, state: TrainState):
+def _compile(run: Training):
     """The compiled step, its multiply-accumulates, and the memory it needs on each device, in bytes."""
-    everywhere, split = replicated(run.mesh), batch_sharding(run.mesh)
+    state, everywhere, split = run.abstract_state(), replicated(run.mesh), batch_sharding(run.mesh)
     step = make_train_step(run.train_merge, run.optimizer, run.schedule, run.options)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings(state), everywhere))
     start = time.perf_counter()

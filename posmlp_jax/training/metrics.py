@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -128,14 +128,22 @@ class StepClock:
       macs: multiply-accumulates a step, over all devices.
       devices: how many share them.
       unit: what the examples are, 'images' or 'clips'.
+      earlier: the `pending` ones of the run that this one goes on from.
     """
 
     # Steps that may be on their way at once; without a bound the host would run ahead and fill the devices' memory.
     _IN_FLIGHT = 2
 
-    def __init__(self, batch_size: int, macs: int, devices: int, unit: str = "images"):
+    def __init__(
+        self,
+        batch_size: int,
+        macs: int,
+        devices: int,
+        unit: str = "images",
+        earlier: Sequence[Mapping[str, float]] = (),
+    ):
         self.batch_size, self.macs, self.devices, self.unit = batch_size, macs, devices, unit
-        self._pending = []
+        self._pending = [{name: np.float32(value) for name, value in metrics.items()} for metrics in earlier]
         self.restart()
 
     def restart(self) -> None:
@@ -152,6 +160,10 @@ class StepClock:
         self._timed_steps += 1
         if len(self._pending) > self._IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - self._IN_FLIGHT])
+
+    def pending(self) -> list[dict[str, float]]:
+        """The metrics of each step since `collect`: a run that goes on from here averages over these too."""
+        return [{name: float(value) for name, value in each.items()} for each in jax.device_get(self._pending)]
 
     def first_non_finite(self) -> int | None:
         """Counted back from the newest step (0), the first since `collect` whose loss or gradient is not finite."""

@@ -20,7 +20,12 @@ _MOST = 2**31 - 1
 
 
 def to_steps(length: str, *, batch_size: int, num_examples: int, total: int | None = None) -> int:
-    """Training steps in a length such as '300 epochs', '1000 steps' or '1.28e6 examples', rounded to whole ones.
+    """As `in_steps`, but rounded to whole ones."""
+    return round(in_steps(length, batch_size=batch_size, num_examples=num_examples, total=total))
+
+
+def in_steps(length: str, *, batch_size: int, num_examples: int, total: int | None = None) -> float:
+    """Training steps in a length such as '300 epochs', '1000 steps' or '1.28e6 examples'; an epoch is no whole number.
 
     Args:
       length: a number and a unit.
@@ -35,7 +40,15 @@ def to_steps(length: str, *, batch_size: int, num_examples: int, total: int | No
     steps = _measure(length, units if total is None else units | {"%": total / 100})
     if not steps <= _MOST:
         raise ConfigError(f"'{length}' is more than {_MOST} steps, which is as far as steps are counted")
-    return round(steps)
+    return steps
+
+
+def is_due(step: int, every: float, total: int) -> bool:
+    """Whether a step is the nearest one to a multiple of `every` steps, at least 1, or the last of `total`.
+
+    So what is done every 3 of 15 epochs is done five times, wherever an epoch ends within a step.
+    """
+    return step == total or (step > 0 and round(round(step / every) * every) == step)
 
 
 def to_epochs(length: str, *, batch_size: int, num_examples: int) -> float:

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from runs import assert_equal, metrics, saved_arrays, steps
+from runs import assert_equal, losses, metrics, saved_arrays, steps
 
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
-from posmlp_jax.training import evaluate, from_pretrained, loop, open_pretrained, train
+from posmlp_jax.training import evaluate, from_pretrained, loop, memory, open_pretrained, train
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
@@ -37,7 +37,7 @@ def test_a_run_leaves_what_the_readme_promises(trained):
     assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
     lines = metrics(workdir)
     assert [line["step"] for line in lines if line["split"] == "train"] == list(range(1, 10))
-    assert [line["step"] for line in lines if line["split"] == "ema"] == [4, 8, 9]
+    assert [line["step"] for line in lines if line["split"] == "ema"] == [4, 9]  # 8 is as good as the last.
     last = {line["split"]: line for line in lines if line["step"] == 9}
     for split in ("eval", "ema"):
         assert last[split] == {"step": 9, "split": split, **results[split]}
@@ -120,15 +120,24 @@ def test_a_signal_ends_an_evaluation_between_two_batches(trained, tiny_config, t
         return evaluate_with_a_signal
 
     monkeypatch.setattr(loop, "make_evaluator", make)
+    # The line after the signal averages over steps before it, too.
+    config = tiny_config(log_every={"eval": "1 steps", "ema": "3 steps"}[split])
     with pytest.raises(Stopped, match="SIGTERM after step 4"):
-        train(tiny_config(), tmp_path)
+        train(config, tmp_path)
     monkeypatch.undo()
     assert len(asked) == {"eval": 2, "ema": 5}[split]
     assert steps(tmp_path) == [4]
     # Nothing of it is on record, and the run that goes on begins with it.
     assert {line["split"] for line in metrics(tmp_path)} == {"train"}
-    train(tiny_config(), tmp_path)
-    assert metrics(tmp_path) == metrics(workdir)
+    train(config, tmp_path)
+    if split == "eval":
+        assert metrics(tmp_path) == metrics(workdir)
+    else:
+        assert [line for line in metrics(tmp_path) if line["split"] != "train"] == [
+            line for line in metrics(workdir) if line["split"] != "train"
+        ]
+        each = losses(workdir)
+        assert losses(tmp_path) == [float(np.mean(np.float32(each[start : start + 3]))) for start in (0, 3, 6)]
 
 
 def test_an_evaluation_that_fails_loses_no_step(trained, tiny_config, tmp_path, monkeypatch):
@@ -324,6 +333,11 @@ def test_the_best_of_a_run_that_kept_none(trained):
         ({"fsdp": 0}, ConfigError, r"fsdp is 0, and should be 1 \(off\) or more"),
         ({"keep_best": "top1"}, ConfigError, r"keep_best is top1, and should be '' \(off\) or one of eval/top1, "),
         ({"keep_best": "ema/top1", "ema_decay": 0.0}, ConfigError, "ema_decay is 0: there is no moving average"),
+        ({"model.image_size": 2**20}, ConfigError, r"4 batches of 16 × 1048576×1048576 pixels .* need 1.97e\+05 GiB"),
+        ({"eval_batch_size": 10**9}, ConfigError, r"\(eval_batch_size, data.threads\) need"),
+        ({"model.dtype": "float64"}, ConfigError, "unless the environment has JAX_ENABLE_X64=1"),
+        ({"data.num_examples": 0}, DataError, "no image to train on: 0 generated images"),
+        ({"length": "1e400 epochs"}, ConfigError, "'1e400 epochs' is more than 2147483647 steps"),
         ({"length": "0.1 steps"}, ConfigError, "less than one step"),
         ({"keep_best": "eval/top5"}, ConfigError, "keep_best is eval/top5, but of 5 classes there is no top-5"),
         ({"optimizer.warmup": "8 steps"}, ConfigError, "should be shorter than the run's 8"),
@@ -339,6 +353,26 @@ def test_mistakes_are_found_before_anything_is_written(tiny_config, tmp_path, mo
         train(tiny_config(**changes), tmp_path / "run")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "device_memory", lambda mesh: 1000)
+    with pytest.raises(ConfigError, match=r"a training step needs .* GiB of memory on each device, which has"):
+        train(tiny_config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("Unable to allocate 768. GiB"), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: allocating 768. GiB")],
+)
+def test_what_runs_out_of_memory_is_a_mistake_of_the_user(error):
+    message = r"there is not enough memory \(.*768. GiB\); a smaller batch_size"
+    with pytest.raises(ConfigError, match=message), memory.out_of_memory():
+        raise error
+    other = jax.errors.JaxRuntimeError("INTERNAL: a bug")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"), memory.out_of_memory():
+        raise other
 
 
 def test_an_unwritable_workdir(tiny_config, tmp_path):

@@ -1,3 +1,4 @@
+import json
 import math
 
 import jax
@@ -59,6 +60,23 @@ def test_loss_and_gradient_are_looked_at(values, wanted):
     for loss, norm in values:
         clock.add({"loss": np.float32(loss), "grad_norm": np.float32(norm)})
     assert clock.first_non_finite() == wanted
+
+
+def test_a_clock_goes_on_with_the_steps_that_no_line_has_had():
+    draws = np.float32(np.random.default_rng(0).normal(size=(7, 2)))
+    metrics = [{"loss": loss, "learning_rate": rate} for loss, rate in draws]
+    whole, first = (StepClock(batch_size=1, macs=1, devices=1) for _ in range(2))
+    for each in metrics:
+        whole.add(each)
+    for each in metrics[:3]:
+        first.add(each)
+    # Through a checkpoint's JSON.
+    second = StepClock(batch_size=1, macs=1, devices=1, earlier=json.loads(json.dumps(first.pending())))
+    for each in metrics[3:]:
+        second.add(each)
+    wanted, found = whole.collect(), second.collect()
+    assert all(found[name] == wanted[name] for name in ("loss", "learning_rate"))
+    assert second.pending() == []
 
 
 def test_the_program_ends_with_a_code_of_its_own(tmp_path):

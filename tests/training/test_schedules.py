@@ -8,7 +8,7 @@ import pytest
 
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import default_config
-from posmlp_jax.training.schedules import SCHEDULES, learning_rate, to_steps
+from posmlp_jax.training.schedules import SCHEDULES, is_due, learning_rate, to_steps
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,16 @@ def test_more_steps_than_can_be_counted(length):
 def test_what_is_no_length(length):
     with pytest.raises(ConfigError, match=r"write '300 epochs'"):
         to_steps(length, batch_size=1, num_examples=1)
+
+
+@pytest.mark.parametrize("every", [1, 1.3, 2.5, 4.6, 11.71, 1171.875])
+def test_what_is_due_is_due_as_often_as_it_fits(every):
+    for times in (1, 3, 15):
+        total = round(times * every)
+        due = [step for step in range(1, total + 1) if is_due(step, every, total)]
+        assert due == sorted({round(k * every) for k in range(1, times + 1)})
+    assert is_due(7, 1000, 7)
+    assert not is_due(0, 4, 9)
 
 
 def test_learning_rate_is_the_recipes_formula():
