@@ -40,6 +40,14 @@ class CheckpointError(PosMLPError):
     """A checkpoint or a working directory that does not fit the run."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint whose files are not what was written: `damage` says which and how, the message what to do, too."""
+
+    def __init__(self, damage: str, advice: str):
+        super().__init__(f"{damage}; {advice}")
+        self.damage = damage
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A hint that ends an error message: the nearest of `choices`, or all of them when none is near."""
     choices = sorted(choices)

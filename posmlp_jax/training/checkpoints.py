@@ -2,10 +2,12 @@
 
 A checkpoint is a folder `checkpoints/<step>/`, written by Orbax. It has four parts, so that each can be loaded without
 the others: `weights`, `ema`, `optimizer` and `run`, a JSON text with the step, the config, the model and the class
-names. It gets its name only when all of it is written, so what was killed on the way is never loaded.
+names. It gets its name only when all of it is written, with checksums, so what was killed on the way is never loaded,
+and what has changed since is noticed.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,10 +22,13 @@ from etils import epath
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
-from posmlp_jax.errors import CheckpointError
+from posmlp_jax.errors import CheckpointError, DamagedCheckpointError, PosMLPError
+from posmlp_jax.training.checksums import find_damage, write_checksums
 from posmlp_jax.training.config import NamedModel, plain
 from posmlp_jax.training.disk import writing_to
 from posmlp_jax.training.evaluations import Evaluations, score
+from posmlp_jax.training.hosts import from_host_0
+from posmlp_jax.training.metrics import report
 from posmlp_jax.training.state import TrainState, Weights, parameter_name
 
 
@@ -56,7 +61,9 @@ class Checkpoints:
             # Without the metrics that earlier versions kept in their checkpoints, which may be damaged.
             lightweight_initialize=True,
             multiprocessing_options=_processes(alone),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
+        self._alone, self._whole, self._under_way = alone, set(), None
         self._handlers = {
             name: ocp.StandardCheckpointHandler(multiprocessing_options=_processes(alone))
             for name in ("weights", "ema", "optimizer")
@@ -88,7 +95,7 @@ class Checkpoints:
             raise CheckpointError(f"there is no checkpoint in {self.directory}; name the folder of a run that has one")
         if which == "latest":
             return latest
-        steps = self._steps()
+        steps = self.steps()
         if which == "best":
             metric = self.keep_best(latest)
             if not metric:
@@ -107,7 +114,8 @@ class Checkpoints:
             raise CheckpointError(f"there is no checkpoint of step {which} in {self.directory}; there are {steps}")
         return int(which)
 
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints."""
         return sorted(self._manager.all_steps())
 
     def keep_best(self, step: int) -> str:
@@ -118,7 +126,7 @@ class Checkpoints:
         """Whether a step's evaluation is better than those of all checkpoints of other steps, by `keep_best`."""
         if not self._keep_best:
             return False
-        others = (score(self._keep_best, self.evaluations[each]) for each in self._steps() if each != step)
+        others = (score(self._keep_best, self.evaluations[each]) for each in self.steps() if each != step)
         return score(self._keep_best, self.evaluations[step]) > max(others, default=-math.inf)
 
     def save(
@@ -147,8 +155,7 @@ class Checkpoints:
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(_tree(state.ema))
-        with self._writing():
-            self._manager.save(step, args=ocp.args.Composite(**items))
+        self._save(step, items)
 
     def save_weights(
         self, weights: Weights, config: ConfigDict, model: NamedModel, class_names: Sequence[str] | None
@@ -158,14 +165,27 @@ class Checkpoints:
             "weights": ocp.args.StandardSave(_tree(weights)),
             "run": ocp.args.JsonSave(_run(0, config, model, class_names)),
         }
+        self._save(0, items)
+
+    def _save(self, step: int, items: dict[str, ocp.args.CheckpointArgs]) -> None:
         with self._writing():
-            self._manager.save(0, args=ocp.args.Composite(**items))
+            self._manager.wait_until_finished()
+            self._under_way = step
+            self._manager.save(step, args=ocp.args.Composite(**items))
+
+    def _write_checksums(self) -> None:
+        """Is called on the first host, when all that all hosts write of a checkpoint is there, before it counts."""
+        folder = epath.Path(self.directory) / str(self._under_way)
+        unnamed = folder.with_name(folder.name + ocp.utils.TMP_DIR_SUFFIX)
+        # In a bucket a checkpoint has its name from the start, and a file more when it is complete.
+        write_checksums(unnamed if unnamed.exists() else folder)
 
     def restore(self, step: int, target: TrainState) -> TrainState:
         """A checkpoint, on the devices that the abstract `target` names.
 
         Raises:
           CheckpointError: if its architecture is another (names the first differing parameters).
+          DamagedCheckpointError: if its files are not what was written.
         """
         weights = self.restore_weights(step, "weights", target.weights)
         ema = None if target.ema is None else self.restore_weights(step, "ema", target.ema)
@@ -175,6 +195,7 @@ class Checkpoints:
 
     def restore_weights(self, step: int, item: str, target: Weights) -> Weights:
         """Only 'weights' or 'ema' of a checkpoint, checked and placed like `restore`'s."""
+        self._check_files(step, item)
         self._check_architecture(step, item, target)
         tree = self._read(step, item, ocp.args.StandardRestore(_tree(target)))
         return Weights(tree["params"], tree["batch_stats"])
@@ -187,27 +208,59 @@ class Checkpoints:
         """Whether a checkpoint holds a moving average.
 
         Raises:
-          CheckpointError: if it once did.
+          DamagedCheckpointError: if it once did.
         """
         holds = (self.directory / str(step) / "ema").is_dir()
         if not holds and self.run(step).get("has_ema"):
-            raise CheckpointError(f"the checkpoint {self.directory / str(step)} is damaged: its moving average is gone")
+            raise self._damaged(step, "its moving average is gone")
         return holds
 
+    def _check_files(self, step: int, item: str) -> None:
+        """Raises a DamagedCheckpointError for a file of an item that is not what was written; looks at each once."""
+        if (step, item) in self._whole:
+            return
+        look = functools.partial(find_damage, epath.Path(self.directory) / str(step), item)
+        # Of the arrays, which are large, the first host's word is enough.
+        damage = look() if self._alone or item == "run" else from_host_0(look)
+        if damage:
+            raise self._damaged(step, damage)
+        self._whole.add((step, item))
+
+    def _damaged(self, step: int, damage: str) -> DamagedCheckpointError:
+        others = [each for each in self.steps() if each != step]
+        return DamagedCheckpointError(
+            f"the checkpoint {self.directory / str(step)} is damaged: {damage}",
+            f"delete that folder and take one of the steps {others}" if others else "there is no other",
+        )
+
+    def set_aside(self, error: DamagedCheckpointError) -> None:
+        """Renames the newest checkpoint, which is damaged, so that the one before is the newest, and says so.
+
+        Raises:
+          DamagedCheckpointError: `error`, if there is no other.
+        """
+        *others, step = self.steps()
+        if not others:
+            raise error
+        renamed = from_host_0(functools.partial(_rename_damaged, epath.Path(self.directory) / str(step)))
+        report(f"{error.damage}; it is kept as {renamed}, and the run goes on from step {others[-1]}")
+        self._manager.reload()
+
     def _read(self, step: int, item: str, args: ocp.args.CheckpointArgs):
+        self._check_files(step, item)
         with self.damaged(step, item):
             return self._manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
 
     @contextmanager
     def damaged(self, step: int, item: str) -> Iterator[None]:
-        """Turns what Orbax and TensorStore raise of missing and broken files into a CheckpointError."""
+        """Turns what Orbax and TensorStore raise of missing and broken files into a DamagedCheckpointError."""
         try:
             yield
-        except (LookupError, OSError, TypeError, ValueError, AttributeError) as error:
+        except PosMLPError:
+            raise
+        except Exception as error:  # Orbax raises bare ones, too.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise CheckpointError(
-                f"the checkpoint {self.directory / str(step)} is damaged: its {item} cannot be read ({reason})"
-            ) from error
+            raise self._damaged(step, f"its {item} cannot be read ({reason})") from error
 
     def check(self) -> None:
         """Raises the CheckpointError of a save that has failed since; does not wait for one that is under way."""
@@ -279,6 +332,14 @@ def _quiet(holds: bool) -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
+
+
+def _rename_damaged(folder: epath.Path) -> str:
+    """Gives a checkpoint's folder a name that is no step's; returns it."""
+    names = (f"{folder.name}.damaged{count or ''}" for count in itertools.count())
+    path = next(path for path in (folder.with_name(name) for name in names) if not path.exists())
+    folder.rename(path)
+    return path.name
 
 
 def has_checkpoint(workdir: Path) -> bool:

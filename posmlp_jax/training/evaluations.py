@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import jax
 from etils import epath
 
+from posmlp_jax.paths import write_whole
 from posmlp_jax.training.disk import writing_to
 
 # Of one evaluation: {'eval': {'top1': …, …}, 'ema': {…}}, the raw weights' and, where there is one, the average's.
@@ -93,10 +94,8 @@ class Evaluations:
             }
             for step, results in sorted(self._results.items())
         }
-        partial = self._path.with_name(self._path.name + ".partial")
         with writing_to(self._workdir):
-            partial.write_text(json.dumps(finite, indent=1) + "\n")
-            partial.replace(self._path)
+            write_whole(self._path, json.dumps(finite, indent=1) + "\n")
 
 
 def _read_json(path: epath.Path) -> dict | None:

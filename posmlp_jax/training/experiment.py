@@ -21,7 +21,7 @@ from posmlp_jax.training.memory import check_batch_memory
 from posmlp_jax.training.mixing import MixOptions
 from posmlp_jax.training.moving_average import decay_of, has_average
 from posmlp_jax.training.optimizer import create_optimizer
-from posmlp_jax.training.pretrained import Pretrained, open_pretrained
+from posmlp_jax.training.pretrained import Pretrained, open_newest, open_pretrained
 from posmlp_jax.training.schedules import in_steps, learning_rate, to_steps
 from posmlp_jax.training.selection import check_selection
 from posmlp_jax.training.sharding import check_batch_size, create_mesh, place, shardings
@@ -241,7 +241,7 @@ def resolve_pretrained(config: ConfigDict, workdir: Path | None = None) -> tuple
             raise ConfigError(
                 f"{what}, which means that of a checkpoint: set --config.init_from=DIR to one, or {other}"
             )
-        pretrained = open_pretrained(workdir) if own else open_init(config)
+        pretrained = open_newest(workdir) if own else open_init(config)
         base = None if config.model.name else NamedModel(pretrained.name, pretrained.config)
         config = copy.deepcopy(config)
         config.data.update({name: tuple(pretrained.data[name]) for name in normalization})

@@ -14,7 +14,7 @@ from posmlp_jax.analysis.complexity import count_macs
 from posmlp_jax.data import Batches, train_batches
 from posmlp_jax.data.check import check_decodable
 from posmlp_jax.data.fingerprint import fingerprint
-from posmlp_jax.errors import CheckpointError
+from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
 from posmlp_jax.training.checkpoints import Checkpoints, has_checkpoint
 from posmlp_jax.training.class_counts import describe_counts, is_unbalanced
 from posmlp_jax.training.class_report import report_by_class
@@ -207,11 +207,18 @@ def _check_evaluation(run: Training) -> None:
 
 
 def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | None) -> TrainState:
-    if checkpoints.latest_step() is None:
-        if first is not None:
-            report(f"starting from the {first.source}: {first.summary}")
-        return run.new_state(first)
-    step = checkpoints.select("latest")
+    while (step := checkpoints.latest_step()) is not None:
+        try:
+            return _restore(run, checkpoints, step)
+        except DamagedCheckpointError as error:
+            checkpoints.set_aside(error)
+    if first is not None:
+        report(f"starting from the {first.source}: {first.summary}")
+    return run.new_state(first)
+
+
+def _restore(run: Training, checkpoints: Checkpoints, step: int) -> TrainState:
+    """The state that a run goes on from, once it is sure that it is this run's."""
     saved = checkpoints.run(step)
     check_class_names(saved["class_names"], run.train_source)
     differing = different_fields(read_model(saved).config, run.model, _MAY_CHANGE)
@@ -219,8 +226,9 @@ def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | N
         raise CheckpointError(
             f"the checkpoint {checkpoints.directory / str(step)} is of another architecture: {'; '.join(differing)}"
         )
+    state = checkpoints.restore(step, run.abstract_state())
     checkpoints.evaluations.forget_after(step)
-    return checkpoints.restore(step, run.abstract_state())
+    return state
 
 
 def _report_run(run: Training) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from posmlp_jax.errors import CheckpointError
+from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.training.checkpoints import Checkpoints
@@ -101,6 +101,20 @@ def open_pretrained(path: str | Path, *, step: str | int = "latest", weights: st
         item=choice.item,
         reason=choice.reason,
     )
+
+
+def open_newest(workdir: Path) -> Pretrained:
+    """The newest checkpoint of a run that says what it is: one that does not is damaged, and set aside later.
+
+    Raises:
+      CheckpointError: if there is none.
+    """
+    with contextlib.closing(Checkpoints(workdir, alone=True)) as checkpoints:
+        steps = checkpoints.steps()
+    for step in reversed(steps[1:]):
+        with contextlib.suppress(DamagedCheckpointError):
+            return open_pretrained(workdir, step=step, weights="raw")
+    return open_pretrained(workdir, step=steps[0], weights="raw")
 
 
 def read_model(run: Mapping[str, Any]) -> NamedModel:

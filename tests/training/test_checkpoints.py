@@ -1,11 +1,13 @@
+import hashlib
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
-from runs import metrics, steps
+from runs import assert_equal, metrics, saved_arrays, steps
 
-from posmlp_jax.errors import CheckpointError, ConfigError
+from posmlp_jax.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, train
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.evaluations import Evaluations, score
@@ -159,6 +161,113 @@ def test_a_choice_that_there_is_not(trained):
         open_pretrained(workdir / "checkpoints" / "6", step="best")
 
 
+def array_file(folder: Path) -> Path:
+    """The largest file of a checkpoint's item, which has its arrays."""
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def flip_bits(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    for place in (1, 2, 3):
+        data[place * len(data) // 4] ^= 1
+    file.write_bytes(data)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("item", "damage", "what"),
+    [
+        ("weights", flip_bits, "is not what was written"),
+        ("ema", empty, "is not what was written"),
+        ("ema", Path.unlink, "is missing"),
+        ("run", flip_bits, "is not what was written"),
+    ],
+)
+def test_a_file_that_is_not_what_was_written_is_named(trained, tmp_path, item, damage, what):
+    _, workdir = trained
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    folder = copy / "checkpoints" / "9"
+    file = array_file(folder / item)
+    damage(file)
+    others = [step for step in steps(copy) if step != 9]
+    message = (
+        f"the checkpoint {folder} is damaged: {file.relative_to(folder)} {what}; "
+        f"delete that folder and take one of the steps {others}"
+    )
+    which = "ema" if item == "ema" else "raw"
+    for load in (
+        lambda: from_pretrained(copy, weights=which),
+        lambda: from_pretrained(copy, step=9, weights=which),
+        lambda: evaluate(None, copy, weights=which),
+    ):
+        with pytest.raises(DamagedCheckpointError) as error:
+            load()
+        assert str(error.value) == message
+    if item != "run":
+        # The other item has nothing to do with it, and nor has another checkpoint.
+        from_pretrained(copy, weights={"ema": "raw", "raw": "ema"}[which])
+    from_pretrained(copy, step=others[0], weights=which)
+
+
+def test_checksums_are_of_all_files(trained):
+    """By another program's hand, as it were."""
+    _, workdir = trained
+    for step in steps(workdir):
+        folder = workdir / "checkpoints" / str(step)
+        files = [path for path in folder.glob("*/**/*") if path.is_file()]
+        expected = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        assert json.loads((folder / "checksums.json").read_text()) == {"sha256": expected}
+        assert {name.split("/")[0] for name in expected} == {"weights", "ema", "optimizer", "run"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"sha256": 3}'])
+def test_damaged_checksums(trained, tmp_path, content):
+    _, workdir = trained
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    (copy / "checkpoints" / "9" / "checksums.json").write_text(content)
+    with pytest.raises(DamagedCheckpointError, match=r"9 is damaged: checksums.json is not what was written; delete"):
+        open_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    ("item", "checksums"),
+    [("weights", True), ("run", True), ("optimizer", False)],  # The last as an earlier version wrote it.
+)
+def test_a_run_goes_on_from_the_newest_whole_checkpoint(trained, tmp_path, capsys, item, checksums):
+    config, workdir = trained
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    for file in () if checksums else copy.glob("checkpoints/*/checksums.json"):
+        file.unlink()
+    for file in (copy / "checkpoints" / "9" / item).rglob("*"):
+        if file.is_file() and ("/d/" in str(file) or item == "run"):
+            file.write_bytes(b"")
+    (copy / "checkpoints" / "9.damaged").mkdir()  # Of another time.
+    train(config, copy)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "damaged" in line)
+    assert line.startswith(f"the checkpoint {copy}/checkpoints/9 is damaged: ")
+    assert line.endswith("; it is kept as 9.damaged1, and the run goes on from step 6")
+    # What comes after step 6 is done again, to the same end.
+    assert metrics(copy) == metrics(workdir)
+    assert_equal(saved_arrays(copy, 9), saved_arrays(workdir, 9))
+    assert open_pretrained(copy).reason == open_pretrained(workdir).reason
+    assert Checkpoints(copy).select("best") == Checkpoints(workdir).select("best")
+
+
+def test_a_run_whose_only_checkpoint_is_damaged_does_not_begin_again(trained, tmp_path):
+    config, workdir = trained
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    for step in steps(copy):
+        if step != 9:
+            shutil.rmtree(copy / "checkpoints" / str(step))
+    flip_bits(array_file(copy / "checkpoints" / "9" / "ema"))
+    with pytest.raises(DamagedCheckpointError, match=r"9 is damaged: ema/.* was written; there is no other$"):
+        train(config, copy)
+    assert steps(copy) == [9]
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [
@@ -168,9 +277,10 @@ def test_a_choice_that_there_is_not(trained):
         ("run/metadata", "damaged: its run cannot be read"),
     ],
 )
-def test_a_damaged_checkpoint_is_an_error(trained, tmp_path, part, message):
+def test_a_damaged_checkpoint_of_an_earlier_version_is_an_error(trained, tmp_path, part, message):
     _, workdir = trained
     shutil.copytree(workdir, tmp_path / "copy")
+    (tmp_path / "copy" / "checkpoints" / "9" / "checksums.json").unlink()
     path = tmp_path / "copy" / "checkpoints" / "9" / part
     if path.is_dir():
         shutil.rmtree(path)
@@ -181,12 +291,14 @@ def test_a_damaged_checkpoint_is_an_error(trained, tmp_path, part, message):
     assert "\n" not in str(error.value)
 
 
-def test_cut_array_files_are_an_error(trained, tmp_path):
+@pytest.mark.parametrize("share", [0, 2])
+def test_cut_array_files_of_an_earlier_version_are_an_error(trained, tmp_path, share):
     _, workdir = trained
     shutil.copytree(workdir, tmp_path / "copy")
+    (tmp_path / "copy" / "checkpoints" / "9" / "checksums.json").unlink()
     for file in (tmp_path / "copy" / "checkpoints" / "9" / "ema").rglob("*"):
         if file.is_file() and "/d/" in str(file):
-            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+            file.write_bytes(file.read_bytes()[: share and file.stat().st_size // share])
     with pytest.raises(CheckpointError, match="damaged: its ema cannot be read") as error:
         from_pretrained(tmp_path / "copy", weights="ema")
     assert "\n" not in str(error.value)
