@@ -13,20 +13,21 @@ With jax and flatbuffers alone (JAX promises to read the file for six months of 
     logits = jax.jit(exported.call)(images)
 """
 
+import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.export
 import jax.numpy as jnp
+from etils import epath
 
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.errors import CheckpointError, ConfigError, nearest
 from posmlp_jax.models.backbone import Backbone
+from posmlp_jax.paths import as_path, file_size, refusal, write_whole
 from posmlp_jax.training.disk import check_output
 from posmlp_jax.training.pretrained import Pretrained, open_pretrained
 from posmlp_jax.training.selection import add_selection
@@ -70,16 +71,18 @@ def export_model(
     return jax.export.export(jax.jit(call), platforms=tuple(dict.fromkeys(platforms)))(images)
 
 
-def load_exported(path: str | Path) -> jax.export.Exported:
+def load_exported(path: epath.PathLike) -> jax.export.Exported:
     """What `python -m posmlp_jax.export` wrote: `jax.jit(load_exported(path).call)(images)`.
 
     Raises:
       CheckpointError: if there is no such file, or it is no exported model.
     """
     try:
-        data = Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+        data = as_path(path).read_bytes()
+    except Exception as error:
+        if (reason := refusal(error)) is None:
+            raise
+        raise CheckpointError(f"cannot read {path}: {reason}") from error
     try:
         return jax.export.deserialize(data)
     except Exception as error:  # Flatbuffers and MLIR raise what they stumble over.
@@ -88,7 +91,7 @@ def load_exported(path: str | Path) -> jax.export.Exported:
 
 def save_exported(
     pretrained: Pretrained,
-    output: str | Path,
+    output: epath.PathLike,
     *,
     platforms: Sequence[str] = PLATFORMS,
     features: bool = False,
@@ -110,7 +113,7 @@ def save_exported(
       ConfigError: for an unknown platform or dtype.
       CheckpointError: if the files cannot be written or are there already.
     """
-    output = Path(output).expanduser()
+    output = as_path(output)
     sidecar = output.with_name(output.name + ".json")
     check_outputs(output)
     dtype = pretrained.config.dtype if dtype is None else dtype
@@ -120,22 +123,20 @@ def save_exported(
     model = replace(pretrained, config=pretrained.config.replace(dtype=dtype, remat=False)).model()
     exported = export_model(model, platforms=platforms, features=features)
     about = describe(pretrained, exported, dtype)
-    partial = {path: path.with_name(path.name + f".{os.getpid()}.partial") for path in (sidecar, output)}
     try:
-        partial[sidecar].write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial[output].write_bytes(exported.serialize())
-        for path, unfinished in partial.items():
-            unfinished.rename(path)
+        write_whole(sidecar, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        write_whole(output, exported.serialize())
     except BaseException as error:
-        for path in (*partial.values(), sidecar):
-            path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise CheckpointError(f"cannot write {output}: {error.strerror}") from error
-        raise
+        reason = refusal(error)
+        with contextlib.suppress(Exception):
+            sidecar.unlink(missing_ok=True)
+        if reason is None:
+            raise
+        raise CheckpointError(f"cannot write {output}: {reason}") from error
     return about
 
 
-def check_outputs(output: Path) -> None:
+def check_outputs(output: epath.Path) -> None:
     """Raises a CheckpointError unless `output` and its .json can be made."""
     if output.is_dir() or not output.name:
         raise CheckpointError(f"{output} is a folder; the output should be a file in it, as {output}/model.stablehlo")
@@ -178,23 +179,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--checkpoint", required=True, metavar="DIR", help="a run's folder, or one checkpoint, DIR/checkpoints/STEP"
     )
-    parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="must not exist; and FILE.json")
+    parser.add_argument("--output", required=True, metavar="FILE", help="must not exist; and FILE.json")
     add_selection(parser)
     parser.add_argument("--platforms", default=",".join(PLATFORMS), help="some of %(default)s, with commas between")
     parser.add_argument("--features", action="store_true", help="the stages' maps in place of the logits")
     parser.add_argument("--dtype", help=f"compute type, {' or '.join(DTYPES)}; by default the model's own")
     options = parser.parse_args(argv)
-    check_outputs(options.output.expanduser())
+    output = as_path(options.output)
+    check_outputs(output)
     pretrained = open_pretrained(options.checkpoint, step=options.step, weights=options.weights)
     about = save_exported(
         pretrained,
-        options.output,
+        output,
         platforms=[name for name in options.platforms.split(",") if name],
         features=options.features,
         dtype=options.dtype,
     )
     source = about["input"]
-    megabytes = options.output.expanduser().stat().st_size / 1e6
+    megabytes = file_size(output) / 1e6
     print(f"wrote the {pretrained.choice} to {options.output} ({megabytes:.1f} MB), and {options.output}.json")
     print(f"runs on: {', '.join(about['platforms'])}; computes in {about['compute_dtype']}")
     print(f"input:   float32 {_shape(source)}, RGB, (pixel / 255 − mean) / std")

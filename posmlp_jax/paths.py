@@ -5,9 +5,11 @@ here: a bucket has no folders of its own, and writes a file whole or not at all,
 """
 
 import importlib.util
+import math
 import os
 import re
 import secrets
+import time
 from pathlib import Path
 
 import fsspec
@@ -117,7 +119,56 @@ def write_whole(path: epath.Path, content: str | bytes) -> None:
         raise
 
 
-def upload(file: Path, path: epath.Path) -> None:
+class LineWriter:
+    """Adds lines to a text file: on disks at once; in a bucket, which can only be given it anew, not all the time.
+
+    Args:
+      path: the file; what it holds is kept.
+    """
+
+    def __init__(self, path: epath.Path):
+        self._path, self._pace = path, Pace()
+        self._lines = [path.read_text()] if in_bucket(path) and path.exists() else []
+        self._file = None if in_bucket(path) else path.open("a")
+
+    def write(self, line: str, flush: bool = False) -> None:
+        """Adds a line; `flush`: in a bucket, too, at once."""
+        if self._file is not None:
+            self._file.write(f"{line}\n")
+            self._file.flush()
+            return
+        self._lines.append(f"{line}\n")
+        if flush or self._pace.due():
+            write_whole(self._path, "".join(self._lines))
+
+    def close(self) -> None:
+        """Writes what is not yet written."""
+        if self._file is not None:
+            self._file.close()
+        elif self._lines:
+            write_whole(self._path, "".join(self._lines))
+
+
+class Pace:
+    """Says when a file in a bucket may be given anew: storage takes about one a second, and each costs.
+
+    Args:
+      seconds: between two times.
+    """
+
+    def __init__(self, seconds: float = 15.0):
+        self._seconds, self._last = seconds, -math.inf
+
+    def due(self) -> bool:
+        """Whether the last time that this was so is long enough ago."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+def upload(file: os.PathLike, path: epath.Path) -> None:
     """Puts a file of this machine into a bucket, whole or, when it is interrupted, not at all."""
     filesystem, name = fsspec.core.url_to_fs(os.fspath(path))
     filesystem.put_file(os.fspath(file), name)

@@ -13,7 +13,8 @@ NAME = "bucket"
 @contextlib.contextmanager
 def serve() -> Iterator[str]:
     """The server; every library of this process and of those that it starts goes to it. Gives gs://bucket."""
-    from gcp_storage_emulator.server import create_server
+    from gcp_storage_emulator.server import Response, create_server
+    from gcp_storage_emulator.storage import Storage
     from gcsfs.extended_gcsfs import BucketType, ExtendedGcsFileSystem
 
     with socket.socket() as free:
@@ -25,8 +26,22 @@ def serve() -> Iterator[str]:
     variables = dict.fromkeys(names, url) | {"GOOGLE_CLOUD_PROJECT": "none"}
     # Which kind of bucket it is cannot be asked of this server, and is for each file that is touched.
     kind = mock.AsyncMock(return_value=BucketType.NON_HIERARCHICAL)
+    find, answer, found = Storage.get_file_obj, Response.write_file, {}
+
+    def remember(*arguments):
+        file = find(*arguments)
+        found["generation"] = file["generation"]
+        return file
+
+    def with_generation(response, *arguments, **options):
+        response["x-goog-generation"] = found["generation"]
+        answer(response, *arguments, **options)
+
     with (
         mock.patch.dict(os.environ, variables),
+        # Without the header TensorStore cannot write what it has read.
+        mock.patch.object(Storage, "get_file_obj", remember),
+        mock.patch.object(Response, "write_file", with_generation),
         mock.patch.object(ExtendedGcsFileSystem, "_get_bucket_type", kind),
         # The server has one thread, and array_record asks with 64.
         mock.patch.object(HTTPServer, "request_queue_size", 128),

@@ -5,12 +5,15 @@ import subprocess
 import sys
 
 import pytest
-from runs import TINY, run
+from runs import ROOT, TINY, run
 
 
 def test_train_then_evaluate(tmp_path):
-    trained = run(*TINY, f"--workdir={tmp_path}/run")
+    # No shell makes a home folder of a ~ behind a =.
+    trained = run(*TINY, "--workdir=~/run", HOME=str(tmp_path))
     assert trained.code == 0, trained.errors
+    assert "everything is in ~/run" in trained.output
+    assert not (ROOT / "~").exists()
     assert "test top-1: " in trained.output
     assert "step 3/3" in trained.output
     # As the last lines say, in which the run's own config says everything.
@@ -48,6 +51,7 @@ def test_train_then_evaluate(tmp_path):
         ([*TINY, "--step=3"], "--step and --weights are for --mode=eval"),
         ([*TINY, "--num_processes=2"], "need all of --coordinator_address, --num_processes and --process_id"),
         ([*TINY, "--workdri=x"], "workdri"),
+        ([*TINY, "--config.data.name=image_folder", "--config.data.data_dir=s3://b/x"], "s3://b/x is of an unknown"),
         ([*TINY, "digits"], "unexpected argument 'digits'"),
         ([*TINY, "--config.data.name=image_folder", "--config.data.data_dir=/nowhere"], "/nowhere"),
     ],

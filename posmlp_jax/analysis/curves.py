@@ -2,19 +2,20 @@
 
 import json
 import logging
-from pathlib import Path
 
 import matplotlib.pyplot as plt
+from etils import epath
 
 from posmlp_jax.analysis.figures import save_figure
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.errors import DataError
+from posmlp_jax.paths import as_path
 
 # Loss and top-1 of what `metrics.jsonl` calls its splits, and the learning rate beneath them.
 _LINES = {"train": ("training", ":"), "eval": ("evaluation", "-"), "ema": ("evaluation, moving average", "--")}
 
 
-def read_metrics(workdir: Path) -> list[dict]:
+def read_metrics(workdir: epath.Path) -> list[dict]:
     """The lines of a working directory's `metrics.jsonl`; one that a kill has cut off is passed over with a word.
 
     Raises:
@@ -32,7 +33,7 @@ def read_metrics(workdir: Path) -> list[dict]:
     return rows
 
 
-def draw_curves(workdirs: list[Path]) -> plt.Figure:
+def draw_curves(workdirs: list[epath.Path]) -> plt.Figure:
     """A figure with loss, top-1 and learning rate over steps, one colour a run."""
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
     for index, workdir in enumerate(workdirs):
@@ -59,10 +60,10 @@ def draw_curves(workdirs: list[Path]) -> plt.Figure:
 def main(arguments: list[str] | None = None) -> None:
     """Writes the figure that the command line asks for."""
     parser = CommandParser("posmlp_jax.analysis.curves", __doc__)
-    parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR")
-    parser.add_argument("--output", type=Path, default=Path("curves.png"))
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR")
+    parser.add_argument("--output", default="curves.png")
     options = parser.parse_args(arguments)
-    save_figure(draw_curves(options.workdirs), options.output)
+    save_figure(draw_curves([as_path(workdir) for workdir in options.workdirs]), options.output)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ trained model under the published names, as .pth, .npz or .safetensors.
 """
 
 import ast
-from pathlib import Path
 
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.convert import convert_checkpoint, export_checkpoint
 from posmlp_jax.convert.files import SUFFIXES
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models import list_models, parameter_count
+from posmlp_jax.paths import as_path
 from posmlp_jax.training.selection import STEP_HELP, WEIGHTS_HELP
 
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--class_names", help="a text file with a name a line, or imagenet2012 for its synsets")
     arguments = parser.parse_args(argv)
-    source, output = Path(arguments.source).expanduser(), Path(arguments.output).expanduser()
+    source, output = as_path(arguments.source), as_path(arguments.output)
     if source.is_dir():
         if arguments.model or arguments.override or arguments.class_names:
             raise ConfigError(f"{source} is a checkpoint of ours, which knows its model: leave the other options out")
@@ -76,7 +76,7 @@ def _read_class_names(source: str | None) -> list[str] | None:
 
         return synsets()
     try:
-        return Path(source).expanduser().read_text(encoding="utf-8").splitlines()
+        return as_path(source).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"cannot read the class names in {source}: {error}") from error
 

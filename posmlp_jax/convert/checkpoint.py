@@ -1,12 +1,13 @@
 """Files of published parameters into checkpoints, and checkpoints into such files."""
 
-import shutil
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from posmlp_jax.convert.architecture import infer_fields
 from posmlp_jax.convert.files import check_state_dict_file, read_state_dict, write_state_dict
@@ -14,6 +15,7 @@ from posmlp_jax.convert.models import load_torch_state_dict, published_groups, t
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.models.registry import model_config
+from posmlp_jax.paths import as_path, in_bucket
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.config import NamedModel, default_config
 from posmlp_jax.training.disk import check_output, writing_to
@@ -41,9 +43,9 @@ class Converted:
 
 
 def convert_checkpoint(
-    source: str | Path,
+    source: epath.PathLike,
     model: str,
-    output: str | Path,
+    output: epath.PathLike,
     *,
     which: str = "best",
     overrides: Mapping[str, Any] | None = None,
@@ -63,7 +65,7 @@ def convert_checkpoint(
     Raises:
       PosMLPError: for whatever is wrong with these; nothing is left at `output` then.
     """
-    source, output = Path(source), Path(output)
+    source, output = as_path(source), as_path(output)
     check_output(output)
     preset = model_config(model, **(overrides or {}))
     state_dict, group = read_state_dict(source, which)
@@ -80,21 +82,26 @@ def convert_checkpoint(
     run.model.update({name: getattr(config, name) for name in config.__dataclass_fields__})
     if config.kind == "video":
         run.data.update(_OF_CLIPS)
-    with writing_to(output):
-        # Its own, whatever else is there: what it becomes is only seen when it is whole.
-        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
+    partial = output
+    if not in_bucket(output):
+        with writing_to(output):
+            # Its own, whatever else is there: what it becomes is only seen when it is whole.
+            partial = as_path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         with closing(Checkpoints(partial, keep=1)) as checkpoints:
             checkpoints.save_weights(module_weights(loaded), run, NamedModel(model, config), class_names)
-        partial.chmod(0o755)
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial != output:
+            os.chmod(partial, 0o755)
+            partial.rename(output)
+    except BaseException:
+        with suppress(OSError):
+            partial.rmtree()
+        raise
     return Converted(loaded, group, inferred)
 
 
 def export_checkpoint(
-    source: str | Path, output: str | Path, *, step: str | int = "latest", weights: str = "best"
+    source: epath.PathLike, output: epath.PathLike, *, step: str | int = "latest", weights: str = "best"
 ) -> str:
     """Writes a trained model under the published names, with all that the published code needs to load it strictly.
 
@@ -110,8 +117,9 @@ def export_checkpoint(
     Raises:
       PosMLPError: for whatever is wrong with these, or a model that the published code has no place for.
     """
-    check_state_dict_file(Path(output))
+    output = as_path(output)
+    check_state_dict_file(output)
     pretrained = open_pretrained(source, step=step, weights=weights)
     model = pretrained.model()
-    write_state_dict(Path(output), torch_state_dict(model), published_groups(model))
+    write_state_dict(output, torch_state_dict(model), published_groups(model))
     return pretrained.choice

@@ -1,19 +1,20 @@
 """The file types that published parameters come in: .pth, .pth.tar and .pyth, .npz and .safetensors."""
 
 import argparse
-import os
+import io
 import pickle
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
+from etils import epath
 
 from posmlp_jax.convert.table import is_numbers, without_prefix
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import check_choice
+from posmlp_jax.paths import in_bucket, refusal, write_whole
 from posmlp_jax.training.disk import check_output
 
 SUFFIXES = (".pth", ".pth.tar", ".pyth", ".pt", ".npz", ".safetensors")
@@ -23,7 +24,7 @@ CHOICES = (*_GROUPS, "best")
 _TORCH = "PyTorch, which is not installed: pip install posmlp-jax[torch]"
 
 
-def read_state_dict(path: Path, which: str = "best") -> tuple[dict[str, object], str]:
+def read_state_dict(path: epath.Path, which: str = "best") -> tuple[dict[str, object], str]:
     """Parameters by name, and what they are called in the file.
 
     Args:
@@ -40,6 +41,8 @@ def read_state_dict(path: Path, which: str = "best") -> tuple[dict[str, object],
       CheckpointError: if the file is missing, of another type, broken, would run code, or has no such parameters.
     """
     check_choice("weights", which, CHOICES)
+    if in_bucket(path):
+        raise CheckpointError(f"{path} is in a bucket, and is read from this machine's disks: copy it to one")
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}")
     _check_suffix(path)
@@ -66,7 +69,7 @@ def read_state_dict(path: Path, which: str = "best") -> tuple[dict[str, object],
     return without_prefix(state_dict), group or ""
 
 
-def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray], groups: Sequence[str]) -> None:
+def write_state_dict(path: epath.Path, state_dict: Mapping[str, np.ndarray], groups: Sequence[str]) -> None:
     """Writes parameters to a .pth, .npz or .safetensors file; a failed write leaves nothing.
 
     Args:
@@ -79,28 +82,27 @@ def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray], groups: S
       CheckpointError: if the file is there already, has another ending, or cannot be written.
     """
     check_state_dict_file(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    file = io.BytesIO()
+    if path.suffix == ".npz":
+        np.savez(file, **state_dict)
+    elif path.suffix == ".safetensors":
+        from safetensors.numpy import save
+
+        file.write(save(dict(state_dict)))
+    else:
+        torch = _torch(path)
+        tensors = {name: torch.tensor(x) for name, x in state_dict.items()}
+        # What is in several groups is stored once.
+        torch.save(dict.fromkeys(groups, tensors) if groups else tensors, file)
     try:
-        with partial.open("xb") as file:
-            if path.suffix == ".npz":
-                np.savez(file, **state_dict)
-            elif path.suffix == ".safetensors":
-                from safetensors.numpy import save
-
-                file.write(save(dict(state_dict)))
-            else:
-                torch = _torch(path)
-                tensors = {name: torch.tensor(x) for name, x in state_dict.items()}
-                # What is in several groups is stored once.
-                torch.save(dict.fromkeys(groups, tensors) if groups else tensors, file)
-        partial.rename(path)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        write_whole(path, file.getvalue())
+    except Exception as error:
+        if (reason := refusal(error)) is None:
+            raise
+        raise CheckpointError(f"cannot write {path}: {reason}") from error
 
 
-def check_state_dict_file(path: Path) -> None:
+def check_state_dict_file(path: epath.Path) -> None:
     """Raises a CheckpointError unless `write_state_dict` can make this file: its type, what is there, PyTorch."""
     _check_suffix(path)
     check_output(path)
@@ -108,12 +110,12 @@ def check_state_dict_file(path: Path) -> None:
         _torch(path)
 
 
-def _check_suffix(path: Path) -> None:
+def _check_suffix(path: epath.Path) -> None:
     if not path.name.endswith(SUFFIXES):
         raise CheckpointError(f"{path} is of an unknown type; known: {', '.join(SUFFIXES)}")
 
 
-def _read_npz(path: Path) -> dict:
+def _read_npz(path: epath.Path) -> dict:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is no .npz file, or a truncated one")
     try:
@@ -132,7 +134,7 @@ def _read_npz(path: Path) -> dict:
     return content
 
 
-def _read_safetensors(path: Path) -> dict:
+def _read_safetensors(path: epath.Path) -> dict:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -142,7 +144,7 @@ def _read_safetensors(path: Path) -> dict:
         raise CheckpointError(f"{path} is no .safetensors file, or a truncated one: {_line(error)}") from error
 
 
-def _read_torch(path: Path):
+def _read_torch(path: epath.Path):
     torch = _torch(path)
     # What trainers store beside the parameters: timm its command line, a plain record, and NumPy's numbers.
     harmless = [argparse.Namespace, np.dtype, type(np.dtype(np.float64)), np.float64(0).__reduce__()[0]]
@@ -160,7 +162,7 @@ def _read_torch(path: Path):
         raise CheckpointError(f"{path} is no PyTorch file, or a truncated one: {_line(error)}") from error
 
 
-def _torch(path: Path):
+def _torch(path: epath.Path):
     try:
         import torch
     except ImportError as error:

@@ -18,7 +18,7 @@ from posmlp_jax.data.class_folders import (
 )
 from posmlp_jax.data.source import Source
 from posmlp_jax.errors import ConfigError, DataError
-from posmlp_jax.paths import as_path, in_bucket, refusal, relative_name
+from posmlp_jax.paths import as_path, file_size, in_bucket, refusal, relative_name
 
 # Of how many files the sizes are looked at: on a network, one takes a fraction of a millisecond.
 _SIZED = 20_000
@@ -108,7 +108,7 @@ class ImageFolderSource(Source):
         """The files' names, and their sizes where they are not too many to be looked at."""
         sized = len(self) <= _SIZED and not in_bucket(self._root)
         for name in self._files:
-            yield f"{name} {(self._root / name).stat().length}" if sized else name
+            yield f"{name} {file_size(self._root / name)}" if sized else name
 
     def class_counts(self) -> np.ndarray:
         """How many images each class has; the files' places say it."""

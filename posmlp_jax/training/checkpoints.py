@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -23,6 +22,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError, PosMLPError
+from posmlp_jax.paths import as_path
 from posmlp_jax.training.checksums import find_damage, write_checksums
 from posmlp_jax.training.config import NamedModel, plain
 from posmlp_jax.training.disk import writing_to
@@ -43,8 +43,8 @@ class Checkpoints:
         read the same checkpoints at the same time.
     """
 
-    def __init__(self, workdir: Path, keep: int | None = None, keep_best: str = "", *, alone: bool = False):
-        self.directory = Path(workdir).absolute() / "checkpoints"
+    def __init__(self, workdir: epath.PathLike, keep: int | None = None, keep_best: str = "", *, alone: bool = False):
+        self.directory = as_path(workdir) / "checkpoints"
         self._keep_best = keep_best
         self._manager = None
         if keep is None and not self.directory.is_dir():
@@ -69,7 +69,7 @@ class Checkpoints:
             for name in ("weights", "ema", "optimizer")
         } | {"run": ocp.JsonCheckpointHandler(multiprocessing_options=_processes(alone))}
         # Orbax warns of what it was asked for, that it opens the directory for reading only.
-        with writing_to(workdir), _quiet(keep is None):
+        with writing_to(self.directory.parent), _quiet(keep is None):
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=self._handlers)
 
     @functools.cached_property
@@ -296,7 +296,7 @@ class Checkpoints:
     def _check_architecture(self, step: int, item: str, target: Weights) -> None:
         with self.damaged(step, item):
             # Not the manager's, which reads the metadata of everything else as well.
-            metadata = self._handlers[item].metadata(epath.Path(self.directory) / str(step) / item)
+            metadata = self._handlers[item].metadata(self.directory / str(step) / item)
             saved = _shapes(dict(metadata.tree))
         wanted = _shapes(_tree(target))
         differing = [name for name in sorted(saved | wanted) if saved.get(name) != wanted.get(name)]
@@ -342,9 +342,9 @@ def _rename_damaged(folder: epath.Path) -> str:
     return path.name
 
 
-def has_checkpoint(workdir: Path) -> bool:
+def has_checkpoint(workdir: epath.PathLike) -> bool:
     """Whether a working directory holds a complete checkpoint."""
-    directory = Path(workdir) / "checkpoints"
+    directory = as_path(workdir) / "checkpoints"
     return directory.is_dir() and bool(ocp.utils.checkpoint_steps(directory))
 
 

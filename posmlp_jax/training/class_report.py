@@ -6,7 +6,6 @@
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +21,7 @@ from posmlp_jax.training.outcomes import Outcomes, class_table, confusion_table,
 _MOST_IN_TABLE = 1000
 
 
-def report_by_class(workdir: Path, step: int, evaluations: Mapping[str, Any], kind: str) -> None:
+def report_by_class(workdir: epath.Path, step: int, evaluations: Mapping[str, Any], kind: str) -> None:
     """Prints and writes what the better one of some `Evaluation`s says of each class.
 
     Args:
@@ -37,7 +36,7 @@ def report_by_class(workdir: Path, step: int, evaluations: Mapping[str, Any], ki
     metrics, outcomes = evaluations[split]
     title = f"balanced accuracy {100 * metrics['balanced_accuracy']:.2f} %, {WHOSE[split]} of step {step}"
     report(f"{title}, class by class:\n{format_table(outcomes, kind)}")
-    folder = epath.Path(workdir) / "evaluation" / f"step{step}_{split}"
+    folder = workdir / "evaluation" / f"step{step}_{split}"
     try:
         files = _write(folder, outcomes, f"top-1 {100 * metrics['top1']:.2f} %, {title}")
         report(f"wrote {', '.join(files)} to {folder}")

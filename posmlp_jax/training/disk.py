@@ -4,9 +4,11 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
+
+from etils import epath
 
 from posmlp_jax.errors import CheckpointError
+from posmlp_jax.paths import in_bucket, refusal
 
 # TensorStore, which writes checkpoints, puts the system's error into a text.
 _REASONS = tuple(
@@ -14,17 +16,18 @@ _REASONS = tuple(
 )
 
 
-def check_output(path: Path) -> None:
+def check_output(path: epath.Path) -> None:
     """Raises a CheckpointError unless nothing is at `path` yet, and the folder that it is to be made in is there."""
     if path.exists():
         raise CheckpointError(f"{path} is there already; choose another --output, or delete it")
-    if not path.absolute().parent.is_dir():
+    # A bucket's folders are there when something is in them.
+    if not in_bucket(path) and not path.absolute().parent.is_dir():
         raise CheckpointError(f"there is no folder {path.parent} to write {path.name} to; make it first")
 
 
 @contextlib.contextmanager
-def writing_to(directory: Path) -> Iterator[None]:
-    """Turns what the disk refuses inside into a CheckpointError that says why."""
+def writing_to(directory: epath.Path) -> Iterator[None]:
+    """Turns what the disk or the bucket refuses inside into a CheckpointError that says why."""
     try:
         yield
     except Exception as error:
@@ -37,8 +40,8 @@ def writing_to(directory: Path) -> Iterator[None]:
 def _reason(error: BaseException | None) -> str | None:
     """The system's words for what the disk refused, from the error or what led to it."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:
-            return os.strerror(error.errno)
+        if reason := refusal(error):
+            return reason
         for reason in _REASONS:
             if reason in str(error):
                 return reason

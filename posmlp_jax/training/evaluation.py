@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.data import eval_batches
@@ -120,7 +120,7 @@ class _Totals:
 
 
 def evaluate(
-    config: ConfigDict | None, workdir: str | Path, step: str | int = "latest", weights: str | None = None
+    config: ConfigDict | None, workdir: epath.PathLike, step: str | int = "latest", weights: str | None = None
 ) -> dict[str, dict[str, float]]:
     """Evaluates a checkpoint of a working directory, its raw weights and their moving average.
 
@@ -165,7 +165,7 @@ def evaluate(
         better = better_split({split: evaluation.metrics for split, evaluation in evaluations.items()})
         report(f"better: the {WHOSE[better]}")
     checkpoints.close()
-    report_by_class(Path(workdir), step, evaluations, experiment.eval_source.kind)
+    report_by_class(workdir, step, evaluations, experiment.eval_source.kind)
     return {split: evaluation.metrics for split, evaluation in evaluations.items()}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import jax
 from etils import epath
 
-from posmlp_jax.paths import write_whole
+from posmlp_jax.paths import list_folder, write_whole
 from posmlp_jax.training.disk import writing_to
 
 # Of one evaluation: {'eval': {'top1': …, …}, 'ema': {…}}, the raw weights' and, where there is one, the average's.
@@ -132,10 +132,10 @@ def _logged(workdir: epath.Path) -> dict[int, Results]:
             continue  # The end of a line that a kill cut off.
         if split in WHOSE and isinstance(step, int):
             found.setdefault(step, {})[split] = line
-    for path in (workdir / "checkpoints").glob("*/metrics/metrics"):
-        step = path.parent.parent.name
+    checkpoints = workdir / "checkpoints"
+    for step in list_folder(checkpoints)[0] if checkpoints.is_dir() else ():
         if step.isdecimal():
-            for name, value in (_read_json(path) or {}).items():
+            for name, value in (_read_json(checkpoints / step / "metrics/metrics") or {}).items():
                 split, _, metric = name.partition("/")
                 found.setdefault(int(step), {}).setdefault(split, {})[metric] = value
     return {step: _numbers(results) for step, results in found.items()}

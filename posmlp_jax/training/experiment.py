@@ -5,10 +5,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import jax
 import optax
+from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -126,7 +126,7 @@ def open_evaluation(config: ConfigDict, model: NamedModel) -> Experiment:
     return Experiment(**_common(config, model.name, lambda num_classes: model.config))
 
 
-def open_training(config: ConfigDict, workdir: Path | None = None) -> Training:
+def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Training:
     """Opens what training a config takes.
 
     Args:
@@ -217,7 +217,7 @@ def _common(config: ConfigDict, name: str, model_of: Callable[[int], BackboneCon
     }
 
 
-def resolve_pretrained(config: ConfigDict, workdir: Path | None = None) -> tuple[ConfigDict, NamedModel | None]:
+def resolve_pretrained(config: ConfigDict, workdir: epath.Path | None = None) -> tuple[ConfigDict, NamedModel | None]:
     """Checks a config, and takes from a checkpoint what it leaves to one: the model, the data's mean and std.
 
     The checkpoint is the newest of `workdir` or, where there is none yet, `init_from`'s, which may be gone later.

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import jax
+from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.analysis.complexity import count_macs
@@ -15,6 +15,7 @@ from posmlp_jax.data import Batches, train_batches
 from posmlp_jax.data.check import check_decodable
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
+from posmlp_jax.paths import as_path
 from posmlp_jax.training.checkpoints import Checkpoints, has_checkpoint
 from posmlp_jax.training.class_counts import describe_counts, is_unbalanced
 from posmlp_jax.training.class_report import report_by_class
@@ -50,12 +51,12 @@ _MAY_CHANGE = ("dtype", "remat", "dropout", "drop_path")
 _FORGOTTEN = 0.05
 
 
-def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]]:
+def train(config: ConfigDict, workdir: epath.PathLike) -> dict[str, dict[str, float]]:
     """Trains a model, or goes on from the working directory's newest checkpoint.
 
     Args:
       config: from `default_config()` or a file in `configs/`.
-      workdir: where checkpoints, metrics and the resolved config go.
+      workdir: where checkpoints, metrics and the resolved config go: on a disk, or in a bucket (gs://…).
 
     Returns:
       The last evaluation: `{'eval': …, 'ema': …}`, as `evaluate` gives it.
@@ -65,7 +66,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
       Stopped: after SIGINT or SIGTERM, once a checkpoint is written.
       NonFiniteLoss: when the loss or its gradient is infinite or not a number; such a state is not saved.
     """
-    workdir = Path(workdir)
+    workdir = as_path(workdir)
     with contextlib.closing(WorkdirLock(workdir)) as lock:
         # Before data are looked at, which may take minutes.
         from_host_0(lock.acquire_if_there)
@@ -73,7 +74,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, dict[str, float]
             return _train(config, workdir, lock)
 
 
-def _train(config: ConfigDict, workdir: Path, lock: WorkdirLock) -> dict[str, dict[str, float]]:
+def _train(config: ConfigDict, workdir: epath.Path, lock: WorkdirLock) -> dict[str, dict[str, float]]:
     saved = from_host_0(partial(read_config, workdir))
     check_fields(config)
     config, asked = as_begun(config, saved), config

@@ -5,12 +5,13 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 from tqdm import tqdm
 
+from posmlp_jax.paths import LineWriter, write_whole
 from posmlp_jax.training.disk import writing_to
 from posmlp_jax.training.tensorboard import ScalarEvents
 
@@ -73,9 +74,9 @@ class MetricsWriter:
       evaluated: whether that step was evaluated; if not, what there is of an evaluation of it is dropped too.
     """
 
-    def __init__(self, workdir: Path, start_step: int, evaluated: bool = True):
+    def __init__(self, workdir: epath.Path, start_step: int, evaluated: bool = True):
         self._workdir = workdir
-        self._file = self._events = None
+        self._lines = self._events = None
         if jax.process_index():
             return
         path = workdir / "metrics.jsonl"
@@ -83,11 +84,9 @@ class MetricsWriter:
             if path.exists():
                 lines = path.read_text().splitlines()
                 kept = [line for line in lines if _place(line) <= (start_step, evaluated)]
-                partial = path.with_suffix(".jsonl.partial")
-                partial.write_text("".join(f"{line}\n" for line in kept))
-                partial.replace(path)
+                write_whole(path, "".join(f"{line}\n" for line in kept))
             self._events = ScalarEvents(workdir / "tensorboard", start_step)
-            self._file = path.open("a")
+            self._lines = LineWriter(path)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Writes one set of values.
@@ -95,19 +94,19 @@ class MetricsWriter:
         Raises:
           CheckpointError: if the disk refuses them.
         """
-        if self._file is None:
+        if self._lines is None:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         with writing_to(self._workdir):
-            self._file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
-            self._file.flush()
+            # A run that goes on looks for its evaluations.
+            self._lines.write(json.dumps({"step": step, "split": split, **finite}), flush=split != "train")
             self._events.write(step, {f"{split}/{name}": value for name, value in values.items()})
 
     def close(self) -> None:
         """Flushes and closes both."""
-        if self._file is not None:
+        if self._lines is not None:
             with writing_to(self._workdir):
-                self._file.close()
+                self._lines.close()
                 self._events.close()
 
 

@@ -2,9 +2,9 @@
 
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 import jax
+from etils import epath
 
 from posmlp_jax.data import train_batches
 from posmlp_jax.training.disk import writing_to
@@ -23,7 +23,7 @@ class NonFiniteLoss(RunEnded):
 
     exit_code = 3
 
-    def __init__(self, step: int, checkpoint: int | None, file: Path):
+    def __init__(self, step: int, checkpoint: int | None, file: epath.Path):
         last = "there is no checkpoint yet" if checkpoint is None else f"the last checkpoint is of step {checkpoint}"
         super().__init__(
             f"the loss of step {step}, or its gradient, is not finite; {last}, and {file} names the step's examples. "
@@ -32,7 +32,7 @@ class NonFiniteLoss(RunEnded):
         self.step = step
 
 
-def stop_at(step: int, run: Training, workdir: Path, checkpoint: int | None) -> NonFiniteLoss:
+def stop_at(step: int, run: Training, workdir: epath.Path, checkpoint: int | None) -> NonFiniteLoss:
     """Writes the names of a step's examples to `non_finite_step_<step>.txt`, one a line, and gives what to raise.
 
     They are computed once more: the data stream is a function of (seed, step).
@@ -48,7 +48,7 @@ def stop_at(step: int, run: Training, workdir: Path, checkpoint: int | None) -> 
     return NonFiniteLoss(step, checkpoint, file)
 
 
-def _write_examples(step: int, run: Training, workdir: Path, file: Path) -> None:
+def _write_examples(step: int, run: Training, workdir: epath.Path, file: epath.Path) -> None:
     if jax.process_index():
         return
     config = run.config

@@ -4,14 +4,15 @@ import contextlib
 import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
+from posmlp_jax.paths import as_path
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.config import NamedModel
 from posmlp_jax.training.selection import NAMES, check_selection, choose_weights
@@ -35,7 +36,7 @@ class Pretrained:
     config: BackboneConfig
     class_names: tuple[str, ...] | None
     data: Mapping[str, Any]
-    workdir: Path
+    workdir: epath.Path
     step: int
     item: str
     reason: str
@@ -64,13 +65,13 @@ class Pretrained:
         return model_merge(self.config)(self.weights)
 
 
-def open_pretrained(path: str | Path, *, step: str | int = "latest", weights: str = "best") -> Pretrained:
+def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights: str = "best") -> Pretrained:
     """Reads a trained model, however many devices and hosts it was trained on.
 
     What was trained in bfloat16 computes in float32 on CPUs, which only imitate bfloat16. Each process reads by itself.
 
     Args:
-      path: a working directory, its `checkpoints/`, or one checkpoint `checkpoints/<step>`.
+      path: a working directory, its `checkpoints/`, or one checkpoint `checkpoints/<step>`; on a disk or in a bucket.
       step: 'latest', 'best' (by the config's `keep_best`) or a step.
       weights: 'raw', 'ema' (the moving average), or 'best': those that the run's last evaluation up to this checkpoint
         found better or, where none is on record, the average if there is one (`selection.choose_weights`).
@@ -80,7 +81,7 @@ def open_pretrained(path: str | Path, *, step: str | int = "latest", weights: st
       CheckpointError: if there is no such checkpoint.
     """
     check_selection(step, weights)
-    workdir, step = _locate(Path(path).expanduser(), step)
+    workdir, step = _locate(as_path(path), step)
     with contextlib.closing(Checkpoints(workdir, alone=True)) as checkpoints:
         step = checkpoints.select(step)
         run = checkpoints.run(step)
@@ -142,13 +143,12 @@ def different_fields(there: BackboneConfig, here: BackboneConfig, may_differ: Co
     ]
 
 
-def _locate(path: Path, step: str | int) -> tuple[Path, str | int]:
+def _locate(path: epath.Path, step: str | int) -> tuple[epath.Path, str | int]:
     """The working directory and the step that a path names.
 
     Raises:
       CheckpointError: for a file, or a path of one checkpoint and the step of another.
     """
-    path = path.absolute()
     if path.is_file():
         raise CheckpointError(
             f"{path} is a file; make a checkpoint of it with "

@@ -4,26 +4,32 @@ tensorboardX's own `SummaryWriter` leaves the writing to a thread which a full d
 for a queue that nobody empties.
 """
 
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from etils import epath
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from posmlp_jax.paths import Pace, in_bucket, upload
+
 
 class ScalarEvents:
-    """A new event file.
+    """A new event file; one for a bucket grows on this machine, and is put there from time to time.
 
     Args:
       folder: where it goes.
       start_step: the step that the run goes on from; TensorBoard hides what older files have beyond it.
     """
 
-    def __init__(self, folder: Path, start_step: int):
+    def __init__(self, folder: epath.Path, start_step: int):
+        self._folder, self._pace = folder, Pace()
+        self._local = tempfile.TemporaryDirectory() if in_bucket(folder) else None
         folder.mkdir(parents=True, exist_ok=True)
-        self._events = EventsWriter(str(folder / "events"))
+        self._events = EventsWriter(str(Path(self._local.name if self._local else folder) / "events"))
         if start_step:
             start = SessionLog(status=SessionLog.START)
             self._events.write_event(Event(wall_time=time.time(), step=start_step + 1, session_log=start))
@@ -33,7 +39,16 @@ class ScalarEvents:
         for tag, value in values.items():
             self._events.write_event(Event(wall_time=time.time(), step=step, summary=scalar(tag, value)))
         self._events.flush()
+        if self._local and self._pace.due():
+            self._upload()
 
     def close(self) -> None:
         """Closes the file."""
         self._events.close()
+        if self._local:
+            self._upload()
+            self._local.cleanup()
+
+    def _upload(self) -> None:
+        (file,) = Path(self._local.name).iterdir()
+        upload(file, self._folder / file.name)

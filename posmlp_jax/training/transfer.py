@@ -8,10 +8,10 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 from flax import nnx
 
 from posmlp_jax.errors import CheckpointError
@@ -222,7 +222,7 @@ def _dotted(path: tuple[str | int, ...]) -> str:
 
 
 def from_pretrained(
-    path: str | Path,
+    path: epath.PathLike,
     *,
     num_classes: int | None = None,
     image_size: int | tuple[int, int] | None = None,

@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.data.fingerprint import changes
 from posmlp_jax.errors import CheckpointError
+from posmlp_jax.paths import list_folder, write_whole
 from posmlp_jax.training.config import differences, plain, without_newer_fields
 from posmlp_jax.training.disk import writing_to
 
 _DATA = "data.json"
 
 
-def read_config(workdir: Path) -> dict | None:
+def read_config(workdir: epath.Path) -> dict | None:
     """What `config.json` says, or None where there is none.
 
     Raises:
@@ -32,7 +33,7 @@ def read_config(workdir: Path) -> dict | None:
     raise CheckpointError(f"{path} is damaged: it should be a JSON object, the run's config; choose another --workdir")
 
 
-def data_changes(workdir: Path, data: Mapping) -> list[str]:
+def data_changes(workdir: epath.Path, data: Mapping) -> list[str]:
     """What is different in today's data, by their fingerprints, from those that the run began with (`data.json`)."""
     try:
         before = json.loads((workdir / _DATA).read_text())
@@ -45,7 +46,7 @@ def data_changes(workdir: Path, data: Mapping) -> list[str]:
         return []  # Of a run that began before there was such a file, or damaged: nothing is known.
 
 
-def check_experiment(workdir: Path, saved: Mapping | None, config: ConfigDict) -> None:
+def check_experiment(workdir: epath.Path, saved: Mapping | None, config: ConfigDict) -> None:
     """Checks that a working directory is free, or this experiment's.
 
     Args:
@@ -63,14 +64,14 @@ def check_experiment(workdir: Path, saved: Mapping | None, config: ConfigDict) -
             raise CheckpointError(
                 f"{workdir} holds a different experiment ({'; '.join(changed[:3])}{more}); choose another --workdir"
             )
-    elif any((workdir / "checkpoints").glob("*")):
+    elif (checkpoints := workdir / "checkpoints").is_dir() and any(list_folder(checkpoints)):
         raise CheckpointError(
             f"{workdir} holds a checkpoint without its run's config.json, so no run can go on there; start another "
             f"from it with --config.init_from={workdir} and another --workdir"
         )
 
 
-def claim_workdir(workdir: Path, config: ConfigDict, data: Mapping) -> None:
+def claim_workdir(workdir: epath.Path, config: ConfigDict, data: Mapping) -> None:
     """Makes the working directory this run's, which holds its lock: writes `config.json` and `data.json`.
 
     Args:
@@ -87,6 +88,4 @@ def claim_workdir(workdir: Path, config: ConfigDict, data: Mapping) -> None:
     current = plain(config) if saved is None else without_newer_fields(plain(config), saved)
     with writing_to(workdir):
         for file, content in ((workdir / "config.json", current), (workdir / _DATA, data)):
-            partial = file.with_name(f"{file.name}.partial")
-            partial.write_text(json.dumps(content, indent=2) + "\n")
-            partial.replace(file)
+            write_whole(file, json.dumps(content, indent=2) + "\n")
