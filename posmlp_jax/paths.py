@@ -52,8 +52,8 @@ def as_path(given: str | os.PathLike) -> epath.Path:
     return epath.Path(local)
 
 
-def in_bucket(path: epath.Path) -> bool:
-    """Whether a path is in a bucket, not on this machine's disks."""
+def in_bucket(path: str | os.PathLike) -> bool:
+    """Whether a path, or what is given as one, is in a bucket, not on this machine's disks."""
     return "://" in os.fspath(path)
 
 

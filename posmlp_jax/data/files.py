@@ -3,11 +3,13 @@
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from posmlp_jax.data.class_folders import IMAGES, VIDEOS, Kind
 from posmlp_jax.data.source import Source
 from posmlp_jax.data.video.encoded import EncodedVideo, open_encoded
 from posmlp_jax.errors import DataError
+from posmlp_jax.paths import as_path, in_bucket, list_folder
 
 StrPath = str | os.PathLike[str]
 _OTHER = {IMAGES: VIDEOS, VIDEOS: IMAGES}
@@ -22,7 +24,7 @@ def find_files(paths: StrPath | Iterable[StrPath], kind: Kind) -> list[str]:
     named.
 
     Args:
-      paths: one or several; a leading `~` is the home folder.
+      paths: one or several, on this machine or in a bucket; a leading `~` is the home folder.
       kind: `class_folders.IMAGES` or `VIDEOS`.
 
     Returns:
@@ -48,7 +50,10 @@ def has_suffix(path: str, kind: Kind) -> bool:
 
 def _expand(given: str, kind: Kind) -> list[str]:
     path = given if os.path.lexists(given) else os.path.expanduser(given)
-    if os.path.isdir(path):
+    if in_bucket(given):
+        path, where = os.fspath(as_path(given)), f"in {given}"
+        find = _match_in_bucket if glob.has_magic(given) else _walk_bucket
+    elif os.path.isdir(path):
         find, where = _walk, f"in {path} or its sub-folders"
     elif os.path.lexists(path):
         return [path]
@@ -90,6 +95,31 @@ def _walk(folder: str, kind: Kind, seen: set[str]) -> Iterator[str]:
             yield path
 
 
+def _match_in_bucket(pattern: str, kind: Kind, seen: set[str]) -> Iterator[str]:
+    *root, below = pattern.split("/", 3)
+    if "**" in below:
+        raise DataError(f"'{pattern}': in buckets there is no **; name a folder, which stands for all below it")
+    for match in sorted(map(os.fspath, as_path("/".join(root)).glob(below)), key=_parts):
+        if as_path(match).is_dir():
+            yield from _walk_bucket(match, kind, seen)
+        elif has_suffix(match, kind):
+            yield match
+
+
+def _walk_bucket(path: str, kind: Kind, seen: set[str]) -> Iterator[str]:
+    """As `_walk`; in buckets there are no links. A file that is named is taken whatever its suffix."""
+    if not as_path(path).is_dir():
+        if as_path(path).exists():
+            yield path
+        return
+    folders, files = list_folder(as_path(path))
+    for name in sorted(name for name in (*folders, *files) if not name.startswith(".")):
+        if name in folders:
+            yield from _walk_bucket(f"{path}/{name}", kind, seen)
+        elif has_suffix(name, kind):
+            yield f"{path}/{name}"
+
+
 def _is_file(path: str, kind: Kind) -> bool:
     return has_suffix(path, kind) and (os.path.isfile(path) or not os.path.exists(path))
 
@@ -126,8 +156,8 @@ class FileSource(Source):
         file = self._files[index]
         if self.kind == "video":
             return open_encoded(file), 0
-        with open(file, "rb") as stream:
-            return stream.read(), 0
+        # Not `as_path` of names on this machine: a file that is called ~ has been found by that name.
+        return (as_path(file) if in_bucket(file) else Path(file)).read_bytes(), 0
 
     def example_id(self, index: int) -> str:
         """The file's name."""

@@ -10,6 +10,9 @@ from PIL import Image
 
 from posmlp_jax.analysis.figures import save_figure
 from posmlp_jax.data import open_source, shards
+from posmlp_jax.data.builders.moving_digits import encode
+from posmlp_jax.data.class_folders import IMAGES, VIDEOS
+from posmlp_jax.data.files import FileSource, find_files
 from posmlp_jax.data.image_folder import ImageFolderSource
 from posmlp_jax.data.prepare import prepare
 from posmlp_jax.data.prepared import PreparedSource, find_prepared
@@ -84,6 +87,33 @@ def test_image_folder(folder, image_folder):
         there.read(0)
     with pytest.raises(DataError, match=r"no folder gs://.*/none: images are expected in"):
         ImageFolderSource(folder / "none", "train")
+
+
+def test_files_by_what_a_user_names(folder, image_folder):
+    copy(image_folder({"a": 2, "a/sub": 1, "a/.cache": 1, "b": 1}), folder)
+    (folder / "a/notes.txt").write_text("")
+    root = str(folder)
+    images = [f"{root}/a/image0.jpg", f"{root}/a/image1.jpg", f"{root}/a/sub/image0.jpg"]
+    assert find_files(f"{root}/a", IMAGES) == images
+    assert find_files([f"{root}/a/image1.jpg", f"{root}/*/image*.jpg"], IMAGES) == [
+        images[1],
+        images[0],
+        f"{root}/b/image0.jpg",
+    ]
+    assert find_files(f"{root}/?", IMAGES) == [*images, f"{root}/b/image0.jpg"]
+    assert find_files(f"{root}/a/notes.txt", IMAGES) == [f"{root}/a/notes.txt"]
+    assert FileSource(images, IMAGES).read(2)[0] == (folder / "a/sub/image0.jpg").read_bytes()
+    with pytest.raises(DataError, match=r"no images .* in gs://.*/none"):
+        find_files(f"{root}/none", IMAGES)
+    with pytest.raises(DataError, match=r"in buckets there is no \*\*; name a folder"):
+        find_files(f"{root}/**/*.jpg", IMAGES)
+
+
+def test_a_video_file(folder, tmp_path):
+    clip = encode(np.zeros((3, 64, 64), np.uint8))
+    (folder / "clip.mp4").write_bytes(clip)
+    video, _ = FileSource([f"{folder}/clip.mp4"], VIDEOS).read(0)
+    assert (video.num_frames, video.data, video.id) == (3, clip, f"{folder}/clip.mp4")
 
 
 def test_what_cannot_be_in_a_bucket(folder, digits_dir):

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from posmlp_jax.data.video.packets import open_video, read_packets
+from posmlp_jax.paths import as_path, in_bucket
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +26,15 @@ class EncodedVideo:
 
 
 def open_encoded(file: str | os.PathLike) -> EncodedVideo:
-    """A video file that stays on the disk. All of it is read once, as nothing else says how many frames it has.
+    """A video file that stays on the disk, or is fetched from its bucket.
+
+    All of it is read once, as nothing else says how many frames it has.
 
     Raises:
       BrokenExampleError: when it is no video file, or has no frame.
       OSError: when it cannot be read.
     """
-    path = Path(file)
-    with open_video(path) as (container, stream):
+    data = as_path(file).read_bytes() if in_bucket(file) else Path(file)
+    with open_video(data) as (container, stream):
         packets = read_packets(container, stream)
-    return EncodedVideo(path, packets.num_frames, packets.fps, os.fspath(file))
+    return EncodedVideo(data, packets.num_frames, packets.fps, os.fspath(file))
