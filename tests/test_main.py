@@ -20,15 +20,15 @@ def test_train_then_evaluate(tmp_path):
     command = "next: python main.py "
     (line,) = (line for line in trained.lines if line.startswith(command))
     again = shlex.split(line.removeprefix(command).split("  ")[0])
-    evaluated = run(*again, "--config.eval_batch_size=5")
+    evaluated = run(*again, "--config.eval_batch_size=5", HOME=str(tmp_path))
     assert evaluated.code == 0, evaluated.errors
     top1 = trained.output.split("test top-1: ")[1].split()[0]
     assert f"evaluation of the weights: top-1 {top1} %" in evaluated.output
     assert "(40 images)" in evaluated.output
-    refused = run(*again, "--config.optimizer.peak_rate=1")
+    refused = run(*again, "--config.optimizer.peak_rate=1", HOME=str(tmp_path))
     assert refused.code == 2
     assert refused.error_lines == [
-        f"error: optimizer.peak_rate is 1.0 here and 0.003 in the run in {tmp_path}/run, and no evaluation reads it; "
+        "error: optimizer.peak_rate is 1.0 here and 0.003 in the run in ~/run, and no evaluation reads it; "
         "leave --config.optimizer.peak_rate out"
     ]
 

@@ -7,11 +7,11 @@ meaning: the data but for `mean` and `std`, `eval_batch_size`, `devices`, `fsdp`
 import copy
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from posmlp_jax.errors import CheckpointError, ConfigError
+from posmlp_jax.paths import as_path
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.config import NamedModel, as_begun, check_fields, default_config, flatten, plain
 from posmlp_jax.training.pretrained import Pretrained, as_tuples, different_fields
@@ -29,9 +29,9 @@ def get_config(workdir: str) -> ConfigDict:
     Raises:
       CheckpointError: if there is none, or another version's.
     """
-    saved = read_config(Path(workdir))
+    saved = read_config(as_path(workdir))
     if saved is None:
-        with closing(Checkpoints(Path(workdir), alone=True)) as checkpoints:
+        with closing(Checkpoints(workdir, alone=True)) as checkpoints:
             saved = checkpoints.run(checkpoints.select("latest"))["config"]
     return from_plain(saved, workdir)
 

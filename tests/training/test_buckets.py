@@ -46,7 +46,7 @@ def test_a_run_in_a_bucket(bucket, tiny_config, tmp_path, monkeypatch, capsys):
     events = [folder / "tensorboard" / name for name in list_folder(folder / "tensorboard")[1]]
     assert all(b"eval/top1" in event.read_bytes() for event in events)
 
-    assert evaluate(tiny_config(), workdir, step=4) == evaluate(tiny_config(), tmp_path / "run", step=4)
+    assert evaluate(None, workdir, step=4) == evaluate(tiny_config(), tmp_path / "run", step=4)
     models = [from_pretrained(path, weights="raw") for path in (f"{workdir}/checkpoints/9", tmp_path / "run")]
     assert_equal(*(nnx.state(model) for model in models))
     assert open_pretrained(workdir).description.endswith(workdir)
