@@ -104,7 +104,7 @@ def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights
     )
 
 
-def open_newest(workdir: Path) -> Pretrained:
+def open_newest(workdir: epath.Path) -> Pretrained:
     """The newest checkpoint of a run that says what it is: one that does not is damaged, and set aside later.
 
     Raises:
