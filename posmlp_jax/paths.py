@@ -73,6 +73,16 @@ def list_folder(folder: epath.Path) -> tuple[list[str], list[str]]:
     return sorted(name for name, is_dir, _ in listed if is_dir), sorted(name for name, _, is_file in listed if is_file)
 
 
+def files_below(folder: epath.Path) -> list[epath.Path]:
+    """All files in a folder and its sub-folders; of a bucket `epath`'s own walk gives paths that are none.
+
+    Raises:
+      OSError: as `list_folder`.
+    """
+    folders, files = list_folder(folder)
+    return [folder / name for name in files] + [path for name in folders for path in files_below(folder / name)]
+
+
 def dangling_links(folder: epath.Path) -> list[str]:
     """The names of the links in a folder that lead nowhere, or in a circle, sorted; buckets have no links.
 

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.paths import as_path, file_size, in_bucket, list_folder, relative_name, write_whole
+from posmlp_jax.paths import as_path, file_size, files_below, in_bucket, list_folder, relative_name, write_whole
 
 
 def test_as_path(monkeypatch, tmp_path):
@@ -63,6 +63,7 @@ def test_files(folder):
     write_whole(folder / "sub/.c", "")
     assert list_folder(folder) == (["sub"], ["a.txt", "b.txt"])
     assert list_folder(folder / "sub") == ([], [".c"])
+    assert files_below(folder) == [folder / name for name in ("a.txt", "b.txt", "sub/.c")]
     assert (folder / "b.txt").read_text() == "three\n"
     assert file_size(folder / "b.txt") == 6
     assert relative_name(folder / "sub/.c", folder) == "sub/.c"

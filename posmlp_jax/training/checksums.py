@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
-from posmlp_jax.paths import relative_name, write_whole
+from posmlp_jax.paths import files_below, list_folder, relative_name, write_whole
 
 _NAME = "checksums.json"
 _BLOCK = 1 << 20
@@ -21,7 +21,7 @@ _THREADS = min(os.cpu_count() or 1, 8)
 
 def write_checksums(folder: epath.Path) -> None:
     """Writes the SHA-256 of all files of a checkpoint's items, the folders in `folder`."""
-    files = [path for item in folder.iterdir() if item.is_dir() for path in _files(item)]
+    files = [path for item in list_folder(folder)[0] for path in files_below(folder / item)]
     with ThreadPoolExecutor(_THREADS) as pool:
         sums = dict(zip((relative_name(path, folder) for path in files), pool.map(_sha256, files), strict=True))
     write_whole(folder / _NAME, json.dumps({"sha256": sums}, indent=1, sort_keys=True) + "\n")
@@ -51,10 +51,6 @@ def _damage(path: epath.Path, expected: str) -> str | None:
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-
-
-def _files(folder: epath.Path) -> list[epath.Path]:
-    return [parent / name for parent, _, names in folder.walk() for name in names]
 
 
 def _sha256(path: epath.Path) -> str:
