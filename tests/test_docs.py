@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from posmlp_jax import training
-from posmlp_jax.training.experiment import open_evaluation, open_training
+from posmlp_jax.training.experiment import open_training
 
 ROOT = Path(__file__).parent.parent
 # Added at the end of what would take minutes.
@@ -111,13 +111,14 @@ def test_video(folder):
 def test_the_example_of_python_is_small(monkeypatch, tmp_path):
     """That of the README, which would take days with the defaults' ImageNet model."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    taken = {}
-    monkeypatch.setattr(training, "train", lambda config, workdir: taken.update(run=open_training(config)))
-    monkeypatch.setattr(training, "evaluate", lambda config, workdir: taken.update(evaluation=open_evaluation(config)))
+    calls = []
+    for name in ("train", "evaluate"):
+        monkeypatch.setattr(training, name, lambda *arguments: calls.append(arguments))
     (example,) = [script for _, script in blocks((ROOT / "README.md").read_text()) if "training.train(" in script]
     exec(example, {})
-    run = taken["run"]
-    assert (run.lengths.total, run.config.batch_size, run.model.image_size) == (225, 64, (32, 32))
+    (config, workdir), evaluated = calls
+    assert evaluated == (config, workdir)
+    run = open_training(config)
+    assert (run.lengths.total, config.batch_size, run.model.image_size) == (225, 64, (32, 32))
     assert sum(run.model.widths) < 100
     assert sum(run.model.depths) < 4
-    assert taken["evaluation"].model == run.model
