@@ -94,6 +94,10 @@ def run() -> None:
     except RunEnded as end:
         print(end, file=sys.stderr)
         sys.exit(end.exit_code)
+    except KeyboardInterrupt:
+        # Before the first step and after the last one, when there is nothing to save.
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

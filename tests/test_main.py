@@ -7,6 +7,8 @@ import sys
 import pytest
 from runs import ROOT, TINY, run
 
+import main
+
 
 def test_train_then_evaluate(tmp_path):
     # No shell makes a home folder of a ~ behind a =.
@@ -64,6 +66,17 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, message):
     assert result.errors.startswith("error: ")
     assert message in result.errors
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_before_the_first_step_is_one_line(monkeypatch, capsys):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.app, "run", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        main.run()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "\nstopped\n"
 
 
 def test_programs_start_without_warnings():

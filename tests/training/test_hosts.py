@@ -11,7 +11,7 @@ import pytest
 from runs import TINY, Process, losses, metrics, run, steps
 
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.training.hosts import AgreedMaximum, connect, together
+from posmlp_jax.training.hosts import AgreedMaximum, connect, from_host_0, together
 from posmlp_jax.training.sharding import create_mesh
 
 STEPS = 40
@@ -129,6 +129,7 @@ def test_alone_nothing_has_to_be_agreed():
     connect(None, None, None)
     assert jax.process_count() == 1
     assert together(lambda: 7) == 7
+    assert from_host_0(lambda: [1, None]) == [1, None]
     assert AgreedMaximum(create_mesh())(15) == 15
 
 
