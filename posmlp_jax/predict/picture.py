@@ -15,11 +15,11 @@ from matplotlib.patches import Rectangle
 
 from posmlp_jax.analysis.figures import can_draw
 from posmlp_jax.data.decoding import decode
+from posmlp_jax.data.files import FileSource
 from posmlp_jax.data.transforms import uniform_crop_boxes
 from posmlp_jax.data.video.decoding import decode_frames
-from posmlp_jax.data.video.encoded import open_encoded
 from posmlp_jax.errors import BrokenExampleError
-from posmlp_jax.predict.loading import data_config
+from posmlp_jax.predict.loading import data_config, takes
 from posmlp_jax.predict.prediction import ClassProbability, Prediction
 from posmlp_jax.terminal_text import printable
 from posmlp_jax.training.pretrained import Pretrained
@@ -97,15 +97,14 @@ def _look_again(pretrained: Pretrained, crops: int | None, prediction: Predictio
         return _darkened(_thumbnail(image, _IMAGE if not prediction.frames else _FRAME), boxes)
 
     try:
+        encoded, _ = FileSource([prediction.file], takes(pretrained)).read(0)
         if not prediction.frames:
-            with open(prediction.file, "rb") as file:
-                return _Seen(small(decode(file.read()))[None, None], boxes, [[""]])
-        video = open_encoded(prediction.file)
+            return _Seen(small(decode(encoded))[None, None], boxes, [[""]])
         numbers = np.asarray(prediction.frames[:MOST_CLIPS])
-        frames, _ = decode_frames(video, numbers.ravel(), None, small)
+        frames, _ = decode_frames(encoded, numbers.ravel(), None, small)
     except (OSError, BrokenExampleError):
         return None
-    labels = [[f"{n} · {n / video.fps:.1f} s" if video.fps else str(n) for n in clip] for clip in numbers.tolist()]
+    labels = [[f"{n} · {n / encoded.fps:.1f} s" if encoded.fps else str(n) for n in clip] for clip in numbers.tolist()]
     return _Seen(frames.reshape(*numbers.shape, *frames.shape[1:]), boxes, labels)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from posmlp_jax.data.decoding import decode
 from posmlp_jax.data.video import decoding
 from posmlp_jax.data.video.decoding import decode_frames, probe
-from posmlp_jax.data.video.encoded import EncodedVideo
+from posmlp_jax.data.video.encoded import EncodedVideo, open_encoded
 from posmlp_jax.errors import BrokenExampleError
 
 X264 = {"preset": "veryfast"}
@@ -61,7 +61,7 @@ def file(kind, moving_picture, encoded_video):
     return encoded_video(moving_picture(), **KINDS[kind])
 
 
-def test_frames_are_those_of_decoding_everything(kind, file, monkeypatch):
+def test_frames_are_those_of_decoding_everything(kind, file, tmp_path, monkeypatch):
     if kind != "avi, H.264, B-frames":
         # All frames come out at the first try, from the key frames before them.
         monkeypatch.setattr(decoding, "_decode_in_order", None)
@@ -73,6 +73,27 @@ def test_frames_are_those_of_decoding_everything(kind, file, monkeypatch):
         assert frames.dtype == np.uint8
         np.testing.assert_array_equal(numbers, indices)
         np.testing.assert_array_equal(frames, expected[indices])
+    # Of a file on the disk no packets are held.
+    (tmp_path / "clip").write_bytes(file)
+    on_disk = open_encoded(tmp_path / "clip")
+    assert (on_disk.num_frames, on_disk.fps) == (40, pytest.approx(25, rel=0.01))
+    frames, numbers = decode_frames(on_disk, indices)
+    np.testing.assert_array_equal(frames, expected[indices])
+    np.testing.assert_array_equal(numbers, indices)
+
+
+def test_ranges_of_packets_hold_only_what_they_share():
+    ranges = [(0, 10), (5, 8), (9, 20), (19, 20), (30, 40), (38, 45)]
+    read = []
+    packets = (read.append(number) or number for number in range(100))
+    given = decoding._ranges(packets, ranges)
+    for start, end in ranges:
+        assert [next(given) for _ in range(start, end)] == list(range(start, end))
+        assert next(given) is None
+    assert list(given) == []
+    assert read == list(range(45))
+    # A file that has become shorter.
+    assert list(decoding._ranges(iter(range(7)), [(2, 4), (5, 9)])) == [2, 3, None, 5, 6, None]
 
 
 def test_probe(file):

@@ -1,8 +1,10 @@
 """Frames of videos as arrays: uint8, RGB, [frames, height, width, 3], upright. Sizes are (height, width)."""
 
 import dataclasses
+import itertools
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import av
@@ -42,7 +44,7 @@ def probe(file: bytes | str | os.PathLike) -> VideoInfo:
       OSError: when there is no such file, or it cannot be read.
     """
     with open_video(file) as (container, stream):
-        packets = read_packets(container, stream)
+        packets = read_packets(container, stream, file)
         _, frame = next(_decode_in_order(stream.codec_context, packets), (0, None))
         if frame is None:
             raise BrokenExampleError("no frame of the video can be decoded")
@@ -104,13 +106,13 @@ def _from_file(
 ) -> dict[int, np.ndarray]:
     """The wanted frames by their numbers; for those that cannot be decoded, the good ones that take their places."""
     with open_video(data) as (container, stream):
-        packets = read_packets(container, stream)
+        packets = read_packets(container, stream, data)
         codec = stream.codec_context
         convert = _Converter(shorter_side)
         targets = {min(number, packets.num_frames - 1) for number in wanted}
         frames: dict[int, np.ndarray] = {}
         if packets.can_seek:
-            for frame in _decode_around_key_frames(codec, packets.in_order, targets):
+            for frame in _decode_around_key_frames(codec, packets, targets):
                 if frame.pts in targets and not frame.is_corrupt:
                     frames[frame.pts] = keep(convert(frame))
         missing = sorted(targets - set(frames))
@@ -123,25 +125,44 @@ def _from_file(
     return frames
 
 
-def _decode_around_key_frames(codec: CodecContext, packets: list[av.Packet], targets: set[int]) -> Iterator[VideoFrame]:
+def _decode_around_key_frames(codec: CodecContext, packets: Packets, targets: set[int]) -> Iterator[VideoFrame]:
     """Decodes from the key frame before each target up to the target itself; the frames come in any order."""
-    position = {packet.pts: place for place, packet in enumerate(packets) if packet.pts is not None}
+    position = {number: place for place, number in enumerate(packets.numbers) if number is not None}
     # Frames that come after a key frame but are shown before it may refer to what is before it.
-    keys = [
-        (packet.pts, place) for place, packet in enumerate(packets) if packet.is_keyframe and packet.pts is not None
-    ]
+    keys = [(number, place) for number, place in position.items() if packets.are_keys[place]]
     ends: dict[int, int] = {}
     for target in targets:
         start = max((place for number, place in keys if number <= target and place <= position[target]), default=0)
         ends[start] = max(ends.get(start, 0), position[target] + 1)
     can_skip = codec.name in _SKIPPING
-    for start, end in sorted(ends.items()):
-        codec.flush_buffers()
-        for packet in (*packets[start:end], None):
-            if can_skip:
-                unneeded = packet is not None and packet.pts not in targets
-                codec.skip_frame = "NONREF" if unneeded else "DEFAULT"
-            yield from _decode(codec, packet)
+    codec.flush_buffers()
+    for packet in _ranges(packets.read(), sorted(ends.items())):
+        if can_skip:
+            unneeded = packet is not None and packet.pts not in targets
+            codec.skip_frame = "NONREF" if unneeded else "DEFAULT"
+        yield from _decode(codec, packet)
+        if packet is None:
+            codec.flush_buffers()
+
+
+def _ranges(packets: Iterator[av.Packet], ranges: Sequence[tuple[int, int]]) -> Iterator[av.Packet | None]:
+    """Packets start … end − 1 of each of the ranges, which are sorted and may overlap, each with a None behind it.
+
+    Only what two ranges share is held, as there may be hours between the first and the last.
+    """
+    rest, shared = enumerate(packets), deque()
+    for (start, end), (following, _) in itertools.pairwise((*ranges, (math.inf, math.inf))):
+        again = []
+        while item := shared.popleft() if shared else next(rest, None):
+            place, packet = item
+            if place >= following:
+                again.append(item)
+            if place >= start:
+                yield packet
+            if place >= end - 1:
+                break
+        shared.extendleft(reversed(again))
+        yield None
 
 
 def _decode_in_order(codec: CodecContext, packets: Packets) -> Iterator[tuple[int, VideoFrame]]:
@@ -150,7 +171,7 @@ def _decode_in_order(codec: CodecContext, packets: Packets) -> Iterator[tuple[in
     if codec.name in _SKIPPING:
         codec.skip_frame = "DEFAULT"
     count = 0
-    for packet in (*packets.in_order, None):
+    for packet in itertools.chain(packets.read(), (None,)):
         for frame in _decode(codec, packet):
             number = frame.pts if packets.can_seek else count
             count += 1

@@ -36,5 +36,5 @@ def open_encoded(file: str | os.PathLike) -> EncodedVideo:
     """
     data = as_path(file).read_bytes() if in_bucket(file) else Path(file)
     with open_video(data) as (container, stream):
-        packets = read_packets(container, stream)
+        packets = read_packets(container, stream, data)
     return EncodedVideo(data, packets.num_frames, packets.fps, os.fspath(file))

@@ -29,18 +29,33 @@ class Packets:
     """The packets of a file's video stream.
 
     Attributes:
-      in_order: in the order in which they are decoded. The `pts` of each is the number of its frame in the order in
-        which frames are shown, or None when it holds none that is shown.
+      numbers: of each in the order in which they are decoded the number of its frame in the order in which frames are
+        shown, or None when it holds none that is shown.
+      are_keys: whether decoding may start there.
       num_frames: how many frames are shown.
       fps: frames a second on average; 0 when the file does not say.
       can_seek: whether decoding may start at every key frame. Otherwise the file does not say when its frames are
         shown: they are numbered as they come out of the decoder, from the first.
+      held: the packets, or the path from which `read` has to take them.
     """
 
-    in_order: list[av.Packet]
+    numbers: list[int | None]
+    are_keys: list[bool]
     num_frames: int
     fps: float
     can_seek: bool
+    held: list[av.Packet] | os.PathLike
+
+    def read(self) -> Iterator[av.Packet]:
+        """All packets in the order in which they are decoded; the `pts` of each is its number in `numbers`."""
+        with contextlib.ExitStack() as stack:
+            packets = self.held
+            if not isinstance(packets, list):
+                packets = _demux(*stack.enter_context(open_video(packets)))
+            # Not strict: somebody may have cut the file off since.
+            for packet, number in zip(packets, self.numbers, strict=False):
+                packet.pts = number
+                yield packet
 
 
 @contextlib.contextmanager
@@ -73,38 +88,50 @@ def open_video(file: bytes | str | os.PathLike) -> Iterator[tuple[InputContainer
             yield container, _video_stream(container)
 
 
-def read_packets(container: InputContainer, stream: VideoStream) -> Packets:
+def read_packets(container: InputContainer, stream: VideoStream, file: bytes | str | os.PathLike) -> Packets:
     """All packets of the stream; of a file that breaks off, those before that.
+
+    Args:
+      container: what `open_video` gave.
+      stream: likewise.
+      file: what was opened. Of one on the disk, which may be a long film, no packet is held: they are read again.
 
     Raises:
       BrokenExampleError: when there is none.
     """
-    for other in container.streams:
-        if other is not stream:
-            other.discard = av.stream.Discard.all
-    packets, times = [], []
-    # What is wrong with the rest of the file does not matter as long as there is something before it.
-    with contextlib.suppress(av.FFmpegError):
-        for packet in container.demux(stream):
-            # The last packet is empty: it asks the decoder for the frames that it holds back.
-            if packet.size:
-                packets.append(packet)
-                times.append(packet.pts)
     codec = stream.codec_context
-    shown = [i for i, packet in enumerate(packets) if _is_shown(packet, codec.name)]
+    held, times, are_keys, shown = [], [], [], []
+    for place, packet in enumerate(_demux(container, stream)):
+        times.append(packet.pts)
+        are_keys.append(packet.is_keyframe)
+        if _is_shown(packet, codec.name):
+            shown.append(place)
+        if isinstance(file, bytes):
+            held.append(packet)
     if not shown:
         raise BrokenExampleError("the file holds no frame")
     known = None not in (shown_times := [times[i] for i in shown]) and len(set(shown_times)) == len(shown)
     # AVI files do not say when frames are shown, and where that is another order than theirs FFmpeg may guess wrong.
     known = known and not (container.format.name == "avi" and codec.has_b_frames)
     fps = _frames_per_second(stream, shown_times if known else [])
-    for packet in packets:
-        packet.pts = None
     if known:
         shown.sort(key=times.__getitem__)
+    numbers: list[int | None] = [None] * len(times)
     for number, i in enumerate(shown):
-        packets[i].pts = number
-    return Packets(packets, len(shown), fps, can_seek=known)
+        numbers[i] = number
+    return Packets(numbers, are_keys, len(shown), fps, known, held if isinstance(file, bytes) else file)
+
+
+def _demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+    for other in container.streams:
+        if other is not stream:
+            other.discard = av.stream.Discard.all
+    # What is wrong with the rest of the file does not matter as long as there is something before it.
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            # The last packet is empty: it asks the decoder for the frames that it holds back.
+            if packet.size:
+                yield packet
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
