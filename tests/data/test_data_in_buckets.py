@@ -1,22 +1,29 @@
 """Data in a bucket: what is prepared there and read from there is what it would be on a disk."""
 
+import os
 import pickle
 
+import etils.epath.testing
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
 
+from posmlp_jax.analysis.curves import read_metrics
 from posmlp_jax.analysis.figures import save_figure
 from posmlp_jax.data import open_source, shards
 from posmlp_jax.data.builders.moving_digits import encode
 from posmlp_jax.data.class_folders import IMAGES, VIDEOS
 from posmlp_jax.data.files import FileSource, find_files
+from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.data.image_folder import ImageFolderSource
 from posmlp_jax.data.prepare import prepare
 from posmlp_jax.data.prepared import PreparedSource, find_prepared
-from posmlp_jax.errors import DataError
+from posmlp_jax.errors import CheckpointError, DataError
+from posmlp_jax.paths import LineWriter, as_path
+from posmlp_jax.training import default_config
+from posmlp_jax.training.workdir import claim_workdir
 
 
 @pytest.fixture
@@ -137,3 +144,33 @@ def test_figures(folder):
     with (folder / "a/b.png").open("rb") as file:
         assert Image.open(file).size == (120, 120)
     plt.close(figure)
+
+
+def test_epath_mock(tmp_path, image_folder):
+    """Everything goes through epath, and nothing is renamed, which a bucket cannot do at once."""
+
+    def on_disk(function, path, *arguments, **options):
+        return function(os.fspath(path).replace("gs://mock", str(tmp_path)), *arguments, **options)
+
+    def refuse(*_, **__):
+        raise AssertionError("in a bucket this copies")
+
+    config, other = default_config(), default_config()
+    other.seed = 1
+    root = image_folder({"train/a": 2, "train/b": 1, "val/a": 1})
+    names = ("open", "exists", "isdir", "walk", "makedirs", "mkdir", "remove", "stat")
+    with etils.epath.testing.mock_epath(**dict.fromkeys(names, on_disk), rename=refuse, replace=refuse, copy=refuse):
+        source = ImageFolderSource(f"gs://mock/{root.name}", "train")
+        assert [source.read(i)[1] for i in range(3)] == [0, 0, 1]
+        assert source.read(2)[0] == (root / "train/b/image0.jpg").read_bytes()
+        workdir = as_path("gs://mock/run")
+        workdir.mkdir(parents=True)
+        claim_workdir(workdir, config, {"training": fingerprint(source)})
+        with pytest.raises(CheckpointError, match=r"gs://mock/run holds a different experiment \(seed"):
+            claim_workdir(workdir, other, {})
+        lines = LineWriter(workdir / "metrics.jsonl")
+        lines.write('{"step": 1}')
+        lines.write('{"step": 2}')
+        lines.close()
+        assert [row["step"] for row in read_metrics(workdir)] == [1, 2]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "data.json", "metrics.jsonl"]

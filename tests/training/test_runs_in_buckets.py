@@ -6,10 +6,13 @@ import os
 import pytest
 from etils import epath
 from flax import nnx
-from runs import assert_equal, metrics
+from runs import assert_equal, metrics, save_model
 
+from posmlp_jax.analysis.curves import main as draw
 from posmlp_jax.analysis.curves import read_metrics
+from posmlp_jax.convert.__main__ import main as convert
 from posmlp_jax.errors import CheckpointError
+from posmlp_jax.models import create_model
 from posmlp_jax.paths import LineWriter, Pace, list_folder
 from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, train
 from posmlp_jax.training.lock import WorkdirLock
@@ -60,6 +63,37 @@ def test_what_is_not_there(bucket, tiny_config):
         open_pretrained(bucket / "none")
     with pytest.raises(CheckpointError, match=r"cannot write to the working directory gs://no_bucket/x: .*no_bucket"):
         train(tiny_config(), "gs://no_bucket/x")
+
+
+def test_programs(bucket, tiny_config, tmp_path, capsys):
+    """What is written to a bucket and read from it without any training."""
+    folder = bucket / tmp_path.name
+    small = {
+        "image_size": 16,
+        "widths": (8, 16),
+        "depths": (1, 1),
+        "expansions": (2, 2),
+        "windows": (4, 2),
+        "groups": (2, 4),
+    }
+    model = create_model("posmlp_t", num_classes=3, **small)
+    save_model(folder / "run", "posmlp_t", model)
+    for file in (folder / "published.npz", epath.Path(tmp_path) / "published.npz"):
+        convert([f"--source={folder}/run", f"--output={file}"])
+    assert list_folder(folder)[1] == ["published.npz"]
+    assert (folder / "published.npz").read_bytes() == (tmp_path / "published.npz").read_bytes()
+    overrides = [f"--override={name}={value}" for name, value in small.items()]
+    convert([f"--source={tmp_path}/published.npz", "--model=posmlp_t", f"--output={folder}/converted", *overrides])
+    assert_equal(nnx.state(from_pretrained(folder / "converted")), nnx.state(model))
+    with pytest.raises(CheckpointError, match=r"gs://.*/published.npz is in a bucket, and is read from"):
+        convert([f"--source={folder}/published.npz", "--model=posmlp_t", f"--output={tmp_path}/x"])
+    with pytest.raises(CheckpointError, match=r"gs://.*/converted is there already"):
+        convert([f"--source={tmp_path}/published.npz", "--model=posmlp_t", f"--output={folder}/converted"])
+    row = {"step": 1, "split": "train", "loss": 2.0, "top1": 0.5, "learning_rate": 0.1}
+    (folder / "run/metrics.jsonl").write_text(json.dumps(row) + "\n")
+    draw([f"{folder}/run", f"--output={folder}/curves.svg"])
+    assert b"learning rate" in (folder / "curves.svg").read_bytes()
+    assert capsys.readouterr().out.endswith(f"wrote {folder}/curves.svg\n")
 
 
 def test_lines_in_a_bucket(bucket, tmp_path):
