@@ -213,8 +213,6 @@ def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | N
             return _restore(run, checkpoints, step)
         except DamagedCheckpointError as error:
             checkpoints.set_aside(error)
-            # A run that has lost all of them begins as it began.
-            first = None if checkpoints.latest_step() is not None else together(run.first_weights)
     if first is not None:
         report(f"starting from the {first.source}: {first.summary}")
     return run.new_state(first)
