@@ -125,7 +125,7 @@ def make_train_step(
     return train_step
 
 
-def evaluation_logits(model: Backbone, images: jax.Array, mean, std, average: str = "softmax") -> jax.Array:
+def evaluation_logits(model: Backbone, images: jax.Array, mean, std, average: str) -> jax.Array:
     """The logits that evaluation and predictions go by.
 
     Args:
