@@ -56,6 +56,7 @@ def test_a_file_becomes_a_checkpoint(name, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert f"read state_dict of {file}; its shapes show widths=(8, 16, 32, 64), depths=(1, 1, 2, 1)" in shown
     assert f"M parameters) to {output}" in shown
+    assert (output / "checkpoints" / "0" / "checksums.json").is_file()
     _, images, logits = reference(name)
     ours = np.asarray(from_pretrained(output)(images))
     assert np.max(np.abs(ours - logits)) < 1e-5 * np.max(np.abs(logits))

@@ -108,7 +108,8 @@ def _read_json(path: epath.Path) -> dict | None:
 
 
 def _by_step(recorded: Mapping) -> dict[int, Results]:
-    return {int(step): _numbers(results) for step, results in recorded.items() if step.isdecimal()}
+    steps = {step: results for step, results in recorded.items() if step.isdecimal() and isinstance(results, Mapping)}
+    return {int(step): _numbers(results) for step, results in steps.items()}
 
 
 def _numbers(results: Mapping) -> Results:
@@ -124,7 +125,7 @@ def _logged(workdir: epath.Path) -> dict[int, Results]:
     """The evaluations in `metrics.jsonl`, and before them those in checkpoints that were saved with a metric."""
     found = {}
     log = workdir / "metrics.jsonl"
-    for text in log.read_text().splitlines() if log.exists() else ():
+    for text in log.read_bytes().decode(errors="replace").splitlines() if log.exists() else ():
         try:
             line = json.loads(text)
             step, split = line.pop("step"), line.pop("split")

@@ -11,6 +11,7 @@ from posmlp_jax.errors import CheckpointError, ConfigError, DamagedCheckpointErr
 from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, train
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.evaluations import Evaluations, score
+from posmlp_jax.training.experiment import open_init
 from posmlp_jax.training.selection import choose_weights
 
 
@@ -78,7 +79,7 @@ def test_what_has_not_the_metric_is_never_best(trained, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("record", ["", '{"6": {"eval": {"lo', "[]"])
+@pytest.mark.parametrize("record", ["", '{"6": {"eval": {"lo', "[]", '{"6": 5, "x": {}}'])
 def test_without_its_record_a_run_is_known_by_its_log(trained, tmp_path, record):
     """Which is all that runs of earlier versions have."""
     _, workdir = trained
@@ -88,7 +89,9 @@ def test_without_its_record_a_run_is_known_by_its_log(trained, tmp_path, record)
     for step in range(1, 10):
         assert after[step] == before[step]
     # Earlier versions kept what keep_best needed in the checkpoints as well.
-    (copy / "metrics.jsonl").write_text('{"step": 9, "split": "ema", "loss"')
+    (copy / "metrics.jsonl").write_bytes(
+        b'5\n[]\n{"step": [], "split": "ema"}\n\xff\n{"step": 9, "split": "ema", "loss"'
+    )
     for step in steps(copy):
         (copy / "checkpoints" / str(step) / "metrics").mkdir()
         flat = {f"{split}/{name}": x for split, result in before[step].items() for name, x in result.items()}
@@ -148,7 +151,7 @@ def test_which_weights(tmp_path, weights, step, keep_best, item, reason):
         choose_weights("ema", step, False, evaluations, keep_best)
 
 
-def test_a_choice_that_there_is_not(trained):
+def test_a_choice_and_one_that_there_is_not(trained, tiny_config):
     _, workdir = trained
     for arguments, message in (
         ({"step": "newest"}, "step is 'newest', and should be latest, best or a step"),
@@ -156,6 +159,12 @@ def test_a_choice_that_there_is_not(trained):
     ):
         with pytest.raises(ConfigError, match=message):
             open_pretrained(workdir, **arguments)
+    config = tiny_config(init_from=str(workdir), init_step="6", init_weights="raw")
+    chosen = open_init(config)
+    assert (chosen.step, chosen.item, chosen.reason) == (6, "weights", "as asked for")
+    config.init_step = "newest"
+    with pytest.raises(ConfigError, match="init_step is 'newest', and should be latest, best or a step"):
+        open_init(config)
     assert open_pretrained(workdir / "checkpoints" / "6").step == open_pretrained(workdir, step="6").step == 6
     with pytest.raises(CheckpointError, match="is the checkpoint of step 6, and step 'best' asks for another"):
         open_pretrained(workdir / "checkpoints" / "6", step="best")
