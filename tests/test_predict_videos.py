@@ -215,6 +215,14 @@ def test_what_cannot_be_read_is_named_and_what_is_damaged_says_so(pretrained, mi
     ]
 
 
+def test_a_picture_says_how_many_files_it_leaves_out(pretrained, clips, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("posmlp_jax.predict.__main__.MOST_FILES", 2)
+    arguments = [f"--checkpoint={pretrained.workdir}", f"{clips}/val", f"--picture={tmp_path}/a.png", "--top-k=1"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2:] == [f"wrote {tmp_path}/a.png", "it shows the first 2 of 4 videos"]
+
+
 def test_a_table_of_videos(pretrained, clips, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     assert main([f"--checkpoint={pretrained.workdir}", f"{clips}/val/*/?.mp4", "--top-k=1", "--batch_size=3"]) == 0
@@ -259,6 +267,11 @@ def test_many_files_make_no_larger_picture(pretrained, clips, monkeypatch):
     few, many = (draw_predictions(pretrained, [one] * count) for count in (2, 5))
     assert len(many.axes) == 2
     assert tuple(many.get_size_inches()) == tuple(few.get_size_inches())
+    # No more than what is high enough, but one always.
+    monkeypatch.setattr(picture, "_MOST_HEIGHT", 0.7 * few.get_size_inches()[1])
+    assert len(draw_predictions(pretrained, [one] * 2).axes) == 1
+    monkeypatch.setattr(picture, "_MOST_HEIGHT", 0.1)
+    assert len(draw_predictions(pretrained, [one] * 2).axes) == 1
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,10 @@ def main(argv: list[str] | None = None) -> int:
             bar.update()
     if drawn:
         figure = draw_predictions(pretrained, drawn, crops=arguments.crops)
-        save_figure(figure, arguments.picture, partial(print, file=sys.stderr))
+        say = partial(print, file=sys.stderr)
+        save_figure(figure, arguments.picture, say)
+        if len(figure.axes) < len(files) - broken:
+            say(f"it shows the first {len(figure.axes)} of {len(files) - broken} {kind.noun}")
     if broken:
         print(f"{broken} of {len(files)} {kind.noun} could not be read", file=sys.stderr)
     return int(broken > 0)

@@ -30,6 +30,7 @@ _THREADS = min(os.cpu_count() or 1, 16)
 # Inches. Frames fit into a square, a smaller one where there are many of them.
 _FRAMES_WIDTH, _FRAME, _SMALL_FRAME, _IMAGE = 11.7, 1.4, 1.05, 2.0
 _CLASSES_WIDTH, _BAR, _MARGIN, _GAP, _LINE = 4.0, 0.24, 0.15, 0.06, 0.17
+_MOST_HEIGHT = 100.0
 _PIXELS = 150  # an inch
 _FONT = 8
 _COLOURS = ("#ffcc00", "#ff5ca8", "#30c8ff")
@@ -60,11 +61,12 @@ def draw_predictions(
 
     Args:
       pretrained: what made the predictions.
-      predictions: of `predict`; the first `MOST_FILES` without an error are drawn.
+      predictions: of `predict`; the first ones without an error are drawn, at most `MOST_FILES`, and fewer where a file
+        has many clips.
       crops: as `predict` was told.
 
     Returns:
-      None where there is nothing to draw.
+      The figure, with axes for each file; None where there is nothing to draw.
     """
     shown = [one for one in predictions if one.error is None][:MOST_FILES]
     if not shown:
@@ -72,6 +74,8 @@ def draw_predictions(
     with ThreadPoolExecutor(_THREADS) as pool:
         seen = list(pool.map(partial(_look_again, pretrained, crops), shown))
     parts = [_Part(one, what) for one, what in zip(shown, seen, strict=True)]
+    heights = np.cumsum([part.height for part in parts])
+    parts = parts[: max(np.searchsorted(heights, _MOST_HEIGHT, side="right"), 1)]
     wide = max(part.frames_width for part in parts)
     width = wide + _CLASSES_WIDTH + 3 * _MARGIN
     height = sum(part.height for part in parts) + _MARGIN
