@@ -6,9 +6,9 @@
 `init_from` is the working directory of a run, or what `python -m posmlp_jax.convert` wrote. The architecture is that
 checkpoint's, but for what `--config.model.…` changes: `image_size` and `windows` interpolate, `drop_path` is often
 raised. The pixels' mean and std are the checkpoint's too. Where the classes are others, the head is new.
-docs/checkpoints.md has a measured example.
+docs/checkpoints.md has a measured example. A fifth of each class is held out where there is no DIR/val. To train the
+head alone, take configs/linear_probe.py.
 
-    --config.freeze='(?!head)'                        trains the head alone: a linear probe
     --config.freeze='stem|mergings.0|stages.[01]'     keeps the first two stages
     --config.optimizer.layer_decay=0.75               lets low layers learn more slowly still
 """
@@ -18,7 +18,7 @@ from posmlp_jax.training import default_config
 
 def get_config():
     config = default_config("")
-    config.data.update(name="image_folder", crop_scale=(0.25, 1.0), mean=(), std=(), threads=2)
+    config.data.update(name="image_folder", holdout=0.2, crop_scale=(0.25, 1.0), mean=(), std=(), threads=2)
     config.batch_size = 64
     config.length = "20 epochs"
     config.optimizer.update(peak_rate=1e-3, warmup="1 epochs", constant="0 epochs", weight_decay=0.05, eps=1e-8)

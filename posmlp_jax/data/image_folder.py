@@ -39,7 +39,7 @@ class ImageFolderSource(Source):
         on their paths alone; every class keeps at least one for training.
 
     Raises:
-      ConfigError: when `holdout` is outside [0, 1), or given although there is an evaluation folder.
+      ConfigError: when `holdout` is outside [0, 1).
       DataError: when there is no such folder, no class, a class without images, or a class for evaluation that is not
         there for training.
     """
@@ -64,8 +64,6 @@ class ImageFolderSource(Source):
             raise ConfigError(f"{train} cannot be both the training and the evaluation folder")
         if evaluation is not None and train == root:
             raise DataError(f"{root} has {evaluation.name}/ but no train/: images are expected in {IMAGES.layout}")
-        if evaluation is not None and holdout > 0:
-            raise ConfigError(f"holdout is {holdout}, but {evaluation} has the evaluation images: set holdout to 0")
         if evaluation is None and holdout == 0:
             raise DataError(
                 f"{root} has no evaluation images: add val/, or hold some out with --config.data.holdout=0.1"

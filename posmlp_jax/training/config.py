@@ -62,7 +62,7 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 # tfds splits and sub-splits, e.g. 'train[:90%]'. image_folder takes train/ and val/ or test/.
                 "train_split": "train",
                 "eval_split": "validation",
-                # image_folder without train/ and val/: the share of each class that is held out for evaluation.
+                # image_folder: the share of each class that is held out for evaluation where there is no val/ or test/.
                 "holdout": 0.0,
                 # The share of each class's training images to use, the same ones whatever the seed.
                 "train_fraction": 1.0,
@@ -157,6 +157,9 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "weight_decay": 0.067,
                 # What each layer's rate is of the next one's: less than 1 keeps low layers nearer to `init_from`.
                 "layer_decay": 1.0,
+                # Only where nothing but the head learns, in a linear probe: it learns as if its features had mean 0 and
+                # deviation 1 (training/standardization.py).
+                "standardize_head": False,
                 # Global norm of the gradients; 0: no clipping.
                 "clip_norm": 1.0,
             },

@@ -16,7 +16,7 @@ from posmlp_jax.data import Source, check_source, open_source
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.training.config import NamedModel, check_fields, check_values, resolve_model
-from posmlp_jax.training.finetuning import training_merge
+from posmlp_jax.training.finetuning import check_probe, training_merge
 from posmlp_jax.training.memory import check_batch_memory
 from posmlp_jax.training.mixing import MixOptions
 from posmlp_jax.training.moving_average import decay_of, has_average
@@ -162,6 +162,8 @@ def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Trai
     )
     decay_of_average = decay_of(config, partial(steps, total=lengths.total))
     common["options"] = dataclasses.replace(common["options"], ema_decay=decay_of_average, ema_warmup=config.ema_warmup)
+    if config.optimizer.standardize_head:
+        check_probe(common["model"], config.freeze)
     schedule = learning_rate(config.optimizer, config.length, batch_size=config.batch_size, num_examples=epoch)
     return Training(
         **common,

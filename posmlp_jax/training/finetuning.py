@@ -36,6 +36,20 @@ def frozen_mask(params: Arrays, pattern: str) -> Arrays:
     return mask
 
 
+def check_probe(config: BackboneConfig, pattern: str) -> None:
+    """Raises a ConfigError unless `pattern` freezes everything but the head, as `optimizer.standardize_head` needs."""
+    mask = frozen_mask(nnx.eval_shape(lambda: split_model(build(config, nnx.Rngs(0)))[1].params), pattern)
+    if not all(frozen != name.startswith("head.") for name, frozen in _named(mask)):
+        raise ConfigError(
+            f"optimizer.standardize_head is for a head that learns alone, but freeze is '{pattern}'; set "
+            "--config.freeze='(?!head)'"
+        )
+
+
+def _named(mask: Arrays) -> list[tuple[str, bool]]:
+    return [(parameter_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(mask)]
+
+
 def training_merge(config: BackboneConfig, pattern: str) -> Merge:
     """`state.model_merge` for training: no gradient reaches what is frozen, and it computes as in evaluation.
 

@@ -1,12 +1,14 @@
 """The training loop."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
 import jax
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -39,8 +41,9 @@ from posmlp_jax.training.outcomes import class_names
 from posmlp_jax.training.pretrained import different_fields, read_model
 from posmlp_jax.training.schedules import is_due
 from posmlp_jax.training.sharding import batch_sharding, replicated, shardings, to_devices
-from posmlp_jax.training.state import TrainState
-from posmlp_jax.training.step import batch_shapes, make_train_step
+from posmlp_jax.training.standardization import with_statistics
+from posmlp_jax.training.state import TrainState, Weights
+from posmlp_jax.training.step import batch_shapes, make_train_step, normalize_images
 from posmlp_jax.training.stopping import Interrupted, Stopped, StopSignals
 from posmlp_jax.training.transfer import Transferred
 from posmlp_jax.training.workdir import check_experiment, claim_workdir, data_changes, read_config
@@ -49,6 +52,8 @@ from posmlp_jax.training.workdir import check_experiment, claim_workdir, data_ch
 _MAY_CHANGE = ("dtype", "remat", "dropout", "drop_path")
 # The share of its start that a moving average may hold at the end of a run before the run says so.
 _FORGOTTEN = 0.05
+# How many samples say what a linear probe's features are.
+_STANDARDIZED = 4096
 
 
 def train(config: ConfigDict, workdir: epath.PathLike) -> dict[str, dict[str, float]]:
@@ -106,6 +111,8 @@ def _train(config: ConfigDict, workdir: epath.Path, lock: WorkdirLock) -> dict[s
         closing.callback(checkpoints.close)
         state = _first_state(run, checkpoints, first)
         step = int(state.step)
+        if not goes_on and config.optimizer.standardize_head:
+            state = _standardized(run, state)
         report(f"{'going on from step ' + str(step) + ' of' if step else 'writing to'} {workdir}")
         evaluator = make_evaluator(run)
         evaluated = from_host_0(lambda: checkpoints.evaluations[step] is not None)
@@ -230,6 +237,21 @@ def _restore(run: Training, checkpoints: Checkpoints, step: int) -> TrainState:
     state = checkpoints.restore(step, run.abstract_state())
     checkpoints.evaluations.forget_after(step)
     return state
+
+
+def _standardized(run: Training, state: TrainState) -> TrainState:
+    """A linear probe's first state, with what the features of an epoch, or of the first samples of a long one, are."""
+
+    def pooled(weights: Weights, images: jax.Array) -> jax.Array:
+        model = run.merge(weights)
+        model.head = None
+        return model(normalize_images(images, run.options.mean, run.options.std))
+
+    pooled = jax.jit(pooled, out_shardings=replicated(run.mesh))
+    count = -(-min(run.epoch, _STANDARDIZED) // run.config.batch_size)
+    with contextlib.closing(_host_batches(run, 0)) as batches:
+        chosen = itertools.islice(to_devices(batches, run.mesh), count)
+        return with_statistics(state, [np.asarray(pooled(state.weights, batch["image"])) for batch in chosen])
 
 
 def _report_run(run: Training) -> None:

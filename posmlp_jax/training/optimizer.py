@@ -5,6 +5,7 @@ import optax
 from ml_collections import ConfigDict
 
 from posmlp_jax.training.finetuning import frozen_mask, layer_scales
+from posmlp_jax.training.standardization import standardized_head
 from posmlp_jax.training.state import Arrays, parameter_name
 
 
@@ -50,7 +51,8 @@ def create_optimizer(config: ConfigDict, schedule: optax.Schedule, freeze: str =
         parts = [optax.partition({"learning": optax.chain(*parts), "frozen": optax.set_to_zero()}, labels)]
     if config.layer_decay != 1:
         parts.append(_scale_by_layer(config.layer_decay))
-    return optax.chain(*parts) if len(parts) > 1 else parts[0]
+    optimizer = optax.chain(*parts) if len(parts) > 1 else parts[0]
+    return standardized_head(optimizer) if config.standardize_head else optimizer
 
 
 def _scale_by_layer(decay: float) -> optax.GradientTransformation:
