@@ -16,11 +16,11 @@ def get_config():
     config.freeze = "(?!head)"
     # A trunk that cannot adapt sees random crops as other images than those of the evaluation.
     config.data.augment = "none"
-    config.length = "100 epochs"
+    config.length = "40 epochs"
     config.optimizer.update(standardize_head=True, peak_rate=3e-2, layer_decay=1.0, weight_decay=0.0, clip_norm=0.0)
     config.model.dropout = 0.0  # Else the pooled features are dropped before the head.
     config.label_smoothing = 0.0
-    config.log_every = "10 epochs"
-    config.eval_every = "25 epochs"
-    config.checkpoint_every = "25 epochs"
+    config.log_every = "5 epochs"
+    config.eval_every = "10 epochs"
+    config.checkpoint_every = "10 epochs"
     return config
