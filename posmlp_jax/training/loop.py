@@ -83,7 +83,7 @@ def _train(config: ConfigDict, workdir: epath.Path, lock: WorkdirLock) -> dict[s
     saved = from_host_0(partial(read_config, workdir))
     check_fields(config)
     config, asked = as_begun(config, saved), config
-    if config.ema_warmup != asked.ema_warmup:
+    if has_average(config) and config.ema_warmup != asked.ema_warmup:
         report(f"{workdir} began before there was ema_warmup, and goes on as it began: ema_warmup=False")
     from_host_0(partial(check_experiment, workdir, saved, config))
     goes_on = from_host_0(partial(has_checkpoint, workdir))
