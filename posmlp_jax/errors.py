@@ -7,7 +7,11 @@ bug of ours and keeps its traceback.
 import contextlib
 import difflib
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
+
+# What speaks with buckets for `etils.epath`.
+_BUCKETS = ("aiohttp", "fsspec", "gcsfs", "google")
 
 
 class PosMLPError(ValueError):
@@ -57,9 +61,26 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def exit_on_mistake() -> Iterator[None]:
-    """For a program's outermost call: a `PosMLPError` becomes one line on stderr and exit code 2."""
+    """For a program's outermost call: a `PosMLPError` becomes one line on stderr and exit code 2.
+
+    So does a bucket that cannot be reached or refuses to be read, wherever that shows.
+    """
     try:
         yield
     except PosMLPError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        line = " ".join(str(error).split())
+    except Exception as error:
+        if not is_of_bucket(error):
+            raise
+        line = f"cannot read from or write to a bucket: {' '.join(str(error).split())[:200] or type(error).__name__}"
+    else:
+        return
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def is_of_bucket(error: BaseException) -> bool:
+    """Whether an error was raised by the libraries that read and write buckets."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    raised_in = frames[-1][0].f_globals.get("__name__", "") if frames else ""
+    return any(name.split(".")[0] in _BUCKETS for name in (type(error).__module__, raised_in))

@@ -15,7 +15,7 @@ from pathlib import Path
 import fsspec
 from etils import epath
 
-from posmlp_jax.errors import ConfigError
+from posmlp_jax.errors import ConfigError, is_of_bucket
 
 # Orbax and array_record know no other buckets.
 _SCHEME = "gs"
@@ -188,6 +188,6 @@ def refusal(error: BaseException) -> str | None:
     """In the system's or the bucket's words, what was refused; None for errors of another kind."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("gcsfs", "google", "aiohttp"):
+    if isinstance(error, OSError) or is_of_bucket(error):
         return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return None

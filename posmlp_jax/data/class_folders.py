@@ -10,7 +10,7 @@ from pathlib import Path
 from etils import epath
 
 from posmlp_jax.errors import DataError
-from posmlp_jax.paths import dangling_links, list_folder, relative_name
+from posmlp_jax.paths import dangling_links, in_bucket, list_folder, relative_name
 
 # What is prepared lies on this machine; what is trained on may be in a bucket.
 AnyPath = Path | epath.Path
@@ -154,6 +154,8 @@ def _files(folder: AnyPath, kind: Kind) -> list[AnyPath]:
     if not folder.is_dir():
         return []
     _, names = list_folder(folder)
+    # Millions of paths are made faster by pathlib.
+    folder = folder if in_bucket(folder) else Path(folder)
     return [folder / name for name in names if name.lower().endswith(kind.suffixes) and name[0] != "."]
 
 

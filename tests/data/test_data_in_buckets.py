@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from etils import epath
+from gcsfs.retry import HttpError
 from PIL import Image
 
 from posmlp_jax.analysis.curves import read_metrics
@@ -20,7 +21,7 @@ from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.data.image_folder import ImageFolderSource
 from posmlp_jax.data.prepare import prepare
 from posmlp_jax.data.prepared import PreparedSource, find_prepared
-from posmlp_jax.errors import CheckpointError, DataError
+from posmlp_jax.errors import CheckpointError, DataError, exit_on_mistake
 from posmlp_jax.paths import LineWriter, as_path
 from posmlp_jax.training import default_config
 from posmlp_jax.training.workdir import claim_workdir
@@ -174,3 +175,15 @@ def test_epath_mock(tmp_path, image_folder):
         lines.close()
         assert [row["step"] for row in read_metrics(workdir)] == [1, 2]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "data.json", "metrics.jsonl"]
+
+
+def test_a_bucket_that_cannot_be_read_is_one_line(capsys):
+    """Where nothing of ours expects it: as when there is no network."""
+    with pytest.raises(SystemExit) as end, exit_on_mistake():
+        raise HttpError({"code": 401, "message": "Anonymous caller has not\n storage.objects.list access"})
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: cannot read from or write to a bucket: Anonymous caller has not storage.objects.list access, 401\n"
+    )
+    with pytest.raises(OSError, match="no bucket's"), exit_on_mistake():
+        raise OSError("no bucket's")
