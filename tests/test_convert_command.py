@@ -23,6 +23,8 @@ from posmlp_jax.models import model_config
 from posmlp_jax.training import open_pretrained
 
 FOLDER = Path(__file__).parent / "reference_outputs"
+# The shape of each of the head's parameters behind the number of classes.
+HEAD = {"weight": (64,), "bias": ()}
 WITHOUT_TORCH = "reading and writing .pth takes PyTorch: pip install -r requirements-torch.txt"
 
 
@@ -89,6 +91,32 @@ def test_a_video_model(tmp_path, capsys):
     assert set(exported) == set(state_dict)
     for name, value in exported.items():
         np.testing.assert_array_equal(value, state_dict[name], err_msg=name)
+
+
+def test_weights_that_take_blue_first(tmp_path, capsys):
+    """Something-Something's: converted, they say of red, green, blue what they said of blue, green, red; and back."""
+    state_dict, clips, logits = reference("video_t4")
+    classes = {f"head.{name}": np.resize(state_dict[f"head.{name}"], (174, *shape)) for name, shape in HEAD.items()}
+    source, output = tmp_path / "ssv1.npz", tmp_path / "converted"
+    np.savez(source, **state_dict | classes)
+    arguments = (f"--source={source}", "--model=posmlp_video_s", f"--output={output}")
+    assert convert(*arguments, "--channels=grb") == 2
+    assert "error: channels 'grb' is unknown; did you mean 'rgb'?" in capsys.readouterr().err
+    assert not output.exists()
+    assert convert(*arguments, "--channels=bgr") == 0
+    assert "note" not in capsys.readouterr().out
+    ours = jax.jit(from_pretrained(output).__call__)(clips[..., ::-1])
+    naive.assert_close(ours[:, : logits.shape[-1]], logits)
+
+    back = tmp_path / "back.npz"
+    assert convert(f"--source={output}", f"--output={back}", "--channels=bgr") == 0
+    with np.load(back) as file:
+        for name, value in (state_dict | classes).items():
+            np.testing.assert_array_equal(file[name], value, err_msg=name)
+    assert convert(*arguments[:2], f"--output={tmp_path / 'unsaid'}") == 0
+    assert "note: if this was trained on Something-Something by the published code, it takes blue first" in (
+        capsys.readouterr().out
+    )
 
 
 def test_what_a_video_trainer_writes(tmp_path, capsys):

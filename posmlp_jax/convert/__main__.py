@@ -12,11 +12,15 @@ import ast
 
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.convert import convert_checkpoint, export_checkpoint
+from posmlp_jax.convert.checkpoint import CHANNELS, Converted
 from posmlp_jax.convert.files import SUFFIXES
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models import list_models, parameter_count
 from posmlp_jax.paths import as_path
 from posmlp_jax.training.selection import STEP_HELP, WEIGHTS_HELP
+
+# Of Something-Something, v1 and v2 alike.
+_CLASSES = 174
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,12 +35,17 @@ def main(argv: list[str] | None = None) -> None:
         "--override", action="append", default=[], metavar="FIELD=VALUE", help="a model field, as covariance=free"
     )
     parser.add_argument("--class_names", help="a text file with a name a line, or imagenet2012 for its synsets")
+    parser.add_argument(
+        "--channels", help=f"the order that the file's network takes, {' or '.join(CHANNELS)} (Something-Something's)"
+    )
     arguments = parser.parse_args(argv)
+    channels = arguments.channels or "rgb"
     source, output = as_path(arguments.source), as_path(arguments.output)
     if source.is_dir():
         if arguments.model or arguments.override or arguments.class_names:
             raise ConfigError(f"{source} is a checkpoint of ours, which knows its model: leave the other options out")
-        exported = export_checkpoint(source, output, step=arguments.step or "latest", weights=arguments.weights)
+        step = arguments.step or "latest"
+        exported = export_checkpoint(source, output, step=step, weights=arguments.weights, channels=channels)
         print(f"wrote the {exported} to {output}, under the published names")
         return
     if not source.exists():
@@ -52,10 +61,21 @@ def main(argv: list[str] | None = None) -> None:
         which=arguments.weights,
         overrides=dict(map(_override, arguments.override)),
         class_names=_read_class_names(arguments.class_names),
+        channels=channels,
     )
     shown = ", ".join(f"{field}={value}" for field, value in converted.inferred.items())
     print(f"read {converted.group or 'the parameters'} of {source}" + (f"; its shapes show {shown}" if shown else ""))
     print(f"wrote {arguments.model} ({parameter_count(converted.model) / 1e6:.2f} M parameters) to {output}")
+    if arguments.channels is None and _may_take_blue_first(converted):
+        print(
+            "note: if this was trained on Something-Something by the published code, it takes blue first, and what it "
+            "says of red, green, blue is wrong: convert it with --channels=bgr"
+        )
+
+
+def _may_take_blue_first(converted: Converted) -> bool:
+    config = converted.model.config
+    return config.kind == "video" and config.num_classes == _CLASSES
 
 
 def _override(text: str) -> tuple[str, object]:

@@ -13,7 +13,7 @@ from posmlp_jax.convert.architecture import infer_fields
 from posmlp_jax.convert.files import check_state_dict_file, read_state_dict, write_state_dict
 from posmlp_jax.convert.models import load_torch_state_dict, published_groups, torch_state_dict
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.models.backbone import Backbone
+from posmlp_jax.models.backbone import Backbone, check_choice
 from posmlp_jax.models.registry import model_config
 from posmlp_jax.paths import as_path, in_bucket
 from posmlp_jax.training.checkpoints import Checkpoints
@@ -25,6 +25,7 @@ from posmlp_jax.training.state import empty_model, module_weights
 # What the published video models take their pixels to be and how their views are averaged, on every data set; those of
 # images are ImageNet's.
 _OF_CLIPS = {"mean": (0.45, 0.45, 0.45), "std": (0.225, 0.225, 0.225), "test_average": "logits"}
+CHANNELS = ("rgb", "bgr")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def convert_checkpoint(
     which: str = "best",
     overrides: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
+    channels: str = "rgb",
 ) -> Converted:
     """Writes a checkpoint from a file of published parameters, all of it or nothing.
 
@@ -61,11 +63,14 @@ def convert_checkpoint(
       which: 'raw' or 'ema' (the moving average) parameters; 'best': the moving average where there is one.
       overrides: fields of the model that no shape shows, or shows wrong.
       class_names: to be saved with it, in the order of the logits.
+      channels: the order in which the file's network takes them; ours is 'rgb'. No file says so, but the published code
+        reads Something-Something's frames by OpenCV, 'bgr', and exchanges nothing.
 
     Raises:
       PosMLPError: for whatever is wrong with these; nothing is left at `output` then.
     """
     source, output = as_path(source), as_path(output)
+    check_choice("channels", channels, CHANNELS)
     check_output(output)
     preset = model_config(model, **(overrides or {}))
     state_dict, group = read_state_dict(source, which)
@@ -77,7 +82,7 @@ def convert_checkpoint(
         raise CheckpointError("a class has no name: the class names should have one in every line")
     if class_names is not None and len(class_names) != config.num_classes:
         raise CheckpointError(f"there are {len(class_names)} class names for a model of {config.num_classes} classes")
-    loaded = load_torch_state_dict(empty_model(config), state_dict)
+    loaded = _with_channels(load_torch_state_dict(empty_model(config), state_dict), channels)
     run = default_config(model)
     run.model.update({name: getattr(config, name) for name in config.__dataclass_fields__})
     if config.kind == "video":
@@ -101,7 +106,12 @@ def convert_checkpoint(
 
 
 def export_checkpoint(
-    source: epath.PathLike, output: epath.PathLike, *, step: str | int = "latest", weights: str = "best"
+    source: epath.PathLike,
+    output: epath.PathLike,
+    *,
+    step: str | int = "latest",
+    weights: str = "best",
+    channels: str = "rgb",
 ) -> str:
     """Writes a trained model under the published names, with all that the published code needs to load it strictly.
 
@@ -110,6 +120,7 @@ def export_checkpoint(
       output: .pth, .npz or .safetensors, which must not exist.
       step: which checkpoint, as for `open_pretrained`.
       weights: which of its weights, likewise.
+      channels: the order in which the file's network is to take them, as of `convert_checkpoint`.
 
     Returns:
       What was exported, and why that, in words.
@@ -118,8 +129,17 @@ def export_checkpoint(
       PosMLPError: for whatever is wrong with these, or a model that the published code has no place for.
     """
     output = as_path(output)
+    check_choice("channels", channels, CHANNELS)
     check_state_dict_file(output)
     pretrained = open_pretrained(source, step=step, weights=weights)
-    model = pretrained.model()
+    model = _with_channels(pretrained.model(), channels)
     write_state_dict(output, torch_state_dict(model), published_groups(model))
     return pretrained.choice
+
+
+def _with_channels(model: Backbone, channels: str) -> Backbone:
+    """The model, whose first kernel `[…, 3, width]` takes its channels the other way round if they are 'bgr'."""
+    if channels == "bgr":
+        kernel = model.stem.convs[0].kernel
+        kernel[...] = kernel[..., ::-1, :]
+    return model
