@@ -6,6 +6,12 @@ say two things, the one that the logs were made with is here (docs/recipes.md).
 Videos: zhouds1918/PosMLP_Video on GitHub, b3b01a2 to 6de3b88.
 """
 
+import functools
+import importlib
+from types import ModuleType
+
+from ml_collections import ConfigDict
+
 # PosMLP_T.yaml and PosMLP_S.yaml agree. Timm's AdamW has PyTorch's betas, and its moving average no warm-up.
 _BOTH_FILES = {
     "length": "300 epochs",
@@ -280,3 +286,24 @@ PRINTED = {
 def values(sources: dict[str, dict]) -> dict[str, object]:
     """The published fields of a config."""
     return {field: value for fields in sources.values() for field, value in fields.items()}
+
+
+def recipe_module(name: str) -> ModuleType:
+    """A file of configs/, as 'posmlp_t' or 'video.ssv1_s16'."""
+    return importlib.import_module(f"configs.{name}")
+
+
+def field_value(config: ConfigDict, field: str):
+    """A field by its dotted name."""
+    return functools.reduce(lambda section, name: section[name], field.split("."), config)
+
+
+def differing_fields(config: ConfigDict, other: ConfigDict, prefix: str = "") -> set[str]:
+    """The dotted names of the fields that two configs of the same schema have other values in."""
+    differing = set()
+    for name, entry in config.items():
+        if isinstance(entry, ConfigDict):
+            differing |= differing_fields(entry, other[name], f"{prefix}{name}.")
+        elif entry != other[name]:
+            differing.add(f"{prefix}{name}")
+    return differing

@@ -1,8 +1,6 @@
 """The image recipes against the table of what was published, and docs/recipes.md against the paper's tables."""
 
 import dataclasses
-import functools
-import importlib
 import re
 import shlex
 import sys
@@ -11,7 +9,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 from ml_collections import ConfigDict, config_flags
-from published_recipes import IMAGES, PRINTED, values
+from published_recipes import IMAGES, PRINTED, differing_fields, field_value, recipe_module, values
 from test_tables import ROWS
 
 from posmlp_jax.models import model_config
@@ -28,53 +26,37 @@ COMMANDS = LINE.findall((ROOT / "docs" / "recipes.md").read_text())
 BY_NAME = {row.name: row for row in ROWS}
 
 
-def module(name: str):
-    return importlib.import_module(f"configs.{name}")
-
-
-def value(config: ConfigDict, field: str):
-    return functools.reduce(lambda section, name: section[name], field.split("."), config)
-
-
-def fields(config: ConfigDict, prefix: str = ""):
-    for name, entry in config.items():
-        if isinstance(entry, ConfigDict):
-            yield from fields(entry, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
 def test_every_config_on_imagenet_is_in_the_table():
-    names = {path.stem for path in (ROOT / "configs").glob("*.py") if hasattr(module(path.stem), "get_config")}
-    assert {name for name in names if module(name).get_config().data.name == "imagenet2012"} == set(IMAGES)
+    names = {path.stem for path in (ROOT / "configs").glob("*.py") if hasattr(recipe_module(path.stem), "get_config")}
+    assert {name for name in names if recipe_module(name).get_config().data.name == "imagenet2012"} == set(IMAGES)
 
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_config_has_what_was_published(name):
-    config = module(name).get_config()
+    config = recipe_module(name).get_config()
     check_fields(config)
     check_values(config)
     published = values(IMAGES[name])
-    assert {field: value(config, field) for field in published} == published
-    assert f"configs/{name}.py" in module(name).__doc__
+    assert {field: field_value(config, field) for field in published} == published
+    assert f"configs/{name}.py" in recipe_module(name).__doc__
 
 
 @pytest.mark.parametrize("name", [name for name in IMAGES if "data.crop" in values(IMAGES[name])])
 def test_a_published_recipe_has_nothing_else(name):
-    config = module(name).get_config()
+    config = recipe_module(name).get_config()
     default = default_config(config.model.name)
-    changed = {field for field in fields(config) if value(config, field) != value(default, field)}
+    changed = differing_fields(config, default)
     assert changed <= set(values(IMAGES[name])) | OURS
 
 
 @pytest.mark.parametrize("name", [name for name in IMAGES if "data.crop" not in values(IMAGES[name])])
 def test_what_was_not_published_says_so_and_is_ts_recipe(name):
     assert re.search(
-        r"not published|[Nn]othing else was published|Neither .* published|is another", module(name).__doc__
+        r"not published|[Nn]othing else was published|Neither .* published|is another", recipe_module(name).__doc__
     )
-    config, of_t = module(name).get_config(), module("posmlp_t").get_config()
+    config, of_t = recipe_module(name).get_config(), recipe_module("posmlp_t").get_config()
     pixels = {"data.mean", "data.std"} if "video" in name else set()
-    assert {field for field in fields(config) if value(config, field) != value(of_t, field)} <= OURS | pixels
+    assert differing_fields(config, of_t) <= OURS | pixels
 
 
 def parse(command: str, monkeypatch) -> tuple[ConfigDict, str]:
