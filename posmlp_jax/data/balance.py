@@ -29,6 +29,10 @@ class BalancedOrder:
         label = self._turns[place]
         return int(self._members[label][self._orders[label][turn]])
 
+    def alike(self, place: int) -> np.ndarray:
+        """The indices of all examples of the class at a place, int64 [c]."""
+        return self._members[self._turns[place]]
+
 
 def _shuffled(length: int, seed: int) -> grain.MapDataset:
     """The numbers below `length` in an order, then in another, and so on."""

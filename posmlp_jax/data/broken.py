@@ -3,7 +3,7 @@
 Of a video that is only damaged, the frames that can be decoded take the places of the others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +27,9 @@ class Decoder(Protocol):
         """Example `index`."""
 
 
-def read_decodable(decoder: Decoder, index: int, length: int, rng: np.random.Generator) -> tuple[Decoded, int, int]:
+def read_decodable(
+    decoder: Decoder, index: int, substitutes: Sequence[int], rng: np.random.Generator
+) -> tuple[Decoded, int, int]:
     """An example, or where it cannot be decoded another that `rng` picks.
 
     The generator belongs to the example's place in the stream, so who takes the place is the same on every run, however
@@ -36,7 +38,7 @@ def read_decodable(decoder: Decoder, index: int, length: int, rng: np.random.Gen
     Args:
       decoder: of a source.
       index: the example to read.
-      length: how many examples there are.
+      substitutes: the indices that may take its place.
       rng: the place's own random numbers.
 
     Returns:
@@ -51,7 +53,7 @@ def read_decodable(decoder: Decoder, index: int, length: int, rng: np.random.Gen
             return decoder(picked, rng), picked, -1 if picked == index else index
         except BrokenExampleError as error:
             last = error
-            picked = int(rng.integers(length))
+            picked = int(substitutes[rng.integers(len(substitutes))])
     raise DataError(f"{_TRIES} {decoder.kind}s in a row cannot be decoded, the last: {last}")
 
 

@@ -6,7 +6,7 @@ and because a batch is one piece of work for the threads and processes.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -230,14 +230,18 @@ class _TrainBatch:
             if first not in decoded:
                 # The samples of one example may be spread over hosts, which then each decode it, and in the same way.
                 reading = rng if first == place else self._rng(first)
-                index = self._order[2 * turns + turn % 2]
-                decoded[first] = read_decodable(self._decoder, index, self._length, reading)
+                drawn = 2 * turns + turn % 2
+                decoded[first] = read_decodable(self._decoder, self._order[drawn], self._substitutes(drawn), reading)
             example, batch["index"][row], batch["broken"][row] = decoded[first]
             # Straight into the batch: other memory for as many images would be another third of the time, or more.
             flipped = self._augmentation.fill(batch["image"][row], example.pixels, rng)
             batch["label"][row] = self._flipped_labels[example.label] if flipped else example.label
             batch["damaged"][row] = example.damaged if first == place else 0
         return batch
+
+    def _substitutes(self, place: int) -> Sequence[int]:
+        """What may replace a broken example: where classes are drawn equally often, only its own class."""
+        return self._order.alike(place) if isinstance(self._order, BalancedOrder) else range(self._length)
 
     def _rng(self, place: int) -> np.random.Generator:
         """Each place has its own part of one generator's sequence, 2¹²⁸ numbers long."""

@@ -65,6 +65,14 @@ def test_a_broken_image_is_replaced_and_the_others_stay(take):
     assert len(set(substitutes)) > len(BROKEN)  # Another one in each epoch.
 
 
+def test_where_classes_are_balanced_a_broken_image_is_replaced_by_one_of_its_class(take):
+    batches, broken = take(Pictures(100, BROKEN), 15, balance="classes")
+    assert broken.replaced == 3 * len(BROKEN)
+    for batch in batches:
+        assert np.bincount(batch["label"]).tolist() == [2] * 10
+        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["index"])
+
+
 @pytest.mark.parametrize("workers", [{"threads": 3}, {"processes": 2}])
 def test_replacing_depends_on_the_place_alone(take, workers):
     expected, _ = take(Pictures(100, BROKEN), 6)
