@@ -82,7 +82,8 @@ class MetricsWriter:
         path = workdir / "metrics.jsonl"
         with writing_to(workdir):
             if path.exists():
-                lines = path.read_text().splitlines()
+                # A machine that lost its power may leave any bytes.
+                lines = path.read_bytes().decode(errors="replace").splitlines()
                 kept = [line for line in lines if _place(line) <= (start_step, evaluated)]
                 write_whole(path, "".join(f"{line}\n" for line in kept))
             self._events = ScalarEvents(workdir / "tensorboard", start_step)
@@ -114,8 +115,8 @@ def _place(line: str) -> tuple[float, bool]:
     """A line's step, and whether it is of an evaluation."""
     try:
         content = json.loads(line)
-        return content["step"], content["split"] != "train"
-    except (json.JSONDecodeError, KeyError, TypeError):
+        return float(content["step"]), content["split"] != "train"
+    except (ValueError, KeyError, TypeError):
         return math.inf, True  # The end of a line that a kill cut off.
 
 
