@@ -5,6 +5,7 @@
 """
 
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,10 +20,11 @@ from posmlp_jax.training.outcomes import Outcomes, class_table, confusion_table,
 
 # A confusion matrix of more classes is not written: its file has this number squared of cells, 2 MB.
 _MOST_IN_TABLE = 1000
+_FILES = ("classes.csv", "confusion.csv", "confusion.png")
 
 
 def report_by_class(workdir: epath.Path, step: int, evaluations: Mapping[str, Any], kind: str) -> None:
-    """Prints and writes what the better one of some `Evaluation`s says of each class.
+    """Prints and writes what the better one of some `Evaluation`s says of each class; nothing where all are NaN.
 
     Args:
       workdir: the working directory. Where it cannot be written to, a line says so.
@@ -34,12 +36,16 @@ def report_by_class(workdir: epath.Path, step: int, evaluations: Mapping[str, An
         return
     split = better_split({split: evaluation.metrics for split, evaluation in evaluations.items()})
     metrics, outcomes = evaluations[split]
+    if math.isnan(metrics["loss"]):
+        return
     title = f"balanced accuracy {100 * metrics['balanced_accuracy']:.2f} %, {WHOSE[split]} of step {step}"
     report(f"{title}, class by class:\n{format_table(outcomes, kind)}")
     folder = workdir / "evaluation" / f"step{step}_{split}"
     try:
         files = _write(folder, outcomes, f"top-1 {100 * metrics['top1']:.2f} %, {title}")
-        report(f"wrote {', '.join(files)} to {folder}")
+        left_out = [name for name in _FILES if name not in files]
+        why = f"; no {' and no '.join(left_out)} of {len(outcomes.class_names)} classes" if left_out else ""
+        report(f"wrote {', '.join(files)} to {folder}{why}")
     except CheckpointError as error:
         report(f"the results by class are not kept: {error}")
 

@@ -88,11 +88,16 @@ def test_the_better_weights_are_those_reported(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("classes", "files"), [(MOST_CLASSES + 1, ["classes.csv", "confusion.csv"]), (1001, ["classes.csv"])]
+    ("classes", "files", "said"),
+    [
+        (MOST_CLASSES + 1, ["classes.csv", "confusion.csv"], "; no confusion.png of 101 classes"),
+        (1001, ["classes.csv"], "; no confusion.csv and no confusion.png of 1001 classes"),
+    ],
 )
-def test_many_classes_have_no_picture_and_very_many_no_matrix(tmp_path, classes, files):
+def test_many_classes_have_no_picture_and_very_many_no_matrix(tmp_path, capsys, classes, files, said):
     report_by_class(tmp_path, 9, {"eval": evaluation(classes, 0.4)}, "image")
     assert sorted(path.name for path in (tmp_path / "evaluation" / "step9_eval").iterdir()) == files
+    assert capsys.readouterr().out.endswith(f"wrote {', '.join(files)} to {tmp_path}/evaluation/step9_eval{said}\n")
 
 
 def test_where_nothing_can_be_written_the_terminal_still_has_it(tmp_path, capsys):
