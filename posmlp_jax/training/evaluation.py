@@ -1,6 +1,7 @@
 """Accuracy of a model over the whole evaluation split."""
 
 import functools
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
@@ -13,6 +14,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.data import eval_batches
+from posmlp_jax.errors import CheckpointError
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.class_report import report_by_class
 from posmlp_jax.training.evaluations import WHOSE, better_split
@@ -33,7 +35,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
       metrics: mean `loss` (nats), `top1` and, of more than five classes, `top5` (shares), `balanced_accuracy` (the mean
-        of the classes' own top-1) and `count`.
+        of the classes' own top-1) and `count`. All but the count are NaN where the loss is not a number.
       outcomes: example by example.
     """
 
@@ -116,7 +118,11 @@ class _Totals:
         outcomes = Outcomes(np.concatenate(self._labels), np.concatenate(self._predictions), names)
         count = self._sums["count"]
         means = {name: total / count for name, total in self._sums.items() if name != "count"}
-        return Evaluation(means | {"balanced_accuracy": outcomes.balanced_accuracy, "count": count}, outcomes)
+        means["balanced_accuracy"] = outcomes.balanced_accuracy
+        if not math.isfinite(means["loss"]):
+            # Logits that are no numbers choose no class.
+            means = dict.fromkeys(means, math.nan)
+        return Evaluation(means | {"count": count}, outcomes)
 
 
 def evaluate(
@@ -138,7 +144,8 @@ def evaluate(
       `{'eval': …, 'ema': …}`, each an `Evaluation.metrics`; 'ema' only where the checkpoint has one.
 
     Raises:
-      PosMLPError: for a mistake in the config, missing data, or a checkpoint that does not fit.
+      PosMLPError: for a mistake in the config, missing data, or a checkpoint that does not fit or whose loss is not a
+        number.
     """
     pretrained = together(partial(open_pretrained, workdir, step=step, weights=weights or "best"))
     workdir, step = pretrained.workdir, pretrained.step
@@ -165,12 +172,19 @@ def evaluate(
         better = better_split({split: evaluation.metrics for split, evaluation in evaluations.items()})
         report(f"better: the {WHOSE[better]}")
     checkpoints.close()
+    if all(math.isnan(evaluation.metrics["loss"]) for evaluation in evaluations.values()):
+        raise CheckpointError(f"{what} cannot be evaluated, the loss is not a number; take another --step")
     report_by_class(workdir, step, evaluations, experiment.eval_source.kind)
     return {split: evaluation.metrics for split, evaluation in evaluations.items()}
 
 
 def format_result(split: str, result: dict[str, float], kind: str) -> str:
-    """One line: top-1, top-5 where there is one, loss, and over how many examples of a `Source.kind`."""
+    """One line: top-1, top-5 where there is one, loss, and over how many examples of a `Source.kind`.
+
+    Or that there is no accuracy, where the loss is not a number.
+    """
+    if math.isnan(result["loss"]):
+        return f"evaluation of the {WHOSE[split]}: the loss is not a number  ({result['count']:.0f} {kind}s)"
     top5 = f"top-5 {100 * result['top5']:.2f} %  " if "top5" in result else ""
     return (
         f"evaluation of the {WHOSE[split]}: top-1 {100 * result['top1']:.2f} %  {top5}"

@@ -24,10 +24,11 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 def correct_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     """Whether a label, or the likeliest class of a soft target, is among the `k` highest logits: bool `[B]`.
 
-    Of classes with equal logits the one with the lower index counts as higher, as `argmax` has it.
+    Of classes with equal logits the one with the lower index counts as higher, as `argmax` has it. Nothing is correct
+    where a logit is not a number.
     """
     labels = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
     chosen = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     before = jnp.arange(logits.shape[-1]) < labels[:, None]
     rank = jnp.sum((logits > chosen) | ((logits == chosen) & before), axis=-1)
-    return rank < k
+    return (rank < k) & ~jnp.isnan(logits).any(axis=-1)

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -58,6 +59,28 @@ def test_evaluation_repeats_the_last_one_of_training(trained):
     config, workdir, results = trained
     assert evaluate(config, workdir) == results
     assert evaluate(None, workdir) == results
+
+
+@pytest.mark.parametrize("broken", [["eval"], ["eval", "ema"]])
+def test_weights_that_are_no_numbers_have_no_accuracy(trained, tmp_path, capsys, broken):
+    config, workdir, results = trained
+    state = checkpoint(config, workdir)
+    nan = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), state.weights)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    named = open_training(config).named_model
+    checkpoints.save(replace(state, weights=nan, ema=nan if "ema" in broken else state.ema), config, named, None)
+    checkpoints.close()
+    if "ema" in broken:
+        with pytest.raises(CheckpointError, match=rf"^step 9 of {tmp_path} cannot be evaluated, the loss is not a num"):
+            evaluate(config, tmp_path)
+        assert not (tmp_path / "evaluation").exists()
+    else:
+        found = evaluate(config, tmp_path)
+        assert found["ema"] == results["ema"]
+        np.testing.assert_equal(found["eval"], dict.fromkeys(results["eval"], np.nan) | {"count": 40})
+        assert [path.name for path in (tmp_path / "evaluation").iterdir()] == ["step9_ema"]
+    lines = capsys.readouterr().out.splitlines()
+    assert "evaluation of the weights: the loss is not a number  (40 images)" in lines
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 40, 64])

@@ -40,6 +40,13 @@ def test_equal_logits_count_as_argmax_counts_them():
     np.testing.assert_array_equal(correct_top(np.zeros((3, 3)), np.arange(3), 1), [True, False, False])
 
 
+def test_nothing_is_correct_where_logits_are_no_numbers():
+    logits = np.full((3, 3), np.nan)
+    logits[2] = [0, np.nan, 1]
+    for k in (1, 2, 3):
+        np.testing.assert_array_equal(correct_top(logits, np.arange(3), k), [False] * 3)
+
+
 def test_a_soft_targets_label_is_its_likeliest_class():
     soft = np.eye(7)[LABELS] * 0.6 + 0.4 / 7
     np.testing.assert_array_equal(correct_top(LOGITS, soft, 2), correct_top(LOGITS, LABELS, 2))
