@@ -16,7 +16,7 @@ _LINES = {"train": ("training", ":"), "eval": ("evaluation", "-"), "ema": ("eval
 
 
 def read_metrics(workdir: epath.Path) -> list[dict]:
-    """The lines of a working directory's `metrics.jsonl`; one that a kill has cut off is passed over with a word.
+    """The lines of a working directory's `metrics.jsonl`; one that a kill or a crash spoilt is named and left out.
 
     Raises:
       DataError: if there is no such file.
@@ -25,7 +25,7 @@ def read_metrics(workdir: epath.Path) -> list[dict]:
     if not path.is_file():
         raise DataError(f"{workdir} has no metrics.jsonl; name the --workdir of a training run")
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().decode(errors="replace").splitlines(), 1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:

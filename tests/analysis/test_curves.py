@@ -41,6 +41,8 @@ def test_a_line_that_a_kill_cut(workdir, caplog):
     assert "metrics.jsonl: line 2 is not whole and is passed over" in caplog.text
     loss, *_ = draw_curves([workdir]).axes
     assert [line.get_xydata().tolist() for line in loss.get_lines()] == [[[1, 3], [3, 1]], [[3, 2]]]
+    file.write_bytes(text.encode() + b"\xff\xfe\x00\n")
+    assert read_metrics(workdir) == rows
     file.write_bytes(b"")
     assert read_metrics(workdir) == []
 
