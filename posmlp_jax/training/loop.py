@@ -23,7 +23,7 @@ from posmlp_jax.training.class_counts import describe_counts, is_unbalanced
 from posmlp_jax.training.class_report import report_by_class
 from posmlp_jax.training.config import as_begun, check_fields
 from posmlp_jax.training.evaluation import Evaluation, Evaluator, format_result, make_evaluator
-from posmlp_jax.training.evaluations import WHOSE, Evaluations
+from posmlp_jax.training.evaluations import WHOSE, Evaluations, Results
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
 from posmlp_jax.training.hosts import AgreedMaximum, from_host_0, together
 from posmlp_jax.training.lock import WorkdirLock
@@ -97,14 +97,16 @@ def _train(config: ConfigDict, workdir: epath.Path, lock: WorkdirLock) -> dict[s
             f"{workdir} began with other data: {'; '.join(changed)}; put them back, choose another --workdir, or go on "
             "with these by --config.accept_changed_data=True"
         )
-    if changed or not goes_on:
+    if changed is None or changed or not goes_on:
         together(partial(_check_evaluation, run))
     _report_run(run)
     compiled, macs, memory = _compile(run)
     together(partial(check_step_memory, memory, run.mesh))
     from_host_0(lock.acquire)
     from_host_0(partial(claim_workdir, workdir, config, data))
-    for line in changed:
+    if changed is None:
+        report(f"there is no record of the data that {workdir} began with; from now on it is today's")
+    for line in changed or ():
         report(f"going on with other {line}")
     with ExitStack() as closing:
         checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints, keep_best=config.keep_best)
@@ -115,7 +117,7 @@ def _train(config: ConfigDict, workdir: epath.Path, lock: WorkdirLock) -> dict[s
             state = _standardized(run, state)
         report(f"{'going on from step ' + str(step) + ' of' if step else 'writing to'} {workdir}")
         evaluator = make_evaluator(run)
-        evaluated = from_host_0(lambda: checkpoints.evaluations[step] is not None)
+        evaluated = from_host_0(lambda: _whole(checkpoints.evaluations[step], state))
         writer = closing.enter_context(contextlib.closing(MetricsWriter(workdir, step, evaluated)))
         earlier = checkpoints.run(step).get("pending_metrics", ()) if step else ()
         clock = StepClock(config.batch_size, macs, run.mesh.size, run.unit, earlier)
@@ -187,7 +189,7 @@ def _train(config: ConfigDict, workdir: epath.Path, lock: WorkdirLock) -> dict[s
                 save()
             if evaluation_due() and not stop:
                 stop = evaluate_step()
-                if stop or checkpoints.is_best(step):
+                if stop or from_host_0(partial(checkpoints.is_best, step)):
                     save()
                 clock.restart()
         checkpoints.wait()
@@ -323,6 +325,11 @@ def _variants(state: TrainState):
     yield "eval", state.weights
     if state.ema is not None:
         yield "ema", state.ema
+
+
+def _whole(results: Results | None, state: TrainState) -> bool:
+    """Whether an evaluation on record is of all weights: a kill between two lines of the log leaves those of one."""
+    return {split for split, _ in _variants(state)} <= (results or {}).keys()
 
 
 def _evaluate(

@@ -33,8 +33,11 @@ def read_config(workdir: epath.Path) -> dict | None:
     raise CheckpointError(f"{path} is damaged: it should be a JSON object, the run's config; choose another --workdir")
 
 
-def data_changes(workdir: epath.Path, data: Mapping) -> list[str]:
-    """What is different in today's data, by their fingerprints, from those that the run began with (`data.json`)."""
+def data_changes(workdir: epath.Path, data: Mapping) -> list[str] | None:
+    """What is different in today's data, by their fingerprints, from those that the run began with (`data.json`).
+
+    None where that is not known: of a run that began before there was such a file, and where it is damaged.
+    """
     try:
         before = json.loads((workdir / _DATA).read_text())
         return [
@@ -42,8 +45,8 @@ def data_changes(workdir: epath.Path, data: Mapping) -> list[str]:
             for split in data
             if (found := list(changes(before[split], data[split])))
         ]
-    except (OSError, ValueError, LookupError, TypeError):
-        return []  # Of a run that began before there was such a file, or damaged: nothing is known.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def check_experiment(workdir: epath.Path, saved: Mapping | None, config: ConfigDict) -> None:

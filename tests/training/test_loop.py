@@ -202,10 +202,18 @@ def test_a_run_that_began_before_averages_warmed_up_goes_on_bit_by_bit(tiny_conf
     saved = json.loads((begun / "config.json").read_text())
     del saved["ema_warmup"], saved["ema_length"]
     (begun / "config.json").write_text(json.dumps(saved))
+    (begun / "data.json").unlink()
+    (begun / "evaluations.json").unlink()
+    # And killed between the two lines of step 4's evaluation, which is therefore to be done again.
+    log = (begun / "metrics.jsonl").read_text()
+    (begun / "metrics.jsonl").write_text(log[: log.index('{"step": 4, "split": "ema"')])
     lines = []
     monkeypatch.setattr(loop, "report", lines.append)
-    for _ in range(2):
+    for known in (False, True):
         train(tiny_config(), begun)
+        no_record = f"there is no record of the data that {begun} began with; from now on it is today's"
+        assert (no_record in lines) is not known
+        assert json.loads((begun / "data.json").read_text()) == json.loads((unbroken / "data.json").read_text())
         assert "goes on as it began: ema_warmup=False" in "".join(lines)
         assert (
             "warning: at the end 39 % of the moving average will still be its random start (0.9 to the power of 9 "
