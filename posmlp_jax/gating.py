@@ -5,10 +5,10 @@ SGU (gMLP), PoSGU (PosMLP), PoTGU and PoSTGU (PosMLP-Video) are this one unit wi
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float
 
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.relations import Relation
@@ -18,8 +18,10 @@ GATES = ("multiply", "add", "concat")
 NORM_EPSILON = 1e-6  # PosMLP's; PosMLP-Video has its own.
 
 
-def mix_tokens(relation: jax.Array, tokens: jax.Array) -> jax.Array:
-    """W X of Eq. 9 and 12: `[groups, N, N]` applied to `[..., N, C]`.
+def mix_tokens(
+    relation: Float[Array, "groups tokens tokens"], tokens: Float[Array, "*batch tokens channels"]
+) -> Float[Array, "*batch tokens channels"]:
+    """W X of Eq. 9 and 12.
 
     Channels are in `groups` contiguous groups. The published code interleaves them (channel c in group c mod s), which
     is the same network with permuted channels (`posmlp_jax.convert`), but a worse memory layout.
@@ -29,8 +31,10 @@ def mix_tokens(relation: jax.Array, tokens: jax.Array) -> jax.Array:
     return jnp.einsum("gqk,...kgc->...qgc", relation.astype(tokens.dtype), grouped).reshape(tokens.shape)
 
 
-def mix_windows(relation: Relation, tokens: jax.Array, layout: WindowLayout | None) -> jax.Array:
-    """`mix_tokens` for `[B, windows, N, C]`, each window with the mask that `layout` gives it."""
+def mix_windows(
+    relation: Relation, tokens: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None
+) -> Float[Array, "batch windows tokens channels"]:
+    """`mix_tokens`, each window with the mask that `layout` gives it."""
     if layout is None or layout.masks is None:
         return mix_tokens(relation(), tokens)
     # Windows that share a mask are mixed together: no relation is copied for each of a large map's many windows.
@@ -85,8 +89,10 @@ class GatingUnit(nnx.Module):
         self.bias = nnx.Param(jnp.full((math.prod(relation.grid),), bias_init)) if token_bias else None
         self.out_channels = mixed * (2 if gate == "concat" else 1)
 
-    def __call__(self, x: jax.Array, layout: WindowLayout | None = None) -> jax.Array:
-        """`[B, windows, N, channels]` to `[B, windows, N, out_channels]`, in x's type."""
+    def __call__(
+        self, x: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None = None
+    ) -> Float[Array, "batch windows tokens {self.out_channels}"]:
+        """Z, in x's type."""
         mixed, other = jnp.split(x, 2, axis=-1) if self.split else (x, x)
         if self.norm is not None:
             mixed = self.norm(mixed)
@@ -102,8 +108,10 @@ class GatingUnit(nnx.Module):
                 return jnp.concatenate([mixed, other], axis=-1)
         return mixed * other
 
-    def _mix(self, tokens: jax.Array, layout: WindowLayout | None) -> jax.Array:
-        """W X₁ + b, for `[B, windows, N, C]`."""
+    def _mix(
+        self, tokens: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None
+    ) -> Float[Array, "batch windows tokens channels"]:
+        """W X₁ + b."""
         mixed = mix_windows(self.relation, tokens, layout)
         return mixed if self.bias is None else mixed + self.bias[...].astype(mixed.dtype)[:, None]
 

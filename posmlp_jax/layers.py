@@ -4,7 +4,9 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, Key
 
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.gating import NORM_EPSILON
@@ -32,7 +34,7 @@ def normalization(
     raise ConfigError(f"unknown norm '{kind}'; {nearest(kind, NORMS)}")
 
 
-def normalize(norm: nnx.BatchNorm | nnx.LayerNorm, x: jax.Array, train: bool) -> jax.Array:
+def normalize(norm: nnx.BatchNorm | nnx.LayerNorm, x: Float[Array, "*shape"], train: bool) -> Float[Array, "*shape"]:
     """Applies either kind, in x's type.
 
     `train` takes the batch's statistics, and updates the running ones by them, unless the norm's own
@@ -43,7 +45,7 @@ def normalize(norm: nnx.BatchNorm | nnx.LayerNorm, x: jax.Array, train: bool) ->
     return norm(x)
 
 
-def gelu(x: jax.Array) -> jax.Array:
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The exact GELU, x·Φ(x), in x's type.
 
     `jax.nn.gelu(approximate=False)` takes erfc where this takes erf: twice the time on CPU, for digits that only matter
@@ -89,8 +91,10 @@ class ConvStem(nnx.Module):
         self.convs = nnx.List([conv(*size, dtype, rngs) for size in sizes])
         self.norms = nnx.List([normalization(norm, outputs, dtype, rngs, epsilon=epsilon) for _, outputs, _ in sizes])
 
-    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        """`[B, H, W, 3]` to `[B, ⌈H/4⌉, ⌈W/4⌉, channels]`, `[B, T, H, W, 3]` to `[B, T or ⌈T/2⌉, …]`."""
+    def __call__(
+        self, images: Float[Array | np.ndarray, "batch *_time height width 3"], *, train: bool = False
+    ) -> Float[Array, "batch *_time (height+3)//4 (width+3)//4 channels"]:
+        """The map of images, or that of clips with T or, if time is halved, ⌈T/2⌉ steps."""
         x = normalize(self.norms[0], self.convs[0](images), train)
         for layer, norm in zip(self.convs[1:], self.norms[1:], strict=True):
             x = normalize(norm, layer(gelu(x)), train)
@@ -133,8 +137,10 @@ class LinearStem(nnx.Module):
         self.patch = patch
         self.norm = normalization(norm, channels, dtype, rngs, epsilon=epsilon) if norm else None
 
-    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-        """`[..., H, W, 3]` to `[..., ⌈H/patch⌉, ⌈W/patch⌉, channels]`; the last patches are padded with zeros."""
+    def __call__(
+        self, images: Float[Array | np.ndarray, "*batch height width 3"], *, train: bool = False
+    ) -> Float[Array, "*batch -(-height//{self.patch}) -(-width//{self.patch}) channels"]:
+        """The map of images, or of each frame of clips; the last patches are padded with zeros."""
         x = self.conv(_pad_to_multiple(images, self.patch))
         return x if self.norm is None else normalize(self.norm, x, train)
 
@@ -150,15 +156,19 @@ class ConvMerging(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(2 * channels))
         self.norm = normalization(norm, 2 * channels, dtype, rngs)
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """`[B, H, W, C]` to `[B, ⌈H/2⌉, ⌈W/2⌉, 2C]`."""
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], *, train: bool = False
+    ) -> Float[Array, "batch (height+1)//2 (width+1)//2 2*channels"]:
+        """The map at half the resolution, with twice the channels."""
         x = depthwise_conv(x, self.kernel[...].astype(x.dtype)) + self.bias[...].astype(x.dtype)
         return normalize(self.norm, x, train)
 
 
 @jax.jit  # Named in the traced function, so that its multiply-accumulates can be counted.
-def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 3×3 depth-wise convolution of stride 2 and padding 1: `[B, H, W, C]`, `[3, 3, 1, m·C]` to `[B, H/2, W/2, m·C]`.
+def depthwise_conv(
+    x: Float[Array, "batch height width channels"], kernel: Float[Array, "3 3 1 outputs"]
+) -> Float[Array, "batch (height+1)//2 (width+1)//2 outputs"]:
+    """A 3×3 depth-wise convolution of stride 2 and padding 1, with a multiple of the channels as outputs.
 
     Written as nine strided slices times weights: XLA's gradient of a grouped convolution on CPU takes seconds a layer
     where this takes milliseconds.
@@ -182,8 +192,10 @@ class FullConvMerging(nnx.Module):
         self.conv = conv(channels, out_channels, (3, 3), dtype, rngs)
         self.norm = normalization("layer", out_channels, dtype, rngs, epsilon=epsilon)
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """`[..., H, W, C]` to `[..., ⌈H/2⌉, ⌈W/2⌉, out_channels]`."""
+    def __call__(
+        self, x: Float[Array, "*batch height width channels"], *, train: bool = False
+    ) -> Float[Array, "*batch (height+1)//2 (width+1)//2 out_channels"]:
+        """The map at half the resolution."""
         return normalize(self.norm, self.conv(x), train)
 
 
@@ -194,14 +206,18 @@ class LinearMerging(nnx.Module):
         self.norm = normalization(norm, 4 * channels, dtype, rngs)
         self.linear = linear(4 * channels, 2 * channels, dtype, rngs, bias=False)
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """`[B, H, W, C]` to `[B, ⌈H/2⌉, ⌈W/2⌉, 2C]`; odd maps are padded with zeros."""
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], *, train: bool = False
+    ) -> Float[Array, "batch (height+1)//2 (width+1)//2 2*channels"]:
+        """The map at half the resolution, with twice the channels; odd maps are padded with zeros."""
         x = _pad_to_multiple(x, 2)
         neighbours = [x[:, i::2, j::2] for i in range(2) for j in range(2)]
         return self.linear(normalize(self.norm, jnp.concatenate(neighbours, axis=-1), train))
 
 
-def _pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
+def _pad_to_multiple(
+    x: Float[Array | np.ndarray, "*batch height width channels"], multiple: int
+) -> Float[Array, "*batch -(-height//{multiple})*{multiple} -(-width//{multiple})*{multiple} channels"]:
     height, width = x.shape[-3:-1]
     outer = [(0, 0)] * (x.ndim - 3)
     return jnp.pad(x, (*outer, (0, -height % multiple), (0, -width % multiple), (0, 0)))
@@ -228,8 +244,13 @@ class GatedBranch(nnx.Module):
         self.project = linear(self.gate.out_channels, channels, dtype, rngs)
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, x: jax.Array, layout: WindowLayout | None = None, key: jax.Array | None = None) -> jax.Array:
-        """`[B, windows, N, C]` to the same; with a random `key` the branch drops, without one it does not."""
+    def __call__(
+        self,
+        x: Float[Array, "batch windows tokens channels"],
+        layout: WindowLayout | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "batch windows tokens channels"]:
+        """What to add to x; with a random `key` the branch drops, without one it does not."""
         y = gelu(self.expand(self.norm(x)))
         y = self.project(self.gate(y, layout))
         return y if key is None else self.dropout(y, rngs=key)
@@ -243,8 +264,13 @@ class GatedBlock(GatedBranch):
         super().__init__(channels, expansion, make_gate, **options)
         self.drop_path = stochastic_depth(drop_path)
 
-    def __call__(self, x: jax.Array, layout: WindowLayout | None = None, key: jax.Array | None = None) -> jax.Array:
-        """`[B, windows, N, C]` to the same; with a random `key` the block drops, without one it does not."""
+    def __call__(
+        self,
+        x: Float[Array, "batch windows tokens channels"],
+        layout: WindowLayout | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "batch windows tokens channels"]:
+        """The block's output; with a random `key` the block drops, without one it does not."""
         if key is None:
             return x + super().__call__(x, layout)
         dropout_key, path_key = jax.random.split(key)

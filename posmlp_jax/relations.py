@@ -11,9 +11,8 @@ generate that matrix from relative positions instead of learning each of its ent
 | `QuadraticRelation` | GQPE, GGQPE | 6s on a 2-D grid |
 | `SumRelation` | LRPE-M (Eq. 10) | N² + s·∏(2nᵢ − 1) |
 
-A relation takes an optional mask `[..., N, N]`, True where a query may see a key, and then returns
-`[..., groups, N, N]` with zeros where it may not; the quadratic relation's rows still sum to 1, so each of its queries
-must see some key.
+A relation takes an optional mask, or several, True where a query may see a key, and then returns a matrix for each with
+zeros where it may not; the quadratic relation's rows still sum to 1, so each of its queries must see some key.
 """
 
 import functools
@@ -24,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from posmlp_jax.errors import ConfigError, nearest
 
@@ -32,17 +32,23 @@ COVARIANCES = ("psd", "free", "isotropic")
 # The standard deviation that the published code starts a dense matrix with where tokens should hardly mix at first.
 NEAR_ZERO = 1e-6
 
+# What relations take and give: of any number of masks there are as many matrices.
+Mask = Bool[np.ndarray, "*masks tokens tokens"]
+Matrix = Float[Array, "*masks groups tokens tokens"]
+
 
 @functools.cache
-def relative_offsets(grid: tuple[int, ...]) -> np.ndarray:
-    """δ = p_key − p_query for every pair of tokens: int32 `[N, N, D]`, axes in the grid's order (so y before x)."""
+def relative_offsets(grid: tuple[int, ...]) -> Int32[np.ndarray, "tokens tokens {len(grid)}"]:
+    """δ = p_key − p_query for every pair of tokens, queries first; axes in the grid's order (so y before x)."""
     positions = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), axis=-1).reshape(-1, len(grid))
     return (positions[None, :, :] - positions[:, None, :]).astype(np.int32)
 
 
 @functools.cache
-def offset_features(grid: tuple[int, ...]) -> np.ndarray:
-    """r_δ of Eq. 8 on a grid of D axes: float32 `[N, N, D + D(D + 1)/2]`.
+def offset_features(
+    grid: tuple[int, ...],
+) -> Float32[np.ndarray, "tokens tokens {len(grid)+len(grid)*(len(grid)+1)//2}"]:
+    """r_δ of Eq. 8 on a grid of D axes, D + D(D + 1)/2 values for each query and key.
 
     First the D components δᵢ, then the D squares δᵢ², then the products δᵢδⱼ for i < j. On an image window that is
     Eq. 8 with y in front of x.
@@ -52,16 +58,18 @@ def offset_features(grid: tuple[int, ...]) -> np.ndarray:
     return np.concatenate([offsets, offsets**2, offsets[..., row] * offsets[..., column]], axis=-1)
 
 
-def quadratic_coefficients(center: jax.Array, precision: jax.Array) -> jax.Array:
+def quadratic_coefficients(
+    center: Float[Array, "groups axes"], precision: Float[Array, "groups axes axes"]
+) -> Float[Array, "groups axes+axes*(axes+1)//2"]:
     """V of Eq. 7, such that v·r_δ = −½(δ − Δ)Σ⁻¹(δ − Δ)ᵀ + a constant of δ, which the softmax takes away.
 
     Args:
-      center: Δ, `[groups, D]`.
-      precision: Σ⁻¹, `[groups, D, D]`. Where it is not symmetric (Σ⁻¹ = Γ of Table 6) the linear terms are still
+      center: Δ.
+      precision: Σ⁻¹. Where it is not symmetric (Σ⁻¹ = Γ of Table 6) the linear terms are still
         Eq. 7's Σ⁻¹Δ, as in the published code; the quadratic form has only a symmetric part.
 
     Returns:
-      `[groups, D + D(D + 1)/2]`, in the order of `offset_features`.
+      V, in the order of `offset_features`.
     """
     row, column = np.triu_indices(center.shape[-1], k=1)
     linear = jnp.einsum("gij,gj->gi", precision, center, precision=jax.lax.Precision.HIGHEST)
@@ -99,8 +107,8 @@ class QuadraticRelation(nnx.Module):
         self.spread = nnx.Param(identity + noise(rngs.params(), shape, jnp.float32))
         self.center = nnx.Param(noise(rngs.params(), (groups, axes), jnp.float32)) if learn_center else None
 
-    def inverse_covariance(self) -> jax.Array:
-        """Σ⁻¹ of every group: `[groups, D, D]`."""
+    def inverse_covariance(self) -> Float[Array, "groups axes axes"]:
+        """Σ⁻¹ of every group."""
         spread = self.spread[...]
         if self.covariance == "isotropic":
             return spread[:, None, None] ** 2 * jnp.eye(len(self.grid))
@@ -108,18 +116,18 @@ class QuadraticRelation(nnx.Module):
             return spread
         return jnp.einsum("gik,gjk->gij", spread, spread, precision=jax.lax.Precision.HIGHEST)
 
-    def centers(self) -> jax.Array:
-        """Δ of every group, in the grid's axis order: `[groups, D]`."""
+    def centers(self) -> Float[Array, "groups axes"]:
+        """Δ of every group, in the grid's axis order."""
         return jnp.zeros((self.groups, len(self.grid))) if self.center is None else self.center[...]
 
-    def logits(self) -> jax.Array:
-        """v·r_δ of Eq. 13, before the softmax: `[groups, N, N]`."""
+    def logits(self) -> Float[Array, "groups tokens tokens"]:
+        """v·r_δ of Eq. 13, before the softmax."""
         coefficients = quadratic_coefficients(self.centers(), self.inverse_covariance())
         # Squared offsets reach 961 in a 32-token window: TF32 or bfloat16 products would lose the logits.
         return jnp.einsum("gf,qkf->gqk", coefficients, offset_features(self.grid), precision=jax.lax.Precision.HIGHEST)
 
-    def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
-        """The relation matrix `[..., groups, N, N]` (module docstring)."""
+    def __call__(self, mask: Mask | None = None) -> Matrix:
+        """The relation matrix (module docstring)."""
         logits = self.logits()
         if mask is not None:
             # Not softmax's `where`: it takes the maximum over a wrong axis when the mask has more axes than the logits.
@@ -138,15 +146,15 @@ class LearnedRelation(nnx.Module):
         self.grid, self.groups = tuple(grid), groups
         self.table = nnx.Param(jnp.zeros((math.prod(2 * n - 1 for n in self.grid), groups)))
 
-    def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
-        """The relation matrix `[..., groups, N, N]` (module docstring)."""
+    def __call__(self, mask: Mask | None = None) -> Matrix:
+        """The relation matrix (module docstring)."""
         matrix = jnp.moveaxis(self.table[...][table_rows(self.grid)], -1, 0)
         return matrix if mask is None else jnp.where(mask[..., None, :, :], matrix, 0)
 
 
 @functools.cache
-def table_rows(grid: tuple[int, ...]) -> np.ndarray:
-    """The row of a `LearnedRelation`'s table for every (query, key) pair: int32 `[N, N]`."""
+def table_rows(grid: tuple[int, ...]) -> Int32[np.ndarray, "tokens tokens"]:
+    """The row of a `LearnedRelation`'s table for every (query, key) pair."""
     spans = [2 * n - 1 for n in grid]
     shifted = np.asarray(grid) - 1 - relative_offsets(grid)
     return np.ravel_multi_index(tuple(np.moveaxis(shifted, -1, 0)), spans).astype(np.int32)
@@ -164,8 +172,8 @@ class DenseRelation(nnx.Module):
         tokens = math.prod(self.grid)
         self.weight = nnx.Param(nnx.initializers.normal(stddev)(rngs.params(), (groups, tokens, tokens), jnp.float32))
 
-    def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
-        """The relation matrix `[..., groups, N, N]` (module docstring)."""
+    def __call__(self, mask: Mask | None = None) -> Matrix:
+        """The relation matrix (module docstring)."""
         matrix = self.weight[...]
         return matrix if mask is None else jnp.where(mask[..., None, :, :], matrix, 0)
 
@@ -177,8 +185,8 @@ class SumRelation(nnx.Module):
         self.dense, self.learned = dense, learned
         self.grid, self.groups = learned.grid, learned.groups
 
-    def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
-        """The relation matrix `[..., groups, N, N]` (module docstring)."""
+    def __call__(self, mask: Mask | None = None) -> Matrix:
+        """The relation matrix (module docstring)."""
         return self.dense(mask) + self.learned(mask)
 
 
@@ -207,13 +215,13 @@ class FoldedRelation(nnx.Module):
         graph, state = nnx.split(relation)
         self.matrix = FoldedMatrix(_matrix(graph, state, jnp.dtype(dtype)))
 
-    def __call__(self, mask: np.ndarray | None = None) -> jax.Array:
-        """The relation matrix `[..., groups, N, N]` (module docstring)."""
+    def __call__(self, mask: Mask | None = None) -> Matrix:
+        """The relation matrix (module docstring)."""
         return self.matrix[...] if mask is None else self.relation(mask)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def _matrix(graph, state, dtype: jnp.dtype) -> jax.Array:
+def _matrix(graph, state, dtype: jnp.dtype) -> Matrix:
     """A relation's matrix: compiled once for all relations of a stage, which differ in their parameters alone."""
     return nnx.merge(graph, state)().astype(dtype)
 

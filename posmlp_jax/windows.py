@@ -9,10 +9,10 @@ import functools
 import math
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from jaxtyping import Array, Bool, Int, Shaped
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,17 +24,17 @@ class WindowLayout:
       window: tokens along each axis of a window.
       shift: by how much the map is rolled back along each axis before it is cut.
       counts: windows along each axis.
-      masks: bool `[U, N, N]`, True where a query (row) may see a key; None where every token sees its whole window.
-      mask_index: int `[windows]`, each window's row in `masks`. Only windows at the seam and the border differ, so U is
-        at most 3^D however large the map is.
+      masks: True where a query (row) may see a key; None where every token sees its whole window.
+      mask_index: each window's row in `masks`. Only windows at the seam and the border differ, so there are at most 3^D
+        kinds of them, for a map of D axes, however large it is.
     """
 
     map_size: tuple[int, ...]
     window: tuple[int, ...]
     shift: tuple[int, ...]
     counts: tuple[int, ...]
-    masks: np.ndarray | None
-    mask_index: np.ndarray | None
+    masks: Bool[np.ndarray, "kinds tokens tokens"] | None
+    mask_index: Int[np.ndarray, "windows"] | None
 
 
 @functools.cache
@@ -61,8 +61,10 @@ def window_layout(map_size: tuple[int, ...], window: tuple[int, ...], shifted: b
     return WindowLayout(map_size, window, shift, counts, masks, index.reshape(-1)[kind.reshape(-1)])
 
 
-def partition(x: jax.Array, layout: WindowLayout) -> jax.Array:
-    """A map `[B, *map, C]` as `[B, windows, tokens, C]`: windows, and tokens in a window, in row-major order."""
+def partition(
+    x: Shaped[Array, "batch *map channels"], layout: WindowLayout
+) -> Shaped[Array, "batch windows tokens channels"]:
+    """A map in windows: both they and the tokens in each are in row-major order."""
     ends = [
         count * side - size for count, side, size in zip(layout.counts, layout.window, layout.map_size, strict=True)
     ]
@@ -73,8 +75,10 @@ def partition(x: jax.Array, layout: WindowLayout) -> jax.Array:
     return _cut(x, layout.counts, layout.window)
 
 
-def merge(tokens: jax.Array, layout: WindowLayout) -> jax.Array:
-    """The inverse of `partition`: `[B, windows, tokens, C]` as `[B, *map, C]`."""
+def merge(
+    tokens: Shaped[Array, "batch windows tokens channels"], layout: WindowLayout
+) -> Shaped[Array, "batch *map channels"]:
+    """The inverse of `partition`: the map."""
     axes = len(layout.window)
     counts, inner = _axis_names(axes)
     pattern = " ".join(f"({n} {w})" for n, w in zip(counts, inner, strict=True))
@@ -85,21 +89,27 @@ def merge(tokens: jax.Array, layout: WindowLayout) -> jax.Array:
     return x[(slice(None), *(slice(size) for size in layout.map_size))]
 
 
-def join_frames(tokens: jax.Array, frames: int) -> jax.Array:
-    """Windows of single frames, `[B, frames·n, N, C]`, as `[B, n·N, frames, C]`: the tokens at one place together.
+def join_frames(
+    tokens: Shaped[Array, "batch windows tokens channels"], frames: int
+) -> Shaped[Array, "batch windows//{frames}*tokens {frames} channels"]:
+    """Windows of single frames as one "window" for each place, whose tokens are those of all frames there.
 
     What `partition` gives for windows of (1, h, w) has the frames in front; places keep their order.
     """
     return rearrange(tokens, "b (t n) k c -> b (n k) t c", t=frames)
 
 
-def split_frames(tokens: jax.Array, windows: int) -> jax.Array:
-    """The inverse of `join_frames`: `[B, n·N, frames, C]` as `[B, frames·n, N, C]`, for `windows` of frames·n."""
+def split_frames(
+    tokens: Shaped[Array, "batch places frames channels"], windows: int
+) -> Shaped[Array, "batch {windows} places*frames//{windows} channels"]:
+    """The inverse of `join_frames`: `windows` of single frames, of all frames together."""
     return rearrange(tokens, "b (n k) t c -> b (t n) k c", n=windows // tokens.shape[2])
 
 
-def _cut(x, counts: tuple[int, ...], window: tuple[int, ...]):
-    """A map that windows divide, NumPy or JAX, as `[B, windows, tokens, C]`."""
+def _cut(
+    x: Shaped[Array | np.ndarray, "batch *map channels"], counts: tuple[int, ...], window: tuple[int, ...]
+) -> Shaped[Array | np.ndarray, "batch windows tokens channels"]:
+    """A map that windows divide, NumPy or JAX, in windows."""
     outer, inner = _axis_names(len(window))
     pattern = " ".join(f"({n} {w})" for n, w in zip(outer, inner, strict=True))
     sizes = dict(zip(inner, window, strict=True))

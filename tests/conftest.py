@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 
@@ -32,6 +33,16 @@ if "xla_force_host_platform_device_count" not in flags:
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+# The shapes and types that these modules' signatures give are checked in every call while tests run, also in workers of
+# pytest-xdist; `test_signatures.py` sees to it that none is missing. The programs that tests start run unchecked.
+CHECKED = [
+    "posmlp_jax.gating",
+    "posmlp_jax.layers",
+    "posmlp_jax.relations",
+    "posmlp_jax.windows",
+]
+install_import_hook(CHECKED, "beartype.beartype")
 
 
 @pytest.fixture(scope="session")

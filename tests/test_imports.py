@@ -43,6 +43,8 @@ for name in names:
     importlib.import_module(name)
     for what, value in state().items():
         assert value == before[what], (name, what, before[what], value)
+# Shapes in signatures are only checked by tests: no one else pays for it.
+assert "beartype" not in sys.modules
 """
 
 

@@ -78,7 +78,7 @@ def test_other_relations(kind):
     relation = random_relation(kind, (3, 2), 2)
     x = np.random.default_rng(1).standard_normal((1, 5, 7, 4)).astype(np.float32)
     expected = naive.mix_map(x[0], last_names(functional(relation)[0]), kind, (3, 2), 2, shifted=True)
-    naive.assert_close(mix_map(relation, x, (3, 2), True)[0], expected)
+    naive.assert_close(mix_map(relation, jnp.asarray(x), (3, 2), True)[0], expected)
 
 
 def test_shifted_windows_by_hand():
@@ -174,11 +174,11 @@ def test_frames():
     """The tokens at one place of all frames, of windows that single frames were cut into."""
     frames, size, window = 3, (5, 4), (2, 2)
     x = np.random.default_rng(4).standard_normal((2, frames, *size, 2)).astype(np.float32)
-    tokens = partition(x, window_layout((frames, *size), (1, *window)))
-    joined = np.asarray(join_frames(tokens, frames))
+    tokens = partition(jnp.asarray(x), window_layout((frames, *size), (1, *window)))
+    joined = join_frames(tokens, frames)
     assert joined.shape == (2, 3 * 2 * 4, frames, 2)
     for place in naive.positions(size):
         number, inside = naive.window_of(place, window, (0, 0))
         index = (number[0] * 2 + number[1]) * 4 + inside[0] * 2 + inside[1]
-        np.testing.assert_array_equal(joined[:, index], x[:, :, *place])
+        np.testing.assert_array_equal(np.asarray(joined)[:, index], x[:, :, *place])
     np.testing.assert_array_equal(split_frames(joined, tokens.shape[1]), tokens)

@@ -188,7 +188,7 @@ def test_merging():
     merging.conv.bias[...] *= 0.001
     convolved = [naive.conv(frame.astype(np.float64), values["conv.kernel"], values["conv.bias"]) for frame in x]
     expected = naive.layer_norm(np.array(convolved), values["norm.scale"], values["norm.bias"], 1e-5)
-    naive.assert_close(merging(x[None])[0], expected)
+    naive.assert_close(merging(jnp.asarray(x[None]))[0], expected)
 
 
 @pytest.mark.parametrize("block", ["parallel", "temporal_spatial", "spatial_temporal"])
@@ -229,7 +229,7 @@ def test_frames_in_another_order(block):
 def test_drop_path_drops_both_branches_of_a_clip_together():
     block = random_model(drop_path=0.5, depths=(2,)).stages[0].blocks[1]
     assert block.drop_path.rate == 0.5
-    x = np.random.default_rng(5).standard_normal((4, 2 * FRAMES, 6, WIDTH)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(5).standard_normal((4, 2 * FRAMES, 6, WIDTH)), jnp.float32)
     whole = np.asarray(block(x, None) - x)
     keys = jax.random.split(jax.random.key(0), 200)
     added = np.asarray(jax.jit(jax.vmap(lambda key: block(x, None, key) - x))(keys))
