@@ -22,7 +22,7 @@ from posmlp_jax.training.experiment import Experiment, check_class_names, open_e
 from posmlp_jax.training.hosts import together
 from posmlp_jax.training.metrics import EvaluationProgress, report
 from posmlp_jax.training.outcomes import Outcomes, class_names
-from posmlp_jax.training.pretrained import open_pretrained
+from posmlp_jax.training.pretrained import open_together
 from posmlp_jax.training.saved_config import evaluated, get_config
 from posmlp_jax.training.sharding import place, replicated, to_devices
 from posmlp_jax.training.state import Weights, create_weights
@@ -147,12 +147,12 @@ def evaluate(
       PosMLPError: for a mistake in the config, missing data, or a checkpoint that does not fit or whose loss is not a
         number.
     """
-    pretrained = together(partial(open_pretrained, workdir, step=step, weights=weights or "best"))
+    pretrained = open_together(workdir, step=step, weights=weights or "best")
     workdir, step = pretrained.workdir, pretrained.step
     config = together(partial(get_config, workdir)) if config is None else config
     config, model = together(partial(evaluated, config, pretrained))
     experiment = together(partial(open_evaluation, config, model))
-    check_class_names(pretrained.class_names, experiment.eval_source)
+    together(partial(check_class_names, pretrained.class_names, experiment.eval_source))
     checkpoints = Checkpoints(workdir)
     if weights:
         items, what = (pretrained.item,), f"the {pretrained.choice}"

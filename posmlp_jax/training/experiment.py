@@ -21,7 +21,7 @@ from posmlp_jax.training.memory import check_batch_memory
 from posmlp_jax.training.mixing import MixOptions
 from posmlp_jax.training.moving_average import decay_of, has_average
 from posmlp_jax.training.optimizer import create_optimizer
-from posmlp_jax.training.pretrained import Pretrained, open_newest, open_pretrained
+from posmlp_jax.training.pretrained import Pretrained, open_newest, open_together
 from posmlp_jax.training.schedules import in_steps, learning_rate, to_steps
 from posmlp_jax.training.selection import check_selection
 from posmlp_jax.training.sharding import check_batch_size, create_mesh, place, shardings
@@ -252,14 +252,14 @@ def resolve_pretrained(config: ConfigDict, workdir: epath.Path | None = None) ->
 
 
 def open_init(config: ConfigDict) -> Pretrained:
-    """The trained model that a config's `init_from` names.
+    """The trained model that a config's `init_from` names; to be called on all hosts.
 
     Raises:
       ConfigError: for an `init_step` or `init_weights` that cannot be.
       CheckpointError: if there is no such checkpoint.
     """
     check_selection(config.init_step, config.init_weights, "init_")
-    return open_pretrained(config.init_from, step=config.init_step, weights=config.init_weights)
+    return open_together(config.init_from, step=config.init_step, weights=config.init_weights)
 
 
 def check_class_names(saved: Sequence[str] | None, source: Source) -> None:

@@ -230,7 +230,7 @@ def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | N
 def _restore(run: Training, checkpoints: Checkpoints, step: int) -> TrainState:
     """The state that a run goes on from, once it is sure that it is this run's."""
     saved = checkpoints.run(step)
-    check_class_names(saved["class_names"], run.train_source)
+    together(partial(check_class_names, saved["class_names"], run.train_source))
     differing = different_fields(read_model(saved).config, run.model, _MAY_CHANGE)
     if differing:
         raise CheckpointError(

@@ -1,9 +1,11 @@
 """Trained models from disk: working directories of runs and what `posmlp_jax.convert` wrote."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.paths import as_path
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.config import NamedModel
+from posmlp_jax.training.hosts import from_host_0, together
 from posmlp_jax.training.selection import NAMES, check_selection, choose_weights
 from posmlp_jax.training.state import Weights, create_weights, model_merge
 
@@ -102,6 +105,26 @@ def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights
         item=choice.item,
         reason=choice.reason,
     )
+
+
+def open_together(path: epath.PathLike, *, step: str | int = "latest", weights: str = "best") -> Pretrained:
+    """`open_pretrained` by all hosts of a run at once: they take what the first one chooses.
+
+    By themselves they might see different checkpoints as the latest, of a run that is still writing them.
+
+    Raises:
+      PosMLPError: on all hosts, if any cannot open it.
+    """
+    if jax.process_count() == 1:
+        return open_pretrained(path, step=step, weights=weights)
+
+    def choose() -> list:
+        chosen = open_pretrained(path, step=step, weights=weights)
+        return [chosen.step, chosen.item, chosen.reason]
+
+    step, item, reason = from_host_0(choose)
+    pretrained = together(partial(open_pretrained, path, step=step, weights="raw"))
+    return dataclasses.replace(pretrained, item=item, reason=reason)
 
 
 def open_newest(workdir: epath.Path) -> Pretrained:

@@ -3,6 +3,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from runs import assert_equal, metrics, saved_arrays, steps
@@ -12,6 +13,7 @@ from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, trai
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.evaluations import Evaluations, score
 from posmlp_jax.training.experiment import open_init
+from posmlp_jax.training.pretrained import open_together
 from posmlp_jax.training.selection import choose_weights
 
 
@@ -340,3 +342,15 @@ def test_what_was_best_is_known_when_a_run_goes_on(trained, tmp_path):
 )
 def test_scores(metric, better, worse):
     assert score(metric, better) > score(metric, worse)
+
+
+def test_hosts_take_what_the_first_one_chooses(trained, monkeypatch):
+    """As on a second host, which sees a newer checkpoint than the first one did."""
+    _, workdir = trained
+    assert open_together(workdir) == open_pretrained(workdir)
+    first = open_pretrained(workdir, step=min(steps(workdir)), weights="ema")
+    assert first.step < open_pretrained(workdir).step
+    monkeypatch.setattr("posmlp_jax.training.pretrained.jax", SimpleNamespace(process_count=lambda: 2))
+    monkeypatch.setattr("posmlp_jax.training.pretrained.from_host_0", lambda _: [first.step, "ema", first.reason])
+    monkeypatch.setattr("posmlp_jax.training.pretrained.together", lambda function: function())
+    assert open_together(workdir) == first
