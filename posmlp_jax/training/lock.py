@@ -119,7 +119,8 @@ class WorkdirLock:
             beat = 0
             while not ended.wait(self._beat):
                 beat += 1
-                with contextlib.suppress(OSError):  # Storage that is away for a moment ends no run.
+                # Storage that is away for a moment ends no run, and of buckets that is no OSError.
+                with contextlib.suppress(Exception):
                     self._write({"beat": beat})
 
         thread = threading.Thread(target=live, daemon=True)
@@ -128,8 +129,10 @@ class WorkdirLock:
         def release() -> None:
             ended.set()
             thread.join()
-            with contextlib.suppress(OSError):
-                self._file.unlink(missing_ok=True)
+            with contextlib.suppress(Exception):
+                # A machine that was asleep may have lost it to another.
+                if _parse(self._text()).get("id") == self._owner["id"]:
+                    self._file.unlink(missing_ok=True)
 
         self._release = release
 

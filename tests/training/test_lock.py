@@ -88,6 +88,31 @@ def test_without_system_locks_a_run_that_writes_is_alive(tmp_path, no_system_loc
     beating(tmp_path).acquire_if_there()
 
 
+def test_storage_that_is_away_for_a_moment_loses_no_lock(tmp_path, no_system_locks, monkeypatch):
+    """Nor does who has lost it all the same take it away from the next."""
+    held = beating(tmp_path)
+    held.acquire()
+    away = []
+
+    def write(self, beat):
+        away.append(beat)
+        raise RuntimeError("503, as gcsfs puts it")
+
+    with monkeypatch.context() as context:
+        context.setattr(WorkdirLock, "_write", write)
+        while len(away) < 2:
+            time.sleep(0.02)
+        before = (tmp_path / "lock").read_text()
+    end = time.monotonic() + 10
+    while (tmp_path / "lock").read_text() == before:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    monkeypatch.setattr(WorkdirLock, "_write", lambda self, beat: None)
+    (tmp_path / "lock").write_text('{"pid": 1, "id": "another"}')
+    held.close()
+    assert (tmp_path / "lock").read_text() == '{"pid": 1, "id": "another"}'
+
+
 @pytest.mark.parametrize("owner", ["", '{"pid": 1, "host": "elsewhere", "since": "then"}', '{"pid": "x'])
 def test_without_system_locks_a_run_that_has_stopped_writing_is_dead(tmp_path, no_system_locks, monkeypatch, owner):
     lines = []
