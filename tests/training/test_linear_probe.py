@@ -1,5 +1,7 @@
 """A linear probe against what it is: scikit-learn's logistic regression on the same pooled features."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 from PIL import Image
-from runs import save_model
+from runs import assert_equal, metrics, save_model
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
@@ -15,7 +17,8 @@ from configs.linear_probe import get_config
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models import create_model
-from posmlp_jax.training import train
+from posmlp_jax.training import loop, train
+from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.finetuning import training_merge
 from posmlp_jax.training.standardization import standardized_head, with_statistics
@@ -120,3 +123,25 @@ def test_what_is_frozen_drops_nothing(model):
         np.testing.assert_allclose(probe[stage], wanted[stage], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(half[0], wanted[0], rtol=1e-5, atol=1e-5)
     assert np.abs(half[1] - wanted[1]).max() > 0.1
+
+
+def test_a_stopped_probe_goes_on_bit_by_bit(tiny_config, tmp_path, monkeypatch):
+    """With the mean and deviation that it began with, from its checkpoint: they are not looked at again."""
+
+    def probe():
+        options = {"freeze": "(?!head)", "optimizer.standardize_head": True, "length": "5 steps", "model.dropout": 0.0}
+        return tiny_config(**options, ema_decay=0.0, checkpoint_every="2 steps", **{"optimizer.constant": "0 steps"})
+
+    train(probe(), tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
+    for step in (4, 5):
+        shutil.rmtree(tmp_path / "stopped" / "checkpoints" / str(step))
+    monkeypatch.setattr(loop, "with_statistics", None)
+    train(probe(), tmp_path / "stopped")
+    states = [
+        Checkpoints(tmp_path / name).restore(5, open_training(probe()).abstract_state())
+        for name in ("whole", "stopped")
+    ]
+    assert np.abs(states[0].optimizer.mean).max() > 0
+    assert_equal(*map(jax.device_get, states))
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
