@@ -8,6 +8,7 @@ and what has changed since is noticed.
 
 import functools
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ class Checkpoints:
         """
         latest = self.latest_step()
         if latest is None:
-            raise CheckpointError(f"there is no checkpoint in {self.directory}; name the folder of a run that has one")
+            raise _nothing_in(self.directory)
         if which == "latest":
             return latest
         steps = self.steps()
@@ -344,8 +345,34 @@ def _rename_damaged(folder: epath.Path) -> str:
 
 def has_checkpoint(workdir: epath.PathLike) -> bool:
     """Whether a working directory holds a complete checkpoint."""
+    return bool(_steps(as_path(workdir) / "checkpoints"))
+
+
+def newest_config(workdir: epath.PathLike) -> dict:
+    """The config that the newest checkpoint was made with, as text alone, without Orbax.
+
+    That asks JAX for its devices, which nothing may do before hosts have met (`hosts.connect`).
+
+    Raises:
+      CheckpointError: if there is no checkpoint, or it cannot be read.
+    """
     directory = as_path(workdir) / "checkpoints"
-    return directory.is_dir() and bool(ocp.utils.checkpoint_steps(directory))
+    steps = _steps(directory)
+    if not steps:
+        raise _nothing_in(directory)
+    file = directory / str(max(steps)) / "run" / "metadata"
+    try:
+        return json.loads(file.read_text())["config"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{file}, which says what the model is, is missing or damaged; take another") from error
+
+
+def _steps(directory: epath.Path) -> list[int]:
+    return list(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
+
+
+def _nothing_in(directory: epath.Path) -> CheckpointError:
+    return CheckpointError(f"there is no checkpoint in {directory}; name the folder of a run that has one")
 
 
 def _processes(alone: bool) -> ocp.options.MultiprocessingOptions:

@@ -6,13 +6,12 @@ meaning: the data but for `mean` and `std`, `eval_batch_size`, `devices`, `fsdp`
 
 import copy
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 
 from ml_collections import ConfigDict
 
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.paths import as_path
-from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training.checkpoints import newest_config
 from posmlp_jax.training.config import NamedModel, as_begun, check_fields, default_config, flatten, plain
 from posmlp_jax.training.pretrained import Pretrained, as_tuples, different_fields
 from posmlp_jax.training.workdir import read_config
@@ -31,8 +30,7 @@ def get_config(workdir: str) -> ConfigDict:
     """
     saved = read_config(as_path(workdir))
     if saved is None:
-        with closing(Checkpoints(workdir, alone=True)) as checkpoints:
-            saved = checkpoints.run(checkpoints.select("latest"))["config"]
+        saved = newest_config(workdir)
     return from_plain(saved, workdir)
 
 

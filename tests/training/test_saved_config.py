@@ -107,3 +107,21 @@ def test_a_config_of_another_version(tmp_path):
     (tmp_path / "config.json").write_text('{"seed"')
     with pytest.raises(CheckpointError, match=r"config.json is damaged"):
         get_config(tmp_path)
+
+
+def test_a_config_is_read_before_hosts_have_met(workdirs, tmp_path, monkeypatch):
+    """JAX may not be asked for devices or processes before that."""
+    wanted = plain(get_config(workdirs["posmlp_t"]))
+    assert wanted == plain(default_config("posmlp_t"))
+
+    def fail(*arguments, **options):
+        raise AssertionError("asked too early")
+
+    for name in ("process_count", "process_index", "devices", "local_devices"):
+        monkeypatch.setattr(f"jax.{name}", fail)
+    assert plain(get_config(workdirs["posmlp_t"])) == wanted
+    with pytest.raises(CheckpointError, match=rf"^there is no checkpoint in {tmp_path}/checkpoints; name the folder"):
+        get_config(tmp_path)
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"checkpoints/3/run/metadata, which .* is missing or damaged; take anot"):
+        get_config(tmp_path)
