@@ -12,9 +12,10 @@ import naive
 import numpy as np
 import pytest
 from published_buffers import ENDS, with_buffers
+from runs import save_model
 from safetensors.numpy import load_file, save_file
 
-from posmlp_jax import from_pretrained
+from posmlp_jax import create_model, from_pretrained
 from posmlp_jax.convert import convert_checkpoint, export_checkpoint
 from posmlp_jax.convert.__main__ import run
 from posmlp_jax.convert.architecture import infer_fields
@@ -509,6 +510,12 @@ def test_an_export_that_cannot_be(tmp_path, capsys):
     for file, message in (("there.npz", "is there already"), ("weights.h5", "unknown type"), ("out", "unknown type")):
         assert_refused([f"--source={tmp_path / 'run'}", f"--output={tmp_path / file}"], message, tmp_path, capsys)
     assert (tmp_path / "there.npz").read_bytes() == b"mine"
+
+
+def test_a_model_without_published_names_has_no_channels_to_exchange(tmp_path):
+    save_model(tmp_path / "model", "gmlp_s", create_model("gmlp_s", image_size=16, width=8, depth=1, num_classes=3))
+    with pytest.raises(CheckpointError, match=r"there are no published checkpoints of a GMLP"):
+        export_checkpoint(tmp_path / "model", tmp_path / "published.npz", channels="bgr")
 
 
 def test_broken_and_hostile_pytorch_files(tmp_path, capsys, monkeypatch):

@@ -139,7 +139,8 @@ def export_checkpoint(
 
 def _with_channels(model: Backbone, channels: str) -> Backbone:
     """The model, whose first kernel `[…, 3, width]` takes its channels the other way round if they are 'bgr'."""
-    if channels == "bgr":
+    # A stem without convolutions is no published one, which is said where names are looked for.
+    if channels == "bgr" and hasattr(model.stem, "convs"):
         kernel = model.stem.convs[0].kernel
         kernel[...] = kernel[..., ::-1, :]
     return model
