@@ -55,10 +55,11 @@ def _write(folder: epath.Path, outcomes: Outcomes, title: str) -> list[str]:
     # Not above: Matplotlib takes a third of a second, which a run should not wait for.
     from posmlp_jax.analysis.confusion import MOST_CLASSES, draw_confusion
 
-    files = {"classes.csv": class_table(outcomes).encode()}
+    # A folder's name may be no UTF-8, and then stays as it is.
+    files = {"classes.csv": class_table(outcomes).encode(errors="surrogateescape")}
     classes = len(outcomes.class_names)
     if classes <= _MOST_IN_TABLE:
-        files["confusion.csv"] = confusion_table(outcomes).encode()
+        files["confusion.csv"] = confusion_table(outcomes).encode(errors="surrogateescape")
     if classes <= MOST_CLASSES:
         picture = io.BytesIO()
         draw_confusion(outcomes.confusion_matrix(), outcomes.class_names, title).savefig(picture, dpi=120)

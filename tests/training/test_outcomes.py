@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -98,6 +99,17 @@ def test_many_classes_have_no_picture_and_very_many_no_matrix(tmp_path, capsys, 
     report_by_class(tmp_path, 9, {"eval": evaluation(classes, 0.4)}, "image")
     assert sorted(path.name for path in (tmp_path / "evaluation" / "step9_eval").iterdir()) == files
     assert capsys.readouterr().out.endswith(f"wrote {', '.join(files)} to {tmp_path}/evaluation/step9_eval{said}\n")
+
+
+def test_a_class_folder_whose_name_is_no_utf8(tmp_path, capsys):
+    names = (os.fsdecode(b"caf\xe9"), "鸟")
+    outcomes = Outcomes(np.array([0, 0, 1]), np.array([0, 1, 1]), names)
+    report_by_class(
+        tmp_path, 9, {"eval": Evaluation({"top1": 2 / 3, "loss": 1.0, "balanced_accuracy": 0.75}, outcomes)}, "image"
+    )
+    assert "caf\\udce9  " in capsys.readouterr().out
+    lines = (tmp_path / "evaluation" / "step9_eval" / "classes.csv").read_bytes().splitlines()
+    assert lines[1] == b"caf\xe9,2,1,0.5,1"
 
 
 def test_where_nothing_can_be_written_the_terminal_still_has_it(tmp_path, capsys):
