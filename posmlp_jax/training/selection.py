@@ -1,11 +1,12 @@
 """Which weights of which checkpoint: `--step=latest|best|N` and `--weights=raw|ema|best`, the same everywhere."""
 
 import argparse
+import math
 import re
 from dataclasses import dataclass
 
 from posmlp_jax.errors import CheckpointError, ConfigError
-from posmlp_jax.training.evaluations import WHOSE, Evaluations, Results, better_split
+from posmlp_jax.training.evaluations import WHOSE, Evaluations, Results, better_split, score
 
 WEIGHTS = ("raw", "ema", "best")
 STEP_HELP = "latest (the default), best (by the run's keep_best) or a step"
@@ -56,11 +57,11 @@ def choose_weights(weights: str, step: int, has_ema: bool, evaluations: Evaluati
         return Choice({"raw": "weights", "ema": "ema"}[weights], "as asked for")
     if not has_ema:
         return Choice("weights", "it has no moving average")
-    last = evaluations.last(step)
-    if last is None or not {"eval", "ema"} <= set(evaluations[last]):
+    last, metric = evaluations.last(step), keep_best.partition("/")[2] or "top1"
+    results = evaluations[last] or {}
+    better = better_split(results, metric) if {"eval", "ema"} <= set(results) else None
+    if better is None or max(score(f"{better}/{name}", results) for name in (metric, "loss")) == -math.inf:
         return Choice("ema", "no evaluation that compares it with the raw weights is on record")
-    results, metric = evaluations[last], keep_best.partition("/")[2] or "top1"
-    better = better_split(results, metric)
     when = "" if last == step else f" at step {last}"
     return Choice(
         "weights" if better == "eval" else "ema",

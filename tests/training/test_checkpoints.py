@@ -110,6 +110,7 @@ EVALUATED = {
     12: {"eval": {"top1": 0.5, "loss": math.nan}, "ema": {"top1": math.nan, "loss": math.nan}},
     16: {"eval": {"top1": 0.9, "top5": 0.9, "loss": 1.0}, "ema": {"top1": 0.8, "top5": 0.95, "loss": 1.1}},
     20: {"eval": {"top1": 0.9}},
+    24: {split: {"top1": math.nan, "loss": math.nan, "count": 8} for split in ("eval", "ema")},
 }
 
 
@@ -138,6 +139,7 @@ EVALUATED = {
         ),
         ("best", 3, "", "ema", "no evaluation that compares it with the raw weights is on record"),
         ("best", 20, "", "ema", "no evaluation that compares it with the raw weights is on record"),
+        ("best", 24, "", "ema", "no evaluation that compares it with the raw weights is on record"),
     ],
 )
 def test_which_weights(tmp_path, weights, step, keep_best, item, reason):
