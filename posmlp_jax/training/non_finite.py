@@ -63,4 +63,5 @@ def _write_examples(step: int, run: Training, workdir: epath.Path, file: epath.P
     with closing(batches):
         indices = next(batches)["index"]
     with writing_to(workdir):
-        file.write_text("".join(f"{run.train_source.example_id(int(index))}\n" for index in indices))
+        names = "".join(f"{run.train_source.example_id(int(index))}\n" for index in indices)
+        file.write_bytes(names.encode(errors="surrogateescape"))  # Files may have names that are no UTF-8.

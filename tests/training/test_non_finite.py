@@ -1,5 +1,7 @@
 import json
 import math
+import os
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from runs import TINY, losses, run, saved_arrays, steps
 
 from posmlp_jax.data import open_source, train_batches
-from posmlp_jax.training import train
+from posmlp_jax.training import non_finite, train
 from posmlp_jax.training.metrics import StepClock
 from posmlp_jax.training.non_finite import NonFiniteLoss
 
@@ -44,6 +46,14 @@ def test_the_examples_are_those_of_the_stream_from_its_start(diverged):
     names = (workdir / "non_finite_step_3.txt").read_text().splitlines()
     assert names == [source.example_id(int(index)) for index in third]
     assert len(set(names)) == 16
+
+
+def test_examples_whose_names_are_no_utf8(tmp_path, monkeypatch):
+    monkeypatch.setattr(non_finite, "train_batches", lambda *_, **__: (each for each in [{"index": np.array([7])}]))
+    source = SimpleNamespace(example_id=lambda index: os.fsdecode(b"caf\xe9 %d" % index))
+    config, model = SimpleNamespace(data=None, batch_size=1, seed=0), SimpleNamespace(input_size=(1, 1))
+    non_finite.stop_at(1, SimpleNamespace(train_source=source, config=config, model=model), tmp_path, None)
+    assert (tmp_path / "non_finite_step_1.txt").read_bytes() == b"caf\xe9 7\n"
 
 
 @pytest.mark.parametrize(
