@@ -222,6 +222,8 @@ def _first_state(run: Training, checkpoints: Checkpoints, first: Transferred | N
             return _restore(run, checkpoints, step)
         except DamagedCheckpointError as error:
             checkpoints.set_aside(error)
+    # A run that was killed before its first checkpoint may have been evaluated.
+    checkpoints.evaluations.forget_after(0)
     if first is not None:
         report(f"starting from the {first.source}: {first.summary}")
     return run.new_state(first)

@@ -9,7 +9,7 @@ import pytest
 from runs import assert_equal, metrics, saved_arrays, steps
 
 from posmlp_jax.errors import CheckpointError, ConfigError, DamagedCheckpointError
-from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, train
+from posmlp_jax.training import evaluate, from_pretrained, loop, open_pretrained, train
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.evaluations import Evaluations, score
 from posmlp_jax.training.experiment import open_init
@@ -112,6 +112,16 @@ EVALUATED = {
     20: {"eval": {"top1": 0.9}},
     24: {split: {"top1": math.nan, "loss": math.nan, "count": 8} for split in ("eval", "ema")},
 }
+
+
+def test_a_run_that_begins_again_forgets_evaluations_of_the_attempt_before(tmp_path):
+    Evaluations(tmp_path).record(4, EVALUATED[4])
+    (tmp_path / "metrics.jsonl").write_text('{"step": 2, "split": "eval", "top1": 1.0}\n')
+    checkpoints = Checkpoints(tmp_path, keep=1, keep_best="eval/top1")
+    assert loop._first_state(SimpleNamespace(new_state=lambda first: "new"), checkpoints, None) == "new"
+    checkpoints.close()
+    assert checkpoints.evaluations.best("eval/top1") is None
+    assert json.loads((tmp_path / "evaluations.json").read_text()) == {}
 
 
 @pytest.mark.parametrize(
