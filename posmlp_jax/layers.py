@@ -4,8 +4,8 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from posmlp_jax.errors import ConfigError, nearest
@@ -92,7 +92,7 @@ class ConvStem(nnx.Module):
         self.norms = nnx.List([normalization(norm, outputs, dtype, rngs, epsilon=epsilon) for _, outputs, _ in sizes])
 
     def __call__(
-        self, images: Float[Array | np.ndarray, "batch *_time height width 3"], *, train: bool = False
+        self, images: Float[ArrayLike, "batch *_time height width 3"], *, train: bool = False
     ) -> Float[Array, "batch *_time (height+3)//4 (width+3)//4 channels"]:
         """The map of images, or that of clips with T or, if time is halved, ⌈T/2⌉ steps."""
         x = normalize(self.norms[0], self.convs[0](images), train)
@@ -138,7 +138,7 @@ class LinearStem(nnx.Module):
         self.norm = normalization(norm, channels, dtype, rngs, epsilon=epsilon) if norm else None
 
     def __call__(
-        self, images: Float[Array | np.ndarray, "*batch height width 3"], *, train: bool = False
+        self, images: Float[ArrayLike, "*batch height width 3"], *, train: bool = False
     ) -> Float[Array, "*batch -(-height//{self.patch}) -(-width//{self.patch}) channels"]:
         """The map of images, or of each frame of clips; the last patches are padded with zeros."""
         x = self.conv(_pad_to_multiple(images, self.patch))
@@ -216,7 +216,7 @@ class LinearMerging(nnx.Module):
 
 
 def _pad_to_multiple(
-    x: Float[Array | np.ndarray, "*batch height width channels"], multiple: int
+    x: Float[ArrayLike, "*batch height width channels"], multiple: int
 ) -> Float[Array, "*batch -(-height//{multiple})*{multiple} -(-width//{multiple})*{multiple} channels"]:
     height, width = x.shape[-3:-1]
     outer = [(0, 0)] * (x.ndim - 3)

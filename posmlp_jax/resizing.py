@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from flax import nnx
+from jaxtyping import Float, Float32, Float64
 
 from posmlp_jax.gating import GatingUnit
 from posmlp_jax.models.backbone import Backbone
@@ -21,8 +22,8 @@ Resize = Callable[[np.ndarray], np.ndarray]
 
 
 @functools.cache
-def interpolation_matrix(size: int, target: int) -> np.ndarray:
-    """Bicubic interpolation of `size` values at `target` places: float64 `[target, size]`.
+def interpolation_matrix(size: int, target: int) -> Float64[np.ndarray, "{target} {size}"]:
+    """Bicubic interpolation of `size` values at `target` places.
 
     Both sequences have their ends at half a step before the first and after the last value, as Swin and timm resize
     relative tables (torch's `align_corners=False`). The kernel is Keys' with a = −½, Pillow's and JAX's: unlike torch's
@@ -55,7 +56,9 @@ def _keys(distance: float) -> float:
     return -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2 if distance < 2 else 0.0
 
 
-def interpolate(array: np.ndarray, sizes: tuple[int, ...], targets: tuple[int, ...]) -> np.ndarray:
+def interpolate(
+    array: Float[np.ndarray, "*before"], sizes: tuple[int, ...], targets: tuple[int, ...]
+) -> Float32[np.ndarray, "*after"]:
     """Bicubic interpolation of an array's first axes, one after the other: `[*sizes, …]` to `[*targets, …]`."""
     for axis, (size, target) in enumerate(zip(sizes, targets, strict=True)):
         if size != target:
@@ -64,27 +67,35 @@ def interpolate(array: np.ndarray, sizes: tuple[int, ...], targets: tuple[int, .
     return array.astype(np.float32)
 
 
-def resize_table(table: np.ndarray, grid: tuple[int, ...], target: tuple[int, ...]) -> np.ndarray:
-    """A learned relation's table `[∏(2nᵢ − 1), groups]` for another grid."""
+def resize_table(
+    table: Float[np.ndarray, "offsets groups"], grid: tuple[int, ...], target: tuple[int, ...]
+) -> Float32[np.ndarray, "new_offsets groups"]:
+    """A learned relation's table, of ∏(2nᵢ − 1) offsets, for another grid."""
     sizes, targets = (tuple(2 * n - 1 for n in one) for one in (grid, target))
     return interpolate(table.reshape(*sizes, -1), sizes, targets).reshape(-1, table.shape[-1])
 
 
-def resize_bias(bias: np.ndarray, grid: tuple[int, ...], target: tuple[int, ...]) -> np.ndarray:
-    """A token bias `[N]` for another grid."""
+def resize_bias(
+    bias: Float[np.ndarray, "tokens"], grid: tuple[int, ...], target: tuple[int, ...]
+) -> Float32[np.ndarray, "new_tokens"]:
+    """A token bias for another grid."""
     return interpolate(bias.reshape(grid), grid, target).reshape(-1)
 
 
-def resize_dense(matrix: np.ndarray, grid: tuple[int, ...], target: tuple[int, ...]) -> np.ndarray:
-    """A dense relation `[groups, N, N]` for another grid, along the axes of its queries and of its keys."""
+def resize_dense(
+    matrix: Float[np.ndarray, "groups tokens tokens"], grid: tuple[int, ...], target: tuple[int, ...]
+) -> Float32[np.ndarray, "groups new_tokens new_tokens"]:
+    """A dense relation for another grid, along the axes of its queries and of its keys."""
     last = np.moveaxis(matrix, 0, -1).reshape(*grid, *grid, -1)
     resized = interpolate(last, grid + grid, target + target)
     tokens = int(np.prod(target))
     return np.moveaxis(resized.reshape(tokens, tokens, -1), -1, 0)
 
 
-def inflate(kernel: np.ndarray, depth: int) -> np.ndarray:
-    """A kernel `[h, w, in, out]` as `[depth, h, w, in, out]`, 0 but for the frame in the middle (of an odd depth).
+def inflate(
+    kernel: Float[np.ndarray, "height width inputs outputs"], depth: int
+) -> Float[np.ndarray, "{depth} height width inputs outputs"]:
+    """A kernel over time too, 0 but for the frame in the middle (of an odd depth).
 
     That is ViViT's central frame initialisation. Convolved over time, it gives at each step what the kernel gave for
     the frame in the middle: exactly, for any clip and at its ends too, where I3D's share for every frame would see

@@ -39,7 +39,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 CHECKED = [
     "posmlp_jax.gating",
     "posmlp_jax.layers",
+    "posmlp_jax.models.backbone",
+    "posmlp_jax.models.posmlp_video",
+    "posmlp_jax.models.stages",
     "posmlp_jax.relations",
+    "posmlp_jax.resizing",
+    "posmlp_jax.training.losses",
+    "posmlp_jax.training.mixing",
+    "posmlp_jax.training.step",
     "posmlp_jax.windows",
 ]
 install_import_hook(CHECKED, "beartype.beartype")

@@ -12,6 +12,7 @@ from runs import ROOT
 from posmlp_jax.gating import mix_tokens
 from posmlp_jax.layers import gelu
 from posmlp_jax.relations import LearnedRelation, quadratic_coefficients
+from posmlp_jax.training.losses import cross_entropy
 from posmlp_jax.windows import WindowLayout, join_frames
 
 
@@ -40,6 +41,7 @@ WRONG = {
     "tokens": lambda: mix_tokens(jnp.ones((1, 3, 3)), jnp.ones((2, 4))),
     "groups": lambda: quadratic_coefficients(jnp.ones((1, 2)), jnp.ones((3, 2, 2))),
     "axes": lambda: join_frames(jnp.ones((2, 4, 3)), 2),
+    "examples": lambda: cross_entropy(jnp.ones((4, 3)), jnp.ones((1, 3))),
     "integers": lambda: gelu(jnp.arange(3)),
     "mask": wrong_mask,
     "layout": wrong_layout,

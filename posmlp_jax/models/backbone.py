@@ -3,18 +3,23 @@
 import contextlib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
 
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.gating import GATES, NORM_EPSILON, GatingUnit, mixed_channels
 from posmlp_jax.layers import kernel_init
 from posmlp_jax.relations import COVARIANCES, RELATIONS, FoldedRelation
+
+# What a model is called with. Of wrong shapes and types, a user's mistake, `_check_images` tells.
+Images = Shaped[ArrayLike, "batch ..."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +113,7 @@ def _is_a(value, kind) -> bool:
     return isinstance(value, int | float if kind is float else kind)
 
 
-def check_choice(field: str, value: str, choices: Sequence[str]) -> None:
+def check_choice(field: str, value: str, choices: Collection[str]) -> None:
     """Raises a ConfigError that names the nearest choice unless `value` is one of them."""
     if value not in choices:
         raise ConfigError(f"{field} '{value}' is unknown; {nearest(str(value), choices)}")
@@ -161,7 +166,7 @@ class Backbone(nnx.Module):
         self.config = config
         self.folded = False
 
-    def fold(self) -> typing.Self:
+    def fold(self) -> "Backbone":
         """A copy for inference, whose relations are computed once, now, and not for every batch (`FoldedRelation`).
 
         It gives the same features and logits, and never sees later changes of the relations' parameters. With
@@ -193,7 +198,9 @@ class Backbone(nnx.Module):
         # Logits are float32 whatever the compute type.
         self.head = nnx.Linear(width, classes, kernel_init=kernel_init, rngs=rngs) if classes else None
 
-    def features(self, images: jax.Array, *, train: bool = False, rngs: nnx.Rngs | None = None) -> list[jax.Array]:
+    def features(
+        self, images: Images, *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> list[Float[Array, "batch *_map _channels"]]:
         """The stages' maps in the compute type, from fine to coarse, the last after the final norm.
 
         They are `[B, h, w, C]` of images and `[B, t, h, w, C]` of clips.
@@ -228,14 +235,16 @@ class Backbone(nnx.Module):
             maps.append(x)
         return [*maps[:-1], self.norm(x)]
 
-    def _check_images(self, images: jax.Array) -> None:
+    def _check_images(self, images: Images) -> None:
         axes = len(self.config.input_size)
         if images.ndim != axes + 2 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
             wanted = "images should be float [batch, " if axes == 2 else "clips should be float [batch, frames, "
             raise ConfigError(f"{wanted}height, width, 3], not {images.dtype} {images.shape}")
 
-    def __call__(self, images: jax.Array, *, train: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Float32 logits `[B, num_classes]` of the last map's average over its axes; without a head, that average."""
+    def __call__(
+        self, images: Images, *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "batch classes"]:
+        """Float32 logits of the last map's average over its axes; without a head, that average."""
         last = self.features(images, train=train, rngs=rngs)[-1].astype(jnp.float32)
         pooled = jnp.mean(last, axis=tuple(range(1, last.ndim - 1)))
         if self.head is None:

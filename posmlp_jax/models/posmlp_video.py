@@ -1,12 +1,14 @@
 """PosMLP-Video (Figures 1–5 of its paper): PosMLP's windows in space, with relations of positions in time."""
 
 import itertools
+import typing
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Key
 
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.layers import ConvStem, FullConvMerging, GatedBranch, LinearStem, stochastic_depth
@@ -26,6 +28,7 @@ BLOCKS = {
 VERSIONS = ("v1", "v2", "v3", "v4")
 
 
+@typing.no_type_check  # Fields of wrong types are told of by `BackboneConfig`, while tests run too.
 @dataclass(frozen=True, kw_only=True)
 class PosMLPVideoConfig(BackboneConfig):
     """What a PosMLP-Video is made of; the defaults are PosMLP-Video-S as its code was published.
@@ -126,8 +129,10 @@ class PairedGate(nnx.Module):
         self.temporal, self.spatial = make_temporal(shared), make_spatial(shared)
         self.out_channels = self.spatial.out_channels * (1 if version == "v4" else 2)
 
-    def __call__(self, x: jax.Array, layout: WindowLayout | None = None) -> jax.Array:
-        """`[B, windows, N, channels]` to `[B, windows, N, out_channels]`."""
+    def __call__(
+        self, x: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None = None
+    ) -> Float[Array, "batch windows tokens {self.out_channels}"]:
+        """What the units give, side by side or summed."""
         first, second = jnp.split(x, 2, axis=-1) if self.version == "v2" else (x, x)
         temporal, spatial = self.temporal(first, layout), self.spatial(second, layout)
         return temporal + spatial if self.version == "v4" else jnp.concatenate([temporal, spatial], axis=-1)
@@ -148,8 +153,13 @@ class VideoBlock(nnx.Module):
             setattr(self, name, branch)
         self.drop_path = stochastic_depth(drop_path)
 
-    def __call__(self, x: jax.Array, layout: WindowLayout, key: jax.Array | None = None) -> jax.Array:
-        """`[B, windows, N, C]` to the same; with a random `key` the block drops, without one it does not."""
+    def __call__(
+        self,
+        x: Float[Array, "batch windows tokens channels"],
+        layout: WindowLayout | None,
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "batch windows tokens channels"]:
+        """The block's output; with a random `key` the block drops, without one it does not."""
         for number, names in enumerate(self.steps):
             keys = [None] * (len(names) + 1)
             if key is not None:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Key
 
 from posmlp_jax.gating import GatingUnit
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.relations import create_relation
-from posmlp_jax.windows import merge, partition, window_layout
+from posmlp_jax.windows import WindowLayout, merge, partition, window_layout
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
@@ -67,7 +68,7 @@ class Stage(nnx.Module):
     """Blocks of one width whose tokens are in windows of one size.
 
     Args:
-      blocks: modules `block(tokens, layout, key)` that keep the shape `[B, windows, N, C]`.
+      blocks: modules `block(tokens, layout, key)` that keep the tokens' shape.
       window: tokens along each axis of a window, of a map with as many axes.
       shift: whether every second block's windows are shifted by half.
       remat: whether the backward pass computes each block's activations again.
@@ -79,8 +80,10 @@ class Stage(nnx.Module):
         self.window, self.shift, self.remat = window, shift, remat
         self.blocks = nnx.List(blocks)
 
-    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """A map `[B, *map, width]` to the same; with a random `key` the blocks drop."""
+    def __call__(
+        self, x: Float[Array, "batch *map channels"], key: Key[Array, ""] | None = None
+    ) -> Float[Array, "batch *map channels"]:
+        """The map after all blocks; with a random `key` they drop."""
         size = x.shape[1:-1]
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
         layout = window_layout(size, self.window)
@@ -93,7 +96,13 @@ class Stage(nnx.Module):
             tokens = self._apply(block, tokens, layout, keys[index])
         return merge(tokens, layout)
 
-    def _apply(self, block: nnx.Module, tokens: jax.Array, layout, key: jax.Array | None) -> jax.Array:
+    def _apply(
+        self,
+        block: nnx.Module,
+        tokens: Float[Array, "batch windows tokens channels"],
+        layout: WindowLayout,
+        key: Key[Array, ""] | None,
+    ) -> Float[Array, "batch windows tokens channels"]:
         if not self.remat:
             return block(tokens, layout, key)
         # A block changes no state, so its parameters can go through jax.checkpoint as plain arrays.

@@ -2,27 +2,37 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
 
 
-def soft_targets(labels: jax.Array, num_classes: int, smoothing: float = 0.0) -> jax.Array:
-    """Targets `[B, num_classes]` that sum to 1.
+def soft_targets(
+    labels: Int[ArrayLike, "batch"] | Float[ArrayLike, "batch {num_classes}"], num_classes: int, smoothing: float = 0.0
+) -> Float[Array, "batch {num_classes}"]:
+    """Targets that sum to 1.
 
     Args:
-      labels: integers `[B]`, or already soft targets `[B, num_classes]` (mixup, cutmix, distillation).
+      labels: classes, or already soft targets (mixup, cutmix, distillation).
       num_classes: K.
       smoothing: ε of label smoothing: (1 − ε) of the target plus ε/K on every class (Szegedy et al. 2016).
     """
-    targets = jax.nn.one_hot(labels, num_classes) if labels.ndim == 1 else labels.astype(jnp.float32)
+    targets = jax.nn.one_hot(labels, num_classes) if labels.ndim == 1 else jnp.asarray(labels, jnp.float32)
     return targets * (1 - smoothing) + smoothing / num_classes
 
 
-def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """−Σ target · log softmax(logits), in nats: `[B, K]` and `[B, K]` to `[B]`, float32."""
+def cross_entropy(
+    logits: Float[ArrayLike, "batch classes"], targets: Float[ArrayLike, "batch classes"]
+) -> Float[Array, "batch"]:
+    """−Σ target · log softmax(logits), in nats; the logits are taken as float32."""
     return -jnp.sum(targets * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
 
 
-def correct_top(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
-    """Whether a label, or the likeliest class of a soft target, is among the `k` highest logits: bool `[B]`.
+def correct_top(
+    logits: Float[ArrayLike, "batch classes"],
+    labels: Int[ArrayLike, "batch"] | Float[ArrayLike, "batch classes"],
+    k: int,
+) -> Bool[Array, "batch"]:
+    """Whether a label, or the likeliest class of a soft target, is among the `k` highest logits.
 
     Of classes with equal logits the one with the lower index counts as higher, as `argmax` has it. Nothing is correct
     where a logit is not a number.

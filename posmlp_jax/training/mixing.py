@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,17 @@ class MixOptions:
         return self.probability > 0 and (self.mixup > 0 or self.cutmix > 0)
 
 
-def draw_masks(key: jax.Array, batch_size: int, size: tuple[int, int], options: MixOptions) -> jax.Array:
-    """`draw_mask` for each group of a batch: float32 `[groups, height, width]`. The last may have fewer examples."""
+def draw_masks(
+    key: Key[Array, ""], batch_size: int, size: tuple[int, int], options: MixOptions
+) -> Float[Array, "groups {size[0]} {size[1]}"]:
+    """`draw_mask` for each group of a batch. The last may have fewer examples."""
     groups = -(-batch_size // options.group) if options.group else 1
     keys = key[None] if groups == 1 else jax.random.split(key, groups)
     return jax.vmap(lambda key: draw_mask(key, size, options))(keys)
 
 
-def draw_mask(key: jax.Array, size: tuple[int, int], options: MixOptions) -> jax.Array:
-    """How much of each pixel an image keeps, the rest being its partner's: float32 `[height, width]`.
+def draw_mask(key: Key[Array, ""], size: tuple[int, int], options: MixOptions) -> Float[Array, "{size[0]} {size[1]}"]:
+    """How much of each pixel an image keeps, the rest being its partner's; `size` is its height and width.
 
     All λ for mixup, 0 in a box and 1 around it for CutMix, all 1 for a batch that is not mixed. The mean is the weight
     of the image's own label: exactly so for CutMix too, whose box the border may have cut.
@@ -54,7 +58,9 @@ def draw_mask(key: jax.Array, size: tuple[int, int], options: MixOptions) -> jax
     return jnp.where(jax.random.bernoulli(mixed_key, options.probability), mask, 1.0)
 
 
-def draw_box(key: jax.Array, size: tuple[int, int], area: jax.Array) -> jax.Array:
+def draw_box(
+    key: Key[Array, ""], size: tuple[int, int], area: Float[ArrayLike, ""]
+) -> Float[Array, "{size[0]} {size[1]}"]:
     """1 in a box of the image's shape, `area` of its size before the border cuts it, centred anywhere; 0 elsewhere."""
     inside = []
     for axis_key, side in zip(jax.random.split(key), size, strict=True):
@@ -65,16 +71,20 @@ def draw_box(key: jax.Array, size: tuple[int, int], area: jax.Array) -> jax.Arra
     return (inside[0][:, None] & inside[1][None, :]).astype(jnp.float32)
 
 
-def mix(images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+def mix(
+    images: Float[ArrayLike, "batch *frames height width 3"],
+    targets: Float[ArrayLike, "batch classes"],
+    mask: Float[ArrayLike, "height width"] | Float[ArrayLike, "batch height width"],
+) -> tuple[Float[Array, "batch *frames height width 3"], Float[Array, "batch classes"]]:
     """Mixes each image or clip and its target with its neighbour's in the batch, 0 with 1, 2 with 3 and so on.
 
     A shuffled batch has no order, so neighbours are as good as any pairs, and they lie on the same device. All
     frames of a clip have the same mask.
 
     Args:
-      images: float `[B, height, width, 3]` or `[B, frames, height, width, 3]`, B even.
-      targets: `[B, num_classes]`, each summing to 1.
-      mask: from `draw_mask`, `[height, width]`, or one for each example, `[B, height, width]`.
+      images: images or clips, an even number of them.
+      targets: each summing to 1.
+      mask: from `draw_mask`, or one for each example.
     """
     own = jnp.mean(mask, axis=(-2, -1))[..., None]
     pixels = mask[..., None]
@@ -84,5 +94,5 @@ def mix(images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Arr
     return mixed, targets * own + _partners(targets) * (1 - own)
 
 
-def _partners(x: jax.Array) -> jax.Array:
+def _partners(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.flip(x.reshape(-1, 2, *x.shape[1:]), axis=1).reshape(x.shape)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key, Shaped, UInt8
 
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.training.losses import correct_top, cross_entropy, soft_targets
@@ -17,6 +19,7 @@ from posmlp_jax.training.state import Merge, TrainState, Weights, module_weights
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
+Masks = Float[Array, "groups height width"]
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,13 @@ class StepOptions:
     test_average: str = "softmax"
 
 
-def normalize_images(images: jax.Array, mean, std) -> jax.Array:
-    """uint8 pixels `[…, 3]` as float32 with the data's mean and standard deviation taken out."""
+def normalize_images(images: UInt8[ArrayLike, "*batch 3"], mean, std) -> Float[Array, "*batch 3"]:
+    """Pixels as float32 with the data's mean and standard deviation taken out."""
     return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
 
-def split_batch(x: jax.Array, parts: int) -> jax.Array:
-    """`[B, …]` as `[parts, B / parts, …]`.
+def split_batch(x: Shaped[Array, "batch *example"], parts: int) -> Shaped[Array, "{parts} batch//{parts} *example"]:
+    """A batch in parts of one size.
 
     Neighbours go round the parts pair by pair: each device's examples are spread over all parts, and the pairs that
     `mixing.mix` mixes stay together.
@@ -71,7 +74,7 @@ def make_train_step(
     `[B, num_classes]`. The metrics are scalars: `loss`, `top1`, `grad_norm` (before clipping) and `learning_rate`.
     """
 
-    def loss(params, batch_stats, batch: Batch, masks: jax.Array | None, key: jax.Array):
+    def loss(params, batch_stats, batch: Batch, masks: Masks | None, key: Key[Array, ""]):
         model = merge(Weights(params, batch_stats))
         images = normalize_images(batch["image"], options.mean, options.std)
         targets = soft_targets(batch["label"], options.num_classes, options.label_smoothing)
@@ -82,7 +85,7 @@ def make_train_step(
         top1 = correct_top(logits, targets, 1).astype(jnp.float32).mean()
         return value, (module_weights(model).batch_stats, {"loss": value, "top1": top1})
 
-    def gradients(weights: Weights, batch: Batch, masks: jax.Array | None, key: jax.Array):
+    def gradients(weights: Weights, batch: Batch, masks: Masks | None, key: Key[Array, ""]):
         """Gradients, batch statistics and metrics of the whole batch; BatchNorm sees one part at a time."""
         grad = jax.grad(loss, has_aux=True)
         if options.accumulate == 1:
@@ -125,22 +128,23 @@ def make_train_step(
     return train_step
 
 
-def evaluation_logits(model: Backbone, images: jax.Array, mean, std, average: str) -> jax.Array:
+def evaluation_logits(
+    model: Backbone, images: UInt8[ArrayLike, "batch *views_and_size 3"], mean, std, average: str
+) -> Float[Array, "batch classes"]:
     """The logits that evaluation and predictions go by.
 
     Args:
       model: in evaluation mode.
-      images: uint8 `[B, *input_size, 3]`, or several views of each example, `[B, views, *input_size, 3]`.
+      images: of the model's `input_size`, or several views of each example, `[batch, views, *input_size, 3]`.
       mean: the data's.
       std: the data's.
       average: of several views, 'softmax' or 'logits'.
 
     Returns:
-      `[B, num_classes]`: of several views, the mean of their logits, or the logarithm of the mean of their softmax
-      scores.
+      Of several views, the mean of their logits, or the logarithm of the mean of their softmax scores.
     """
 
-    def logits_of(view: jax.Array) -> jax.Array:
+    def logits_of(view: UInt8[ArrayLike, "batch *size 3"]) -> Float[Array, "batch classes"]:
         return model(normalize_images(view, mean, std))
 
     if images.ndim == len(model.config.input_size) + 2:
@@ -179,7 +183,7 @@ def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Bat
     return eval_step
 
 
-def batch_shapes(batch_size: int, input_size: tuple[int, ...], sharding) -> Batch:
+def batch_shapes(batch_size: int, input_size: tuple[int, ...], sharding) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a training batch of images or clips (`BackboneConfig.input_size`), before there is data."""
     return {
         "image": jax.ShapeDtypeStruct((batch_size, *input_size, 3), np.uint8, sharding=sharding),
