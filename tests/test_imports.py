@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 IMPORTS = """
 import importlib.util, logging, os, pkgutil, signal, sys, warnings
 import array_record.python.array_record_data_source, av, cv2, flax.nnx, grain, jax, matplotlib.pyplot, ml_collections
-import optax, orbax.checkpoint, PIL.Image, requests, safetensors.numpy, simplejpeg, tensorflow_datasets as tfds
+import optax, orbax.checkpoint, PIL.Image, requests, safetensors.numpy, simplejpeg, tensorboardX
+import tensorflow_datasets as tfds
 from absl import flags
 from absl import logging as absl_logging
 from posmlp_jax import errors
