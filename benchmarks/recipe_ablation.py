@@ -4,13 +4,10 @@ Trains `configs/cifar10_recipe.py` with everything on, and again with one part o
 and prints a table of test top-1. Runs that are already in `runs/recipe_ablation/` are not repeated.
 """
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
+from benchmarks.runs import train_to_end
 from posmlp_jax.command_line import CommandParser, run_program
-from posmlp_jax.errors import ConfigError
 
 CONFIG = "configs/cifar10_recipe.py"
 OFF = {
@@ -29,17 +26,6 @@ OFF = {
 }
 
 
-def run(name: str, seed: int, overrides: list[str], directory: Path) -> dict[str, float]:
-    """Top-1 of the weights and of their moving average after one run."""
-    workdir = directory / f"{name.replace(',', '').replace(' ', '_')}_{seed}"
-    command = [sys.executable, "main.py", f"--config={CONFIG}", f"--workdir={workdir}", f"--config.seed={seed}"]
-    code = subprocess.run([*command, *overrides], check=False, stdout=subprocess.DEVNULL).returncode
-    if code:  # It has said what was wrong.
-        raise ConfigError(f"the run '{name}' ended with exit code {code}; its command was {' '.join(command)}")
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return {split: 100 * [line["top1"] for line in lines if line["split"] == split][-1] for split in ("eval", "ema")}
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = CommandParser("benchmarks.recipe_ablation", __doc__)
     parser.add_argument("--seeds", default="0")
@@ -48,7 +34,10 @@ def main(arguments: list[str] | None = None) -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")]
     print(f"| recipe | seeds {options.seeds}: weights | moving average |\n| --- | --- | --- |")
     for name, off in OFF.items():
-        results = [run(name, seed, off + overrides, options.directory) for seed in seeds]
+        results = []
+        for seed in seeds:
+            workdir = options.directory / f"{name.replace(',', '').replace(' ', '_')}_{seed}"
+            results.append(train_to_end(CONFIG, workdir, [f"--config.seed={seed}", *off, *overrides]))
         cells = (" / ".join(f"{result[split]:.2f}" for result in results) for split in ("eval", "ema"))
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
