@@ -11,8 +11,13 @@ stopped by SIGINT or SIGTERM with a checkpoint written, from which the same comm
 
 import re
 import shlex
+import signal
 import sys
 from pathlib import Path
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until `run`, Ctrl-C ends the process at once: modules being imported may lose Python's exception.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import jax
 from absl import app, flags
@@ -88,6 +93,8 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Runs `main`, turning what users can mend into one line and an exit code."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with exit_on_mistake():
             app.run(main, flags_parser=parse_flags)

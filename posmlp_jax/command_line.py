@@ -1,8 +1,10 @@
 """What the package's programs share: parsers with clear errors, and how a program ends."""
 
+import _thread
 import argparse
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from typing import NoReturn
@@ -69,6 +71,14 @@ def quieten_libraries() -> None:
 
 
 def _report_unraisable(unraisable) -> None:
-    """Python's own report, but for what Orbax's reads and writes find when another has failed: their loop gone."""
-    if str(unraisable.exc_value) != "Event loop is closed":
+    """Python's own report, but for what Orbax's reads and writes find when another has failed: their loop gone.
+
+    A Ctrl-C that arrived where no exception can be raised, as in JAX's callback of the garbage collector, comes again.
+    """
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        # A moment later: here it would be lost as well.
+        again = threading.Timer(0.05, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+    elif str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)

@@ -11,6 +11,7 @@ import naive
 import numpy as np
 import pytest
 import runs
+from etils import epath
 from flax import nnx
 from helpers import randomized
 
@@ -190,7 +191,7 @@ def test_a_failed_write_leaves_nothing(workdir, tmp_path, monkeypatch, failure):
             file.write(data[: len(data) // 2])
         raise error
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", half)
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "write_bytes", half)
     expected = PosMLPError if failure == "full disk" else KeyboardInterrupt
     with pytest.raises(expected, match="No space left" if failure == "full disk" else None):
         export.save_exported(open_pretrained(workdir), tmp_path / "model")

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
+
+import pytest
 
 from posmlp_jax.command_line import quieten_libraries
 
@@ -55,6 +58,23 @@ def test_importing_changes_nothing():
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_that_a_callback_swallows_comes_again(monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+    class Swallowing:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def swallow() -> None:
+        Swallowing()
+        time.sleep(1)
+
+    with warnings.catch_warnings():
+        quieten_libraries()
+        with pytest.raises(KeyboardInterrupt):
+            swallow()
 
 
 def test_programs_leave_out_what_pillow_remarks(monkeypatch):

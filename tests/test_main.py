@@ -1,8 +1,10 @@
 """`python main.py` as a process, the way people call it; and that the package's programs start."""
 
 import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from runs import ROOT, TINY, run
@@ -33,6 +35,19 @@ def test_train_then_evaluate(tmp_path):
         "error: optimizer.peak_rate is 1.0 here and 0.003 in the run in ~/run, and no evaluation reads it; "
         "leave --config.optimizer.peak_rate out"
     ]
+
+
+@pytest.mark.parametrize("seconds", [0.7, 1.8])
+def test_ctrl_c_while_modules_are_imported_ends_it(seconds, tmp_path):
+    command = [sys.executable, "main.py", *TINY, f"--workdir={tmp_path}/run"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    # By the signal itself, or where a slow machine had come further, by us.
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in errors
+    assert "ignored" not in errors
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Draws the curves of training runs: `python -m posmlp_jax.analysis.curves WORKDIR … [--output=curves.png]`."""
 
 import json
-import logging
+import sys
 
 import matplotlib.pyplot as plt
 from etils import epath
@@ -29,7 +29,7 @@ def read_metrics(workdir: epath.Path) -> list[dict]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
-            logging.warning("%s: line %d is not whole and is passed over", path, number)
+            print(f"{path}: line {number} is not whole and is passed over", file=sys.stderr)
     return rows
 
 

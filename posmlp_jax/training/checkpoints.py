@@ -24,7 +24,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError, PosMLPError
 from posmlp_jax.paths import as_path
-from posmlp_jax.training.checksums import find_damage, write_checksums
+from posmlp_jax.training.checksums import find_damage, has_checksums, write_checksums
 from posmlp_jax.training.config import NamedModel, plain
 from posmlp_jax.training.disk import writing_to
 from posmlp_jax.training.evaluations import Evaluations, score
@@ -202,8 +202,15 @@ class Checkpoints:
         return Weights(tree["params"], tree["batch_stats"])
 
     def run(self, step: int) -> dict:
-        """A checkpoint's `run`: its step, config, model and class names."""
-        return self._read(step, "run", ocp.args.JsonRestore())
+        """A checkpoint's `run`: its step, config, model and class names.
+
+        Raises:
+          DamagedCheckpointError: if it cannot be read, or the checkpoint's checksums are gone.
+        """
+        content = self._read(step, "run", ocp.args.JsonRestore())
+        if content.get("has_checksums") and not has_checksums(epath.Path(self.directory) / str(step)):
+            raise self._damaged(step, "its checksums.json is gone")
+        return content
 
     def has_ema(self, step: int) -> bool:
         """Whether a checkpoint holds a moving average.
@@ -226,6 +233,8 @@ class Checkpoints:
         if damage:
             raise self._damaged(step, damage)
         self._whole.add((step, item))
+        if item != "run":
+            self.run(step)  # Which says whether there should be checksums.
 
     def _damaged(self, step: int, damage: str) -> DamagedCheckpointError:
         others = [each for each in self.steps() if each != step]
@@ -403,4 +412,5 @@ def _run(step: int, config: ConfigDict, model: NamedModel, class_names: Sequence
         "config": plain(config),
         "model": {"name": name} | {field: getattr(fields, field) for field in fields.__dataclass_fields__},
         "class_names": None if class_names is None else list(class_names),
+        "has_checksums": True,
     }

@@ -27,6 +27,11 @@ def write_checksums(folder: epath.Path) -> None:
     write_whole(folder / _NAME, json.dumps({"sha256": sums}, indent=1, sort_keys=True) + "\n")
 
 
+def has_checksums(folder: epath.Path) -> bool:
+    """Whether a checkpoint has checksums."""
+    return (folder / _NAME).exists()
+
+
 def find_damage(folder: epath.Path, item: str) -> str | None:
     """What is wrong with the first file of a checkpoint's item that is not as it was written, or None."""
     try:

@@ -38,7 +38,9 @@ def report_by_class(workdir: epath.Path, step: int, evaluations: Mapping[str, An
     metrics, outcomes = evaluations[split]
     if math.isnan(metrics["loss"]):
         return
-    title = f"balanced accuracy {100 * metrics['balanced_accuracy']:.2f} %, {WHOSE[split]} of step {step}"
+    present, classes = int((outcomes.counts > 0).sum()), len(outcomes.class_names)
+    over = f" (over the {present} of {classes} classes that there are {kind}s of)" if present < classes else ""
+    title = f"balanced accuracy {100 * metrics['balanced_accuracy']:.2f} %{over}, {WHOSE[split]} of step {step}"
     report(f"{title}, class by class:\n{format_table(outcomes, kind)}")
     folder = workdir / "evaluation" / f"step{step}_{split}"
     try:

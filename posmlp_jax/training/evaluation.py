@@ -14,12 +14,13 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.data import eval_batches
+from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.training.checkpoints import Checkpoints
 from posmlp_jax.training.class_report import report_by_class
 from posmlp_jax.training.evaluations import WHOSE, better_split
 from posmlp_jax.training.experiment import Experiment, check_class_names, open_evaluation
-from posmlp_jax.training.hosts import together
+from posmlp_jax.training.hosts import from_host_0, together
 from posmlp_jax.training.metrics import EvaluationProgress, report
 from posmlp_jax.training.outcomes import Outcomes, class_names
 from posmlp_jax.training.pretrained import open_together
@@ -28,6 +29,7 @@ from posmlp_jax.training.sharding import place, replicated, to_devices
 from posmlp_jax.training.state import Weights, create_weights
 from posmlp_jax.training.step import make_eval_step
 from posmlp_jax.training.stopping import Interrupted
+from posmlp_jax.training.workdir import data_changes
 
 
 class Evaluation(NamedTuple):
@@ -153,6 +155,8 @@ def evaluate(
     config, model = together(partial(evaluated, config, pretrained))
     experiment = together(partial(open_evaluation, config, model))
     together(partial(check_class_names, pretrained.class_names, experiment.eval_source))
+    for line in from_host_0(lambda: data_changes(workdir, {"evaluation": fingerprint(experiment.eval_source)})) or ():
+        report(f"not what the run was evaluated on: {line}; what is new here may have been trained on")
     checkpoints = Checkpoints(workdir)
     if weights:
         items, what = (pretrained.item,), f"the {pretrained.choice}"

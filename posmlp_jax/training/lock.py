@@ -44,34 +44,35 @@ class WorkdirLock:
             "id": uuid.uuid4().hex,
         }
         self._release: Callable[[], None] | None = None
-
-    def acquire_if_there(self) -> None:
-        """As `acquire`, but only where the working directory exists: makes nothing."""
-        if self._workdir.is_dir():
-            self.acquire()
+        self._made: list[epath.Path] = []
 
     def acquire(self) -> None:
-        """Makes the working directory, if need be, and takes the lock, if this process does not have it yet.
+        """Makes the working directory, if need be, and takes the lock.
 
         Raises:
           CheckpointError: if another run has it (says which), or nothing can be written there.
         """
-        if self._release is not None:
-            return
         with writing_to(self._workdir):
+            if not in_bucket(self._file):
+                self._made = [each for each in (self._workdir, *self._workdir.parents) if not each.exists()]
             self._workdir.mkdir(parents=True, exist_ok=True)
             if in_bucket(self._file) or not self._acquire_from_system():
                 self._acquire_by_beats()
 
     def close(self) -> None:
-        """Lets others have it."""
+        """Lets others have it; a folder that was made for it, and that nothing has been written to, goes as well."""
         if self._release is not None:
             self._release()
             self._release = None
+        with contextlib.suppress(OSError):  # Something is in it.
+            for folder in self._made:
+                os.rmdir(folder)
+        self._made = []
 
     def _acquire_from_system(self) -> bool:
         """Whether the system locks files there."""
         while True:
+            self._workdir.mkdir(parents=True, exist_ok=True)  # Another may have taken it away since it was made.
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -74,12 +74,12 @@ def train(config: ConfigDict, workdir: epath.PathLike) -> dict[str, dict[str, fl
     workdir = as_path(workdir)
     with contextlib.closing(WorkdirLock(workdir)) as lock:
         # Before data are looked at, which may take minutes.
-        from_host_0(lock.acquire_if_there)
+        from_host_0(lock.acquire)
         with out_of_memory():
-            return _train(config, workdir, lock)
+            return _train(config, workdir)
 
 
-def _train(config: ConfigDict, workdir: epath.Path, lock: WorkdirLock) -> dict[str, dict[str, float]]:
+def _train(config: ConfigDict, workdir: epath.Path) -> dict[str, dict[str, float]]:
     saved = from_host_0(partial(read_config, workdir))
     check_fields(config)
     config, asked = as_begun(config, saved), config
@@ -102,7 +102,6 @@ def _train(config: ConfigDict, workdir: epath.Path, lock: WorkdirLock) -> dict[s
     _report_run(run)
     compiled, macs, memory = _compile(run)
     together(partial(check_step_memory, memory, run.mesh))
-    from_host_0(lock.acquire)
     from_host_0(partial(claim_workdir, workdir, config, data))
     if changed is None:
         report(f"there is no record of the data that {workdir} began with; from now on it is today's")

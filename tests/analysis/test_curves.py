@@ -25,20 +25,20 @@ def test_lines_are_the_metrics(workdir):
     assert rate.get_lines()[0].get_xydata().tolist() == [[1, 0.01], [3, 0.01]]
 
 
-def test_a_line_that_a_kill_cut(workdir, caplog):
+def test_a_line_that_a_kill_cut(workdir, capsys):
     """At the end, or glued to the line that a run which went on wrote next: it is named, and the others are drawn."""
     file = workdir / "metrics.jsonl"
     rows, text = read_metrics(workdir), file.read_text()
     assert len(rows) == 4
-    assert not caplog.text
+    assert not capsys.readouterr().err
     first, rest = text.split("\n", 1)
     for cut in range(1, len(first)):
         file.write_text(text + first[:cut])
         assert read_metrics(workdir) == rows
-    assert "metrics.jsonl: line 5 is not whole and is passed over" in caplog.text
+    assert "metrics.jsonl: line 5 is not whole and is passed over" in capsys.readouterr().err
     file.write_text(f"{first}\n{first[:20]}{rest}")
     assert read_metrics(workdir) == [rows[0], *rows[2:]]
-    assert "metrics.jsonl: line 2 is not whole and is passed over" in caplog.text
+    assert "metrics.jsonl: line 2 is not whole and is passed over" in capsys.readouterr().err
     loss, *_ = draw_curves([workdir]).axes
     assert [line.get_xydata().tolist() for line in loss.get_lines()] == [[[1, 3], [3, 1]], [[3, 2]]]
     file.write_bytes(text.encode() + b"\xff\xfe\x00\n")

@@ -2,9 +2,11 @@ import hashlib
 import json
 import math
 import shutil
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import pytest
 from runs import assert_equal, metrics, saved_arrays, steps
 
@@ -15,6 +17,7 @@ from posmlp_jax.training.evaluations import Evaluations, score
 from posmlp_jax.training.experiment import open_init
 from posmlp_jax.training.pretrained import open_together
 from posmlp_jax.training.selection import choose_weights
+from posmlp_jax.training.state import create_weights
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +249,28 @@ def test_checksums_are_of_all_files(trained):
         assert {name.split("/")[0] for name in expected} == {"weights", "ema", "optimizer", "run"}
 
 
+def as_an_earlier_version(workdir, step: int) -> None:
+    """Takes from a checkpoint what one had not before there were checksums."""
+    folder = workdir / "checkpoints" / str(step)
+    run = json.loads((folder / "run" / "metadata").read_text())
+    assert run.pop("has_checksums")
+    (folder / "run" / "metadata").write_text(json.dumps(run))
+    (folder / "checksums.json").unlink()
+
+
+def test_checksums_that_are_gone(trained, tmp_path):
+    _, workdir = trained
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    (copy / "checkpoints" / "9" / "checksums.json").unlink()
+    message = r"9 is damaged: its checksums.json is gone; delete that folder and take one of the steps"
+    for load in (lambda: from_pretrained(copy), lambda: evaluate(None, copy)):
+        with pytest.raises(DamagedCheckpointError, match=message):
+            load()
+    target = jax.eval_shape(lambda: create_weights(open_pretrained(workdir).config, 0))
+    with closing(Checkpoints(copy)) as checkpoints, pytest.raises(DamagedCheckpointError, match=message):
+        checkpoints.restore_weights(9, "weights", target)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"sha256": 3}'])
 def test_damaged_checksums(trained, tmp_path, content):
     _, workdir = trained
@@ -262,8 +287,8 @@ def test_damaged_checksums(trained, tmp_path, content):
 def test_a_run_goes_on_from_the_newest_whole_checkpoint(trained, tmp_path, capsys, item, checksums):
     config, workdir = trained
     copy = shutil.copytree(workdir, tmp_path / "copy")
-    for file in () if checksums else copy.glob("checkpoints/*/checksums.json"):
-        file.unlink()
+    for step in () if checksums else steps(copy):
+        as_an_earlier_version(copy, step)
     for file in (copy / "checkpoints" / "9" / item).rglob("*"):
         if file.is_file() and ("/d/" in str(file) or item == "run"):
             file.write_bytes(b"")
@@ -303,7 +328,7 @@ def test_a_run_whose_only_checkpoint_is_damaged_does_not_begin_again(trained, tm
 def test_a_damaged_checkpoint_of_an_earlier_version_is_an_error(trained, tmp_path, part, message):
     _, workdir = trained
     shutil.copytree(workdir, tmp_path / "copy")
-    (tmp_path / "copy" / "checkpoints" / "9" / "checksums.json").unlink()
+    as_an_earlier_version(tmp_path / "copy", 9)
     path = tmp_path / "copy" / "checkpoints" / "9" / part
     if path.is_dir():
         shutil.rmtree(path)
@@ -318,7 +343,7 @@ def test_a_damaged_checkpoint_of_an_earlier_version_is_an_error(trained, tmp_pat
 def test_cut_array_files_of_an_earlier_version_are_an_error(trained, tmp_path, share):
     _, workdir = trained
     shutil.copytree(workdir, tmp_path / "copy")
-    (tmp_path / "copy" / "checkpoints" / "9" / "checksums.json").unlink()
+    as_an_earlier_version(tmp_path / "copy", 9)
     for file in (tmp_path / "copy" / "checkpoints" / "9" / "ema").rglob("*"):
         if file.is_file() and "/d/" in str(file):
             file.write_bytes(file.read_bytes()[: share and file.stat().st_size // share])

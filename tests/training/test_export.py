@@ -22,7 +22,7 @@ def test_train_step_lowers(name):
     config = default_config(name)
     config.model.dtype = "bfloat16"  # As it is chosen on accelerators.
     model = resolve_model(config, num_classes=1000)
-    schedule = learning_rate(config.optimizer, warmup=10, decay=100)
+    schedule = learning_rate(config.optimizer, config.length, batch_size=8, num_examples=80)
     optimizer = create_optimizer(config.optimizer, schedule)
     options = StepOptions(
         num_classes=1000,

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from posmlp_jax.errors import CheckpointError
+from posmlp_jax.errors import CheckpointError, DataError
 from posmlp_jax.training import lock, train
 from posmlp_jax.training.lock import WorkdirLock
 
@@ -51,18 +51,36 @@ def test_a_second_run_is_refused_before_it_writes_anything(tiny_config, tmp_path
     assert (owner["pid"], owner["host"]) == (os.getpid(), HOST)
     with pytest.raises(CheckpointError, match=f"process {os.getpid()} on {HOST} since 20"):
         WorkdirLock(tmp_path).acquire()
-    held.acquire()  # It has it.
     held.close()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_there_is_only_made_when_it_is_taken(tmp_path):
-    held = WorkdirLock(tmp_path / "run")
-    held.acquire_if_there()
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("written", [False, True])
+def test_a_folder_that_was_made_goes_with_the_lock_unless_something_is_in_it(tmp_path, written):
+    run = tmp_path / "runs" / "mine"
+    held = WorkdirLock(run)
     held.acquire()
-    assert (tmp_path / "run" / "lock").exists()
+    assert (run / "lock").exists()
+    with pytest.raises(CheckpointError, match="is in use by"):
+        WorkdirLock(run).acquire()
+    if written:
+        (run / "config.json").touch()
     held.close()
+    assert (run.exists(), (tmp_path / "runs").exists()) == (written, written)
+    assert not (run / "lock").exists()
+
+
+def test_a_folder_is_taken_before_data_are_looked_at(tiny_config, tmp_path):
+    held = WorkdirLock(tmp_path / "run")
+    held.acquire()
+    config = tiny_config()
+    config.data.update(name="image_folder", data_dir=str(tmp_path / "nothing"))
+    with pytest.raises(CheckpointError, match="is in use by"):
+        train(config, tmp_path / "run")
+    held.close()
+    with pytest.raises(DataError, match="no folder"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture
@@ -85,7 +103,7 @@ def test_without_system_locks_a_run_that_writes_is_alive(tmp_path, no_system_loc
         beating(tmp_path).acquire()
     held.close()
     assert not list(tmp_path.iterdir())
-    beating(tmp_path).acquire_if_there()
+    beating(tmp_path).acquire()
 
 
 def test_storage_that_is_away_for_a_moment_loses_no_lock(tmp_path, no_system_locks, monkeypatch):

@@ -248,7 +248,7 @@ def test_a_broken_test_image_is_found_before_the_first_step(tiny_config, photos,
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_goes_on_with_the_data_that_it_began_with(tiny_config, photos, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_the_data_that_it_began_with(tiny_config, photos, tmp_path, monkeypatch, capsys):
     def run(**changes):
         config = tiny_config(**{"data.name": "image_folder", "data.data_dir": str(photos)} | changes)
         return train(config, tmp_path / "run")
@@ -282,6 +282,15 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(tiny_config, photos, tmp
     assert "going on with other training data: 40 examples -> 41, 'c' 8 -> 9" in lines
     # From now on these are the run's.
     run()
+    capsys.readouterr()
+    evaluate(None, tmp_path / "run")
+    assert "not what the run was evaluated on" not in capsys.readouterr().out
+    broken.unlink()
+    evaluate(None, tmp_path / "run")
+    assert (
+        "not what the run was evaluated on: evaluation data: 14 examples -> 13, 'b' 3 -> 2; what is new here may have "
+        "been trained on"
+    ) in capsys.readouterr().out
 
 
 def test_one_and_eight_devices_have_the_same_losses(trained, tiny_config, tmp_path):

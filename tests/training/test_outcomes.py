@@ -79,7 +79,8 @@ def evaluation(classes: int, top1: float, loss: float = 1.0) -> Evaluation:
 
 def test_the_better_weights_are_those_reported(tmp_path, capsys):
     report_by_class(tmp_path, 9, {"eval": evaluation(7, 0.4), "ema": evaluation(7, 0.5)}, "image")
-    assert "moving average of step 9, class by class:\n  class  images" in capsys.readouterr().out
+    over = "(over the 6 of 7 classes that there are images of)"
+    assert f"% {over}, moving average of step 9, class by class:\n  class  images" in capsys.readouterr().out
     folder = tmp_path / "evaluation" / "step9_ema"
     assert sorted(path.name for path in folder.iterdir()) == ["classes.csv", "confusion.csv", "confusion.png"]
     assert (folder / "confusion.csv").read_text() == confusion_table(random_outcomes(7))
