@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
             raise ConfigError(f"{source} is a checkpoint of ours, which knows its model: leave the other options out")
         step = arguments.step or "latest"
         exported = export_checkpoint(source, output, step=step, weights=arguments.weights, channels=channels)
-        print(f"wrote the {exported} to {output}, under the published names")
+        print(f"wrote the {exported} to {arguments.output}, under the published names")
         return
     if not source.exists():
         raise CheckpointError(f"there is no file or folder {source}")
@@ -64,8 +64,11 @@ def main(argv: list[str] | None = None) -> None:
         channels=channels,
     )
     shown = ", ".join(f"{field}={value}" for field, value in converted.inferred.items())
-    print(f"read {converted.group or 'the parameters'} of {source}" + (f"; its shapes show {shown}" if shown else ""))
-    print(f"wrote {arguments.model} ({parameter_count(converted.model) / 1e6:.2f} M parameters) to {output}")
+    print(
+        f"read {converted.group or 'the parameters'} of {arguments.source}"
+        + (f"; its shapes show {shown}" if shown else "")
+    )
+    print(f"wrote {arguments.model} ({parameter_count(converted.model) / 1e6:.2f} M parameters) to {arguments.output}")
     if arguments.channels is None and _may_take_blue_first(converted):
         print(
             "note: if this was trained on Something-Something by the published code, it takes blue first, and what it "
