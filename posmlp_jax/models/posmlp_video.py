@@ -31,7 +31,7 @@ VERSIONS = ("v1", "v2", "v3", "v4")
 @typing.no_type_check  # Fields of wrong types are told of by `BackboneConfig`, while tests run too.
 @dataclass(frozen=True, kw_only=True)
 class PosMLPVideoConfig(BackboneConfig):
-    """What a PosMLP-Video is made of; the defaults are PosMLP-Video-S as its code was published.
+    """What a PosMLP-Video is made of; the defaults are the network of the published SSV1_MLP_S16.yaml.
 
     Attributes:
       num_frames: T, the length of the clips it takes; 0 for images, which needs block 'spatial'.

@@ -85,7 +85,7 @@ def claim_workdir(workdir: epath.Path, config: ConfigDict, data: Mapping) -> Non
     Raises:
       CheckpointError: if another experiment lives there, or nothing can be written.
     """
-    # Once more: another run may have begun there since.
+    # Once more: a bucket cannot keep two runs apart as surely as a disk, and another may have begun there since.
     saved = read_config(workdir)
     check_experiment(workdir, saved, config)
     current = plain(config) if saved is None else without_newer_fields(plain(config), saved)
