@@ -24,12 +24,12 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from posmlp_jax import training
+from posmlp_jax.checkpoints.selection import BEST_WEIGHTS, STEP_HELP, check_selection
 from posmlp_jax.command_line import quieten_libraries
+from posmlp_jax.devices.hosts import connect
 from posmlp_jax.errors import ConfigError, exit_on_mistake, nearest
 from posmlp_jax.training import saved_config
 from posmlp_jax.training.flags import given_value, overridden, parse_config_flags
-from posmlp_jax.training.hosts import connect
-from posmlp_jax.training.selection import BEST_WEIGHTS, STEP_HELP, check_selection
 from posmlp_jax.training.stopping import RunEnded
 
 MODES = ("train", "eval")

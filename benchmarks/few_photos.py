@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.runs import train_to_end
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import Source, open_source
-from posmlp_jax.data.decoding import decode
+from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import default_config
 

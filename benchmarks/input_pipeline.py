@@ -17,13 +17,14 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from posmlp_jax.command_line import CommandParser, run_program
-from posmlp_jax.data import Batches, transforms
-from posmlp_jax.data.decoding import decode
-from posmlp_jax.data.erasing import RandomErasing
-from posmlp_jax.data.image_folder import ImageFolderSource
+from posmlp_jax.data import Batches
+from posmlp_jax.data.augment import crops as transforms
+from posmlp_jax.data.augment.erasing import RandomErasing
+from posmlp_jax.data.augment.randaugment import RandAugment
+from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.data.pipeline import train_batches
-from posmlp_jax.data.randaugment import RandAugment
-from posmlp_jax.data.source import Source
+from posmlp_jax.data.sources.image_folder import ImageFolderSource
+from posmlp_jax.data.sources.source import Source
 from posmlp_jax.training import default_config
 
 HEIGHT, WIDTH, SIZE = 375, 500, (224, 224)

@@ -30,10 +30,10 @@ from benchmarks.video_pipeline import encode
 from posmlp_jax import from_pretrained
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import eval_batches, open_source
-from posmlp_jax.data.prepare import prepare
+from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.errors import DataError
 from posmlp_jax.training import default_config, train
-from posmlp_jax.training.step import normalize_images
+from posmlp_jax.training.step.step import normalize_images
 
 FRAMES = 8
 HEIGHT = 48

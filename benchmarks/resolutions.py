@@ -18,7 +18,7 @@ from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.training import default_config, open_pretrained
-from posmlp_jax.training.step import normalize_images
+from posmlp_jax.training.step.step import normalize_images
 
 
 def scaled_fields(config, scale: float) -> dict:

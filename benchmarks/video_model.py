@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from posmlp_jax import create_model
+from posmlp_jax.checkpoints.state import Weights, split_model
 from posmlp_jax.command_line import CommandParser, run_program
-from posmlp_jax.training.state import Weights, split_model
 
 SMALL = {
     "num_frames": 8,

@@ -26,10 +26,10 @@ from benchmarks.input_pipeline import examples_per_second
 from configs.video import k400_s16x4, ssv2_s16
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import train_batches
-from posmlp_jax.data.source import Source
-from posmlp_jax.data.video.decoding import decode_frames, probe
-from posmlp_jax.data.video.encoded import EncodedVideo
-from posmlp_jax.data.video.sampling import FrameSampling
+from posmlp_jax.data.decoding.encoded_video import EncodedVideo
+from posmlp_jax.data.decoding.frame_sampling import FrameSampling
+from posmlp_jax.data.decoding.frames import decode_frames, probe
+from posmlp_jax.data.sources.source import Source
 from posmlp_jax.errors import DataError
 
 HEIGHT, WIDTH = 256, 340

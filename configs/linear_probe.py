@@ -3,9 +3,9 @@
     python main.py --config=configs/linear_probe.py --config.init_from=runs/digits --workdir=runs/probe \
         --config.data.data_dir=DIR
 
-The head learns alone, on standardised features (training/standardization.py) of images that are not augmented, with
+The head learns alone, on standardised features (training/step/probe.py) of images that are not augmented, with
 nothing that would keep it from what scikit-learn's logistic regression on the pooled `features` finds:
-tests/training/test_linear_probe.py compares.
+tests/training/step/test_linear_probe.py compares.
 """
 
 from configs.finetune import get_config as finetune

@@ -11,7 +11,7 @@ def __getattr__(name: str):
     # Only when it is asked for: training imports nearly all of the package, which loading processes can do without, and
     # programs of the package should not find themselves imported already.
     if name == "from_pretrained":
-        from posmlp_jax.training.transfer import from_pretrained
+        from posmlp_jax.checkpoints.transfer import from_pretrained
 
         return from_pretrained
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

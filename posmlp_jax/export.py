@@ -24,13 +24,13 @@ import jax.export
 import jax.numpy as jnp
 from etils import epath
 
+from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
+from posmlp_jax.checkpoints.selection import add_selection
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.errors import CheckpointError, ConfigError, nearest
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.paths import as_path, file_size, refusal, write_whole
-from posmlp_jax.training.disk import check_output
-from posmlp_jax.training.pretrained import Pretrained, open_pretrained
-from posmlp_jax.training.selection import add_selection
+from posmlp_jax.writing import check_output
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 DTYPES = ("float32", "bfloat16")

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from posmlp_jax.checkpoints.state import module_weights
+from posmlp_jax.checkpoints.store import Checkpoints
+from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.training import default_config
-from posmlp_jax.training.checkpoints import Checkpoints
-from posmlp_jax.training.config import NamedModel
-from posmlp_jax.training.state import module_weights
+from posmlp_jax.training.config import plain
 
 ROOT = Path(__file__).parent.parent
 # A two-stage PosMLP on generated images, in seconds; the batches of 16 go across the borders of epochs of 40 images.
@@ -135,7 +136,7 @@ def save_model(workdir: Path, name: str, model, class_names=None) -> None:
     """A working directory with a checkpoint of step 0: `model`, whose config started from the registry's `name`."""
     checkpoints = Checkpoints(workdir, keep=1)
     named = NamedModel(name, model.config)
-    checkpoints.save_weights(module_weights(model), default_config(name), named, class_names)
+    checkpoints.save_weights(module_weights(model), plain(default_config(name)), named, class_names)
     checkpoints.close()
 
 

@@ -101,7 +101,12 @@ def test_checkpoints(folder):
 
 
 def test_video(folder):
-    programs = ["posmlp_jax.data.prepare video_folder", "configs/moving_digits.py", "--mode=eval", "benchmarks.motion"]
+    programs = [
+        "posmlp_jax.data.prepare video_folder",
+        "configs/moving_digits.py",
+        "--mode=eval",
+        "benchmarks.motion",
+    ]
     programs += ["posmlp_jax.predict"]
     _, outputs = run_page(folder, "video.md", programs)
     assert "evaluation of the weights: top-1" in outputs[0]

@@ -16,8 +16,8 @@ from flax import nnx
 from helpers import randomized
 
 from posmlp_jax import create_model, export, from_pretrained
+from posmlp_jax.checkpoints.pretrained import open_pretrained
 from posmlp_jax.errors import PosMLPError
-from posmlp_jax.training.pretrained import open_pretrained
 
 # Without this package: what a user of the file does.
 CONSUMER = """

@@ -18,19 +18,19 @@ from helpers import randomized
 from PIL import Image
 from runs import ROOT, Process
 
-from posmlp_jax.data import cache
-from posmlp_jax.data.class_folders import IMAGES, VIDEOS
-from posmlp_jax.data.files import find_files
+from posmlp_jax.checkpoints.state import split_model
+from posmlp_jax.checkpoints.store import Checkpoints
+from posmlp_jax.data.decoding import kept_images as cache
+from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
+from posmlp_jax.data.sources.files import find_files
 from posmlp_jax.errors import PosMLPError
-from posmlp_jax.models.registry import build, model_config
+from posmlp_jax.models.registry import NamedModel, build, model_config
 from posmlp_jax.predict import ClassProbability, Prediction, loading, predict
 from posmlp_jax.predict.__main__ import main
 from posmlp_jax.predict.table import PredictionTable
-from posmlp_jax.terminal_text import display_width, printable, wrapped
-from posmlp_jax.training import default_config, evaluate, open_pretrained, step
-from posmlp_jax.training.checkpoints import Checkpoints
-from posmlp_jax.training.config import NamedModel
-from posmlp_jax.training.state import split_model
+from posmlp_jax.terminal import display_width, printable, wrapped
+from posmlp_jax.training import default_config, evaluate, open_pretrained
+from posmlp_jax.training.step import step
 
 CLASSES = ("cat", "dog", "emu")
 SIZE = (16, 24)
@@ -85,7 +85,7 @@ def workdir(config, tmp_path_factory) -> Path:
     model = model_config("posmlp_t", num_classes=len(CLASSES), **MODEL)
     weights = split_model(randomized(lambda: build(model, nnx.Rngs(0)), scale=0.6))[1]
     checkpoints = Checkpoints(folder, keep=1)
-    checkpoints.save_weights(weights, config, NamedModel("posmlp_t", model), CLASSES)
+    checkpoints.save_weights(weights, plain(config), NamedModel("posmlp_t", model), CLASSES)
     checkpoints.close()
     return folder
 

@@ -15,9 +15,10 @@ from helpers import randomized
 from PIL import Image
 from runs import save_model
 
+from posmlp_jax.checkpoints.state import split_model
 from posmlp_jax.data import eval_batches, open_source
-from posmlp_jax.data.builders import moving_digits
-from posmlp_jax.data.prepare import prepare
+from posmlp_jax.data.prepare.datasets import moving_digits
+from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.errors import PosMLPError
 from posmlp_jax.export import export_model
 from posmlp_jax.models.registry import build, model_config
@@ -25,8 +26,7 @@ from posmlp_jax.predict import Prediction, picture, predict
 from posmlp_jax.predict.__main__ import main
 from posmlp_jax.predict.picture import draw_predictions
 from posmlp_jax.training import default_config, open_pretrained
-from posmlp_jax.training.state import split_model
-from posmlp_jax.training.step import StepOptions, make_eval_step
+from posmlp_jax.training.step.step import StepOptions, make_eval_step
 
 CLASSES = ("left", "right", "up", "down")
 MODEL = {

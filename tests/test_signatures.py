@@ -12,7 +12,7 @@ from runs import ROOT
 from posmlp_jax.gating import mix_tokens
 from posmlp_jax.layers import gelu
 from posmlp_jax.relations import LearnedRelation, quadratic_coefficients
-from posmlp_jax.training.losses import cross_entropy
+from posmlp_jax.tasks.classification.losses import cross_entropy
 from posmlp_jax.windows import WindowLayout, join_frames
 
 

@@ -6,9 +6,9 @@ import sys
 import matplotlib.pyplot as plt
 from etils import epath
 
-from posmlp_jax.analysis.figures import save_figure
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.errors import DataError
+from posmlp_jax.figures import save_figure
 from posmlp_jax.paths import as_path
 
 # Loss and top-1 of what `metrics.jsonl` calls its splits, and the learning rate beneath them.

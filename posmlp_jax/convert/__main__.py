@@ -10,6 +10,7 @@ trained model under the published names, as .pth, .npz or .safetensors.
 
 import ast
 
+from posmlp_jax.checkpoints.selection import STEP_HELP, WEIGHTS_HELP
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.convert import convert_checkpoint, export_checkpoint
 from posmlp_jax.convert.checkpoint import CHANNELS, Converted
@@ -17,7 +18,6 @@ from posmlp_jax.convert.files import SUFFIXES
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models import list_models, parameter_count
 from posmlp_jax.paths import as_path
-from posmlp_jax.training.selection import STEP_HELP, WEIGHTS_HELP
 
 # Of Something-Something, v1 and v2 alike.
 _CLASSES = 174
@@ -95,7 +95,7 @@ def _read_class_names(source: str | None) -> list[str] | None:
     if source is None:
         return None
     if source == "imagenet2012":
-        from posmlp_jax.data.builders.imagenet import synsets
+        from posmlp_jax.data.prepare.datasets.imagenet import synsets
 
         return synsets()
     try:

@@ -9,18 +9,18 @@ from typing import Any
 
 from etils import epath
 
+from posmlp_jax.checkpoints.pretrained import open_pretrained
+from posmlp_jax.checkpoints.state import empty_model, module_weights
+from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.convert.architecture import infer_fields
 from posmlp_jax.convert.files import check_state_dict_file, read_state_dict, write_state_dict
 from posmlp_jax.convert.models import load_torch_state_dict, published_groups, torch_state_dict
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import Backbone, check_choice
-from posmlp_jax.models.registry import model_config
+from posmlp_jax.models.registry import NamedModel, model_config
 from posmlp_jax.paths import as_path, in_bucket
-from posmlp_jax.training.checkpoints import Checkpoints
-from posmlp_jax.training.config import NamedModel, default_config
-from posmlp_jax.training.disk import check_output, writing_to
-from posmlp_jax.training.pretrained import open_pretrained
-from posmlp_jax.training.state import empty_model, module_weights
+from posmlp_jax.training.config import default_config
+from posmlp_jax.writing import check_output, writing_to
 
 # What the published video models take their pixels to be and how their views are averaged, on every data set; those of
 # images are ImageNet's.
@@ -94,7 +94,7 @@ def convert_checkpoint(
             partial = as_path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         with closing(Checkpoints(partial, keep=1)) as checkpoints:
-            checkpoints.save_weights(module_weights(loaded), run, NamedModel(model, config), class_names)
+            checkpoints.save_weights(module_weights(loaded), plain(run), NamedModel(model, config), class_names)
         if partial != output:
             os.chmod(partial, 0o755)
             partial.rename(output)

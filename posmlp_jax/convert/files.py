@@ -15,7 +15,7 @@ from posmlp_jax.convert.table import is_numbers, without_prefix
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import check_choice
 from posmlp_jax.paths import in_bucket, refusal, write_whole
-from posmlp_jax.training.disk import check_output
+from posmlp_jax.writing import check_output
 
 SUFFIXES = (".pth", ".pth.tar", ".pyth", ".pt", ".npz", ".safetensors")
 # What a file may keep its parameters under: raw ones, and their moving average.

@@ -2,7 +2,7 @@
 
 from posmlp_jax.data.loading import Batches
 from posmlp_jax.data.pipeline import check_config, check_source, eval_batches, train_batches
-from posmlp_jax.data.source import Source
-from posmlp_jax.data.sources import open_source
+from posmlp_jax.data.sources.opening import open_source
+from posmlp_jax.data.sources.source import Source
 
 __all__ = ["Batches", "Source", "check_config", "check_source", "eval_batches", "open_source", "train_batches"]

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from posmlp_jax.data.decoding import decode, looks_whole
-from posmlp_jax.data.source import Source
-from posmlp_jax.data.video.decoding import decode_frames
+from posmlp_jax.data.decoding.frames import decode_frames
+from posmlp_jax.data.decoding.images import decode, looks_whole
+from posmlp_jax.data.sources.source import Source
 from posmlp_jax.errors import BrokenExampleError, DataError
 
 # Images are decoded for so many seconds; what is left then is only looked at.

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from posmlp_jax.data.source import Source
+from posmlp_jax.data.sources.source import Source
 
 _NAMED = 5
 

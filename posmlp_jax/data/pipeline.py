@@ -13,17 +13,17 @@ from typing import Any
 import grain
 import numpy as np
 
-from posmlp_jax.data.augmentation import Augmentation
-from posmlp_jax.data.balance import BalancedOrder
-from posmlp_jax.data.broken import BrokenExamples, DamagedVideos, Decoder, read_decodable
-from posmlp_jax.data.cache import Decoded, DecodedImages
-from posmlp_jax.data.decoding import Size
-from posmlp_jax.data.flipped_labels import flipped_labels
+from posmlp_jax.data.augment.augmentation import Augmentation
+from posmlp_jax.data.augment.crops import uniform_crops
+from posmlp_jax.data.decoding.clips import DecodedClips
+from posmlp_jax.data.decoding.frame_sampling import FrameSampling
+from posmlp_jax.data.decoding.images import Size
+from posmlp_jax.data.decoding.kept_images import Decoded, DecodedImages
+from posmlp_jax.data.decoding.undecodable import BrokenExamples, DamagedVideos, Decoder, read_decodable
 from posmlp_jax.data.loading import Batch, Batches, load
-from posmlp_jax.data.source import Source
-from posmlp_jax.data.transforms import uniform_crops
-from posmlp_jax.data.video.clips import DecodedClips
-from posmlp_jax.data.video.sampling import FrameSampling
+from posmlp_jax.data.sources.balance import BalancedOrder
+from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.targets import flipped_labels
 from posmlp_jax.errors import ConfigError, DataError
 
 # Training images are kept decoded when all of them fit into this.

@@ -1,5 +1,7 @@
 """The models by name."""
 
+from typing import NamedTuple
+
 from flax import nnx
 
 from posmlp_jax.errors import ConfigError, nearest
@@ -33,6 +35,13 @@ _PRESETS: dict[str, BackboneConfig] = {
         for name, config in _VIDEO.items()
     },
 }
+
+
+class NamedModel(NamedTuple):
+    """A model's config, and the name of the model that it is a variant of."""
+
+    name: str
+    config: BackboneConfig
 
 
 def list_models() -> list[str]:

@@ -16,17 +16,17 @@ from functools import partial
 
 from tqdm import tqdm
 
-from posmlp_jax.analysis.figures import check_figure_path, save_figure
+from posmlp_jax.checkpoints.pretrained import open_pretrained
+from posmlp_jax.checkpoints.selection import add_selection
 from posmlp_jax.command_line import CommandParser, run_program
-from posmlp_jax.data.files import find_files
+from posmlp_jax.data.sources.files import find_files
 from posmlp_jax.errors import ConfigError, nearest
+from posmlp_jax.figures import check_figure_path, save_figure
 from posmlp_jax.predict.loading import takes
 from posmlp_jax.predict.picture import MOST_FILES, draw_predictions
 from posmlp_jax.predict.prediction import BATCH_SIZES, Prediction, class_names, predict
 from posmlp_jax.predict.table import PredictionTable
-from posmlp_jax.terminal_text import printable
-from posmlp_jax.training.pretrained import open_pretrained
-from posmlp_jax.training.selection import add_selection
+from posmlp_jax.terminal import printable
 
 OUTPUTS = ("table", "json")
 

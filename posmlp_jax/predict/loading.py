@@ -10,13 +10,13 @@ from itertools import islice
 import numpy as np
 from ml_collections import ConfigDict
 
-from posmlp_jax.data.class_folders import IMAGES, VIDEOS, Kind
-from posmlp_jax.data.files import FileSource, has_suffix
+from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.data.pipeline import EvalViews
+from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS, Kind
+from posmlp_jax.data.sources.files import FileSource, has_suffix
 from posmlp_jax.errors import BrokenExampleError
-from posmlp_jax.terminal_text import printable
+from posmlp_jax.terminal import printable
 from posmlp_jax.training.config import default_config
-from posmlp_jax.training.pretrained import Pretrained
 
 _THREADS = min(os.cpu_count() or 1, 16)
 

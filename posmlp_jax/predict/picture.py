@@ -13,16 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from posmlp_jax.analysis.figures import can_draw
-from posmlp_jax.data.decoding import decode
-from posmlp_jax.data.files import FileSource
-from posmlp_jax.data.transforms import uniform_crop_boxes
-from posmlp_jax.data.video.decoding import decode_frames
+from posmlp_jax.checkpoints.pretrained import Pretrained
+from posmlp_jax.data.augment.crops import uniform_crop_boxes
+from posmlp_jax.data.decoding.frames import decode_frames
+from posmlp_jax.data.decoding.images import decode
+from posmlp_jax.data.sources.files import FileSource
 from posmlp_jax.errors import BrokenExampleError
+from posmlp_jax.figures import can_draw
 from posmlp_jax.predict.loading import data_config, takes
 from posmlp_jax.predict.prediction import ClassProbability, Prediction
-from posmlp_jax.terminal_text import printable
-from posmlp_jax.training.pretrained import Pretrained
+from posmlp_jax.terminal import printable
 
 # A picture has no more files than this, a file no more clips, and no more of the most probable classes.
 MOST_FILES, MOST_CLIPS, MOST_CLASSES = 16, 10, 10

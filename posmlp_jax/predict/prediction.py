@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from posmlp_jax.data.class_folders import IMAGES, VIDEOS
-from posmlp_jax.data.files import StrPath, find_files
+from posmlp_jax.checkpoints.pretrained import Pretrained
+from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
+from posmlp_jax.data.sources.files import StrPath, find_files
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.predict.loading import Loaded, Loader, data_config, takes
-from posmlp_jax.training.pretrained import Pretrained
-from posmlp_jax.training.step import evaluation_logits
+from posmlp_jax.training.step.step import evaluation_logits
 
 # How many images, or clips with all their views, are computed at a time.
 BATCH_SIZES = {IMAGES: 32, VIDEOS: 4}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from posmlp_jax.terminal_text import display_width, printable, wrapped
+from posmlp_jax.terminal import display_width, printable, wrapped
 
 _GAP = "  "
 _PROBABILITY = len("probability")

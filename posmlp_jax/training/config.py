@@ -8,7 +8,6 @@ import copy
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict, config_dict
@@ -17,8 +16,9 @@ from posmlp_jax.data import check_config
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import BackboneConfig
-from posmlp_jax.training.moving_average import has_average
-from posmlp_jax.training.schedules import SCHEDULES
+from posmlp_jax.models.registry import NamedModel
+from posmlp_jax.training.step.moving_average import has_average
+from posmlp_jax.training.step.schedules import SCHEDULES
 
 # What may differ when a run goes on in its working directory: where things are and how often one looks at them.
 _NOT_THE_EXPERIMENT = (
@@ -86,7 +86,7 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 # by name, that it exchanges: (('left', 'right'), …).
                 "flip": True,
                 "flip_label_pairs": (),
-                # timm's notation, such as 'rand-m6-n3-mstd1.0-inc1' (data/randaugment.py); '': off.
+                # timm's notation, such as 'rand-m6-n3-mstd1.0-inc1' (data/augment/randaugment.py); '': off.
                 "randaugment": "",
                 # What it works on, the 'crop' or, before cropping and flipping, the whole 'frame'; how it moves pixels,
                 # 'bilinear', 'bicubic' or 'random', one of the two; and what these leave behind, three levels from 0 to
@@ -103,7 +103,7 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 # How many samples, augmented each by itself, a batch has of every example; an epoch is all of them.
                 "repeats": 1,
                 # Clips of videos: 'segment' or 'rounded_segment', a frame of each of num_frames parts, or 'dense', each
-                # stride-th frame of one part (data/video/sampling.py).
+                # stride-th frame of one part (data/decoding/frame_sampling.py).
                 "sampling": "segment",
                 "stride": 4,
                 # 'dense': how many frames a second `stride` counts, whatever the video has; 0: the video's own frames.
@@ -132,11 +132,11 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
             # A trained model to start from: a working directory, or what posmlp_jax.convert wrote; '': random weights.
             "init_from": "",
             # Which of its checkpoints, 'latest', 'best' or a step, and which weights of that: 'raw', 'ema' (the moving
-            # average) or 'best', the one that its last evaluation found better (training/selection.py).
+            # average) or 'best', the one that its last evaluation found better (checkpoints/selection.py).
             "init_step": "latest",
             "init_weights": "best",
             # A regular expression for the beginning of the names of parameters that stay as they are, as
-            # 'stem|mergings.0|stages.[01]', or '(?!head)' for a linear probe; '': all learn (training/finetuning.py).
+            # 'stem|mergings.0|stages.[01]', or '(?!head)' for a linear probe; '': all learn (step/freezing.py).
             "freeze": "",
             # The step's batch is worked through in this many parts, one after the other, to save memory.
             "accumulate": 1,
@@ -158,7 +158,7 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 # What each layer's rate is of the next one's: less than 1 keeps low layers nearer to `init_from`.
                 "layer_decay": 1.0,
                 # Only where nothing but the head learns, in a linear probe: it learns as if its features had mean 0 and
-                # deviation 1 (training/standardization.py).
+                # deviation 1 (training/step/probe.py).
                 "standardize_head": False,
                 # Global norm of the gradients; 0: no clipping.
                 "clip_norm": 1.0,
@@ -287,13 +287,6 @@ def check_values(config: ConfigDict) -> None:
         raise ConfigError(
             f"accumulate {config.accumulate} does not divide batch_size {config.batch_size} into equal parts"
         )
-
-
-class NamedModel(NamedTuple):
-    """A model's config, and the name of the model that it is a variant of."""
-
-    name: str
-    config: BackboneConfig
 
 
 def resolve_model(config: ConfigDict, num_classes: int, base: NamedModel | None = None) -> BackboneConfig:

@@ -13,21 +13,21 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from posmlp_jax.checkpoints.evaluations import WHOSE, better_split
+from posmlp_jax.checkpoints.pretrained import open_together
+from posmlp_jax.checkpoints.state import Weights, create_weights
+from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.data import eval_batches
 from posmlp_jax.data.fingerprint import fingerprint
+from posmlp_jax.devices.hosts import from_host_0, together
+from posmlp_jax.devices.mesh import place, replicated, to_devices
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.training.checkpoints import Checkpoints
-from posmlp_jax.training.class_report import report_by_class
-from posmlp_jax.training.evaluations import WHOSE, better_split
+from posmlp_jax.tasks.classification.outcomes import Outcomes, class_names
+from posmlp_jax.tasks.classification.report import report_by_class
 from posmlp_jax.training.experiment import Experiment, check_class_names, open_evaluation
-from posmlp_jax.training.hosts import from_host_0, together
-from posmlp_jax.training.metrics import EvaluationProgress, report
-from posmlp_jax.training.outcomes import Outcomes, class_names
-from posmlp_jax.training.pretrained import open_together
+from posmlp_jax.training.records.metrics import EvaluationProgress, report
 from posmlp_jax.training.saved_config import evaluated, get_config
-from posmlp_jax.training.sharding import place, replicated, to_devices
-from posmlp_jax.training.state import Weights, create_weights
-from posmlp_jax.training.step import make_eval_step
+from posmlp_jax.training.step.step import make_eval_step
 from posmlp_jax.training.stopping import Interrupted
 from posmlp_jax.training.workdir import data_changes
 

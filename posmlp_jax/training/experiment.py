@@ -12,22 +12,23 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from posmlp_jax.checkpoints.pretrained import Pretrained, open_newest, open_together
+from posmlp_jax.checkpoints.selection import check_selection
+from posmlp_jax.checkpoints.state import Merge, TrainState, create_state, initial_state, model_merge
+from posmlp_jax.checkpoints.transfer import Transferred, transfer
 from posmlp_jax.data import Source, check_source, open_source
+from posmlp_jax.devices.memory import check_batch_memory
+from posmlp_jax.devices.mesh import check_batch_size, create_mesh, place, shardings
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
 from posmlp_jax.models.backbone import BackboneConfig
-from posmlp_jax.training.config import NamedModel, check_fields, check_values, resolve_model
-from posmlp_jax.training.finetuning import check_probe, training_merge
-from posmlp_jax.training.memory import check_batch_memory
-from posmlp_jax.training.mixing import MixOptions
-from posmlp_jax.training.moving_average import decay_of, has_average
-from posmlp_jax.training.optimizer import create_optimizer
-from posmlp_jax.training.pretrained import Pretrained, open_newest, open_together
-from posmlp_jax.training.schedules import in_steps, learning_rate, to_steps
-from posmlp_jax.training.selection import check_selection
-from posmlp_jax.training.sharding import check_batch_size, create_mesh, place, shardings
-from posmlp_jax.training.state import Merge, TrainState, create_state, initial_state, model_merge
-from posmlp_jax.training.step import StepOptions
-from posmlp_jax.training.transfer import Transferred, transfer
+from posmlp_jax.models.registry import NamedModel
+from posmlp_jax.tasks.classification.mixing import MixOptions
+from posmlp_jax.training.config import check_fields, check_values, resolve_model
+from posmlp_jax.training.step.freezing import check_probe, training_merge
+from posmlp_jax.training.step.moving_average import decay_of, has_average
+from posmlp_jax.training.step.optimizer import create_optimizer
+from posmlp_jax.training.step.schedules import in_steps, learning_rate, to_steps
+from posmlp_jax.training.step.step import StepOptions
 
 
 @dataclass(frozen=True)

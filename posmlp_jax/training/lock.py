@@ -14,8 +14,8 @@ from etils import epath
 
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.paths import in_bucket
-from posmlp_jax.training.disk import writing_to
-from posmlp_jax.training.metrics import report
+from posmlp_jax.terminal import report
+from posmlp_jax.writing import writing_to
 
 # Where the system keeps no locks: how often a run writes that it is alive, and after how many seconds without that it
 # is taken for dead.

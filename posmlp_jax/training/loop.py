@@ -12,40 +12,40 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from posmlp_jax.analysis.complexity import count_macs
+from posmlp_jax.checkpoints.evaluations import WHOSE, Evaluations, Results
+from posmlp_jax.checkpoints.pretrained import different_fields, read_model
+from posmlp_jax.checkpoints.state import TrainState, Weights
+from posmlp_jax.checkpoints.store import Checkpoints, has_checkpoint
+from posmlp_jax.checkpoints.transfer import Transferred
 from posmlp_jax.data import Batches, train_batches
 from posmlp_jax.data.check import check_decodable
 from posmlp_jax.data.fingerprint import fingerprint
+from posmlp_jax.devices.hosts import AgreedMaximum, from_host_0, together
+from posmlp_jax.devices.memory import check_step_memory, out_of_memory
+from posmlp_jax.devices.mesh import batch_sharding, replicated, shardings, to_devices
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
+from posmlp_jax.models.cost import count_macs
 from posmlp_jax.paths import as_path
-from posmlp_jax.training.checkpoints import Checkpoints, has_checkpoint
-from posmlp_jax.training.class_counts import describe_counts, is_unbalanced
-from posmlp_jax.training.class_report import report_by_class
-from posmlp_jax.training.config import as_begun, check_fields
+from posmlp_jax.tasks.classification.counts import describe_counts, is_unbalanced
+from posmlp_jax.tasks.classification.outcomes import class_names
+from posmlp_jax.tasks.classification.report import report_by_class
+from posmlp_jax.training.config import as_begun, check_fields, plain
 from posmlp_jax.training.evaluation import Evaluation, Evaluator, format_result, make_evaluator
-from posmlp_jax.training.evaluations import WHOSE, Evaluations, Results
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
-from posmlp_jax.training.hosts import AgreedMaximum, from_host_0, together
 from posmlp_jax.training.lock import WorkdirLock
-from posmlp_jax.training.memory import check_step_memory, out_of_memory
-from posmlp_jax.training.metrics import (
+from posmlp_jax.training.non_finite import stop_at
+from posmlp_jax.training.records.metrics import (
     MetricsWriter,
     ProgressBar,
     StepClock,
     format_log_line,
     report,
 )
-from posmlp_jax.training.moving_average import has_average
-from posmlp_jax.training.non_finite import stop_at
-from posmlp_jax.training.outcomes import class_names
-from posmlp_jax.training.pretrained import different_fields, read_model
-from posmlp_jax.training.schedules import is_due
-from posmlp_jax.training.sharding import batch_sharding, replicated, shardings, to_devices
-from posmlp_jax.training.standardization import with_statistics
-from posmlp_jax.training.state import TrainState, Weights
-from posmlp_jax.training.step import batch_shapes, make_train_step, normalize_images
+from posmlp_jax.training.step.moving_average import has_average
+from posmlp_jax.training.step.probe import with_statistics
+from posmlp_jax.training.step.schedules import is_due
+from posmlp_jax.training.step.step import batch_shapes, make_train_step, normalize_images
 from posmlp_jax.training.stopping import Interrupted, Stopped, StopSignals
-from posmlp_jax.training.transfer import Transferred
 from posmlp_jax.training.workdir import check_experiment, claim_workdir, data_changes, read_config
 
 # The fields of its model that may change when a run goes on: those that have no part in what its weights mean.
@@ -143,7 +143,7 @@ def _train(config: ConfigDict, workdir: epath.Path) -> dict[str, dict[str, float
             """Saves the newest state, if that has not been done."""
             check_finite()
             named, classes = run.named_model, run.train_source.class_names
-            checkpoints.save(state, run.config, named, classes, clock.pending())
+            checkpoints.save(state, plain(run.config), named, classes, clock.pending())
             clock.restart()
 
         def evaluate_step() -> int:

@@ -7,10 +7,10 @@ import jax
 from etils import epath
 
 from posmlp_jax.data import train_batches
-from posmlp_jax.training.disk import writing_to
+from posmlp_jax.devices.hosts import together
 from posmlp_jax.training.experiment import Training
-from posmlp_jax.training.hosts import together
 from posmlp_jax.training.stopping import RunEnded
+from posmlp_jax.writing import writing_to
 
 
 class NonFiniteLoss(RunEnded):

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 
 from ml_collections import ConfigDict
 
+from posmlp_jax.checkpoints.pretrained import Pretrained, as_tuples, different_fields
+from posmlp_jax.checkpoints.store import newest_config
 from posmlp_jax.errors import CheckpointError, ConfigError
+from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.paths import as_path
-from posmlp_jax.training.checkpoints import newest_config
-from posmlp_jax.training.config import NamedModel, as_begun, check_fields, default_config, flatten, plain
-from posmlp_jax.training.pretrained import Pretrained, as_tuples, different_fields
+from posmlp_jax.training.config import as_begun, check_fields, default_config, flatten, plain
 from posmlp_jax.training.workdir import read_config
 
 # Besides all of `data` and `model`, which `evaluated` compares with what the checkpoint holds.

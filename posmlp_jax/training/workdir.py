@@ -10,7 +10,7 @@ from posmlp_jax.data.fingerprint import changes
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.paths import list_folder, write_whole
 from posmlp_jax.training.config import differences, plain, without_newer_fields
-from posmlp_jax.training.disk import writing_to
+from posmlp_jax.writing import writing_to
 
 _DATA = "data.json"
 

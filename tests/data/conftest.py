@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from posmlp_jax.data.prepare import prepare
+from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.training import default_config
 
 

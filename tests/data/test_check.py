@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from posmlp_jax.data.check import check_decodable
-from posmlp_jax.data.decoding import decode, looks_whole
-from posmlp_jax.data.source import Source
-from posmlp_jax.data.video.encoded import EncodedVideo
+from posmlp_jax.data.decoding.encoded_video import EncodedVideo
+from posmlp_jax.data.decoding.images import decode, looks_whole
+from posmlp_jax.data.sources.source import Source
 from posmlp_jax.errors import BrokenExampleError, DataError
 
 

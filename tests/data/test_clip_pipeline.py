@@ -8,12 +8,12 @@ import pytest
 from helpers import assert_same_batches
 
 from posmlp_jax.data import eval_batches, train_batches
-from posmlp_jax.data.augmentation import Augmentation
-from posmlp_jax.data.source import Source
-from posmlp_jax.data.transforms import uniform_crops
-from posmlp_jax.data.video.decoding import decode_frames
-from posmlp_jax.data.video.encoded import EncodedVideo
-from posmlp_jax.data.video.sampling import FrameSampling
+from posmlp_jax.data.augment.augmentation import Augmentation
+from posmlp_jax.data.augment.crops import uniform_crops
+from posmlp_jax.data.decoding.encoded_video import EncodedVideo
+from posmlp_jax.data.decoding.frame_sampling import FrameSampling
+from posmlp_jax.data.decoding.frames import decode_frames
+from posmlp_jax.data.sources.source import Source
 from posmlp_jax.errors import ConfigError, DataError
 
 LENGTHS = (20, 9, 31, 14, 3, 25, 17)

@@ -12,16 +12,17 @@ from gcsfs.retry import HttpError
 from PIL import Image
 
 from posmlp_jax.analysis.curves import read_metrics
-from posmlp_jax.analysis.figures import save_figure
-from posmlp_jax.data import open_source, shards
-from posmlp_jax.data.builders.moving_digits import encode
-from posmlp_jax.data.class_folders import IMAGES, VIDEOS
-from posmlp_jax.data.files import FileSource, find_files
+from posmlp_jax.data import open_source
 from posmlp_jax.data.fingerprint import fingerprint
-from posmlp_jax.data.image_folder import ImageFolderSource
-from posmlp_jax.data.prepare import prepare
-from posmlp_jax.data.prepared import PreparedSource, find_prepared
+from posmlp_jax.data.prepare import shards
+from posmlp_jax.data.prepare.datasets.moving_digits import encode
+from posmlp_jax.data.prepare.prepare import prepare
+from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
+from posmlp_jax.data.sources.files import FileSource, find_files
+from posmlp_jax.data.sources.image_folder import ImageFolderSource
+from posmlp_jax.data.sources.tfds_layout import PreparedSource, find_prepared
 from posmlp_jax.errors import CheckpointError, DataError, exit_on_mistake
+from posmlp_jax.figures import save_figure
 from posmlp_jax.paths import LineWriter, as_path
 from posmlp_jax.training import default_config
 from posmlp_jax.training.workdir import claim_workdir

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from posmlp_jax.data.fingerprint import changes, fingerprint
-from posmlp_jax.data.image_folder import ImageFolderSource
-from posmlp_jax.data.prepared import PreparedSource, find_prepared
-from posmlp_jax.data.subset import stratified_subset
+from posmlp_jax.data.sources.image_folder import ImageFolderSource
+from posmlp_jax.data.sources.subset import stratified_subset
+from posmlp_jax.data.sources.tfds_layout import PreparedSource, find_prepared
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from helpers import assert_same_batches
 
-from posmlp_jax.data import augmentation, eval_batches, open_source, pipeline, train_batches
-from posmlp_jax.data.decoding import decode
-from posmlp_jax.data.source import Source
+from posmlp_jax.data import eval_batches, open_source, pipeline, train_batches
+from posmlp_jax.data.augment import augmentation
+from posmlp_jax.data.decoding.images import decode
+from posmlp_jax.data.sources.source import Source
 from posmlp_jax.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from flax import nnx
 from helpers import functional, randomized
 
 from posmlp_jax import create_model
-from posmlp_jax.analysis.complexity import model_cost
 from posmlp_jax.models import parameter_count
+from posmlp_jax.models.cost import model_cost
 
 FRAMES, WINDOW, GROUPS, WIDTH = 3, (3, 2), 2, 8
 SMALL = {

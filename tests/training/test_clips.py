@@ -10,16 +10,16 @@ from ml_collections import ConfigDict
 from runs import Process, assert_equal, losses, metrics, run, saved_arrays, steps
 
 from configs import moving_digits as moving_digits_config
+from posmlp_jax.checkpoints.state import split_model
 from posmlp_jax.data import eval_batches
-from posmlp_jax.data.builders import digits, moving_digits
-from posmlp_jax.data.prepare import prepare
+from posmlp_jax.data.prepare.datasets import digits, moving_digits
+from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.models import create_model
+from posmlp_jax.tasks.classification.mixing import MixOptions, draw_mask, mix
 from posmlp_jax.training import evaluate, open_pretrained, train
 from posmlp_jax.training.evaluation import make_evaluator
 from posmlp_jax.training.experiment import open_training
-from posmlp_jax.training.mixing import MixOptions, draw_mask, mix
-from posmlp_jax.training.state import split_model
-from posmlp_jax.training.step import StepOptions, make_eval_step, normalize_images
+from posmlp_jax.training.step.step import StepOptions, make_eval_step, normalize_images
 
 TINY = {
     "model.num_frames": 4,

@@ -15,7 +15,7 @@ from posmlp_jax.training.config import (
     resolve_model,
     without_newer_fields,
 )
-from posmlp_jax.training.moving_average import decay_of
+from posmlp_jax.training.step.moving_average import decay_of
 
 
 def test_fields_of_the_model_are_open_until_they_are_set():

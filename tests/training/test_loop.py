@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from runs import assert_equal, losses, metrics, saved_arrays, steps
 
+from posmlp_jax.checkpoints.store import Checkpoints
+from posmlp_jax.devices import memory
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
-from posmlp_jax.training import evaluate, from_pretrained, loop, memory, open_pretrained, train
-from posmlp_jax.training.checkpoints import Checkpoints
+from posmlp_jax.training import evaluate, from_pretrained, loop, open_pretrained, train
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
 
@@ -68,7 +69,7 @@ def test_weights_that_are_no_numbers_have_no_accuracy(trained, tmp_path, capsys,
     nan = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), state.weights)
     checkpoints = Checkpoints(tmp_path, keep=1)
     named = open_training(config).named_model
-    checkpoints.save(replace(state, weights=nan, ema=nan if "ema" in broken else state.ema), config, named, None)
+    checkpoints.save(replace(state, weights=nan, ema=nan if "ema" in broken else state.ema), plain(config), named, None)
     checkpoints.close()
     if "ema" in broken:
         with pytest.raises(CheckpointError, match=rf"^step 9 of {tmp_path} cannot be evaluated, the loss is not a num"):

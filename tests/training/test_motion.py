@@ -7,7 +7,7 @@ from helpers import randomized, small
 from runs import run
 
 from benchmarks.motion import ORDERS, PAIRS, pair_accuracies, read_scores
-from posmlp_jax.data.builders.moving_digits import CLASSES
+from posmlp_jax.data.prepare.datasets.moving_digits import CLASSES
 from posmlp_jax.models import create_model
 
 

@@ -10,8 +10,8 @@ from runs import TINY, losses, run, saved_arrays, steps
 
 from posmlp_jax.data import open_source, train_batches
 from posmlp_jax.training import non_finite, train
-from posmlp_jax.training.metrics import StepClock
 from posmlp_jax.training.non_finite import NonFiniteLoss
+from posmlp_jax.training.records.metrics import StepClock
 
 # The second step's rate makes parameters of 10^29; the third step's loss is not a number.
 DIVERGING = {"optimizer.peak_rate": 1e30, "optimizer.warmup": "2 steps", "checkpoint_every": "1 steps"}

@@ -16,7 +16,7 @@ from posmlp_jax.models import create_model
 from posmlp_jax.paths import LineWriter, Pace, list_folder
 from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, train
 from posmlp_jax.training.lock import WorkdirLock
-from posmlp_jax.training.metrics import MetricsWriter
+from posmlp_jax.training.records.metrics import MetricsWriter
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""Trained weights on disk: saved, restored, chosen, and carried over to other models."""

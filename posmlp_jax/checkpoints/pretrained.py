@@ -1,0 +1,191 @@
+"""Trained models from disk: working directories of runs and what `posmlp_jax.convert` wrote."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+from etils import epath
+
+from posmlp_jax.checkpoints.selection import NAMES, check_selection, choose_weights
+from posmlp_jax.checkpoints.state import Weights, create_weights, model_merge
+from posmlp_jax.checkpoints.store import Checkpoints
+from posmlp_jax.devices.hosts import from_host_0, together
+from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
+from posmlp_jax.models import registry
+from posmlp_jax.models.backbone import Backbone, BackboneConfig
+from posmlp_jax.models.registry import NamedModel
+from posmlp_jax.paths import as_path
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A checkpoint's model. Its weights are read when they are first asked for.
+
+    Attributes:
+      name: of the model that its config started from, as `create_model` has it.
+      config: its architecture.
+      class_names: in the order of the logits, or None where the data set had no names.
+      data: the `data` section of the config that it was trained with: `mean`, `std`, `eval_crop` and more.
+      workdir, step, item: which checkpoint it is, and 'weights' or 'ema' of it.
+      reason: why that item, in words.
+    """
+
+    name: str
+    config: BackboneConfig
+    class_names: tuple[str, ...] | None
+    data: Mapping[str, Any]
+    workdir: epath.Path
+    step: int
+    item: str
+    reason: str
+
+    @property
+    def description(self) -> str:
+        """Which weights of which checkpoint."""
+        return f"{NAMES[self.item]} of step {self.step} in {self.workdir}"
+
+    @property
+    def choice(self) -> str:
+        """`description`, and why these."""
+        return f"{self.description} ({self.reason})"
+
+    @functools.cached_property
+    def weights(self) -> Weights:
+        """The weights, on this process's first device."""
+        target = jax.eval_shape(lambda: create_weights(self.config, 0))
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target)
+        with contextlib.closing(Checkpoints(self.workdir, alone=True)) as checkpoints:
+            return checkpoints.restore_weights(self.step, self.item, target)
+
+    def model(self) -> Backbone:
+        """The model, as it was trained."""
+        return model_merge(self.config)(self.weights)
+
+
+def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights: str = "best") -> Pretrained:
+    """Reads a trained model, however many devices and hosts it was trained on.
+
+    What was trained in bfloat16 computes in float32 on CPUs, which only imitate bfloat16. Each process reads by itself.
+
+    Args:
+      path: a working directory, its `checkpoints/`, or one checkpoint `checkpoints/<step>`; on a disk or in a bucket.
+      step: 'latest', 'best' (by the config's `keep_best`) or a step.
+      weights: 'raw', 'ema' (the moving average), or 'best': those that the run's last evaluation up to this checkpoint
+        found better or, where none is on record, the average if there is one (`selection.choose_weights`).
+
+    Raises:
+      ConfigError: for another `step` or `weights`.
+      CheckpointError: if there is no such checkpoint.
+    """
+    check_selection(step, weights)
+    workdir, step = _locate(as_path(path), step)
+    with contextlib.closing(Checkpoints(workdir, alone=True)) as checkpoints:
+        step = checkpoints.select(step)
+        run = checkpoints.run(step)
+        with checkpoints.damaged(step, "run"):
+            (name, config), names = read_model(run), run["class_names"]
+            data, keep_best = run["config"]["data"], run["config"].get("keep_best", "")
+        has_ema = weights != "raw" and checkpoints.has_ema(step)
+        choice = choose_weights(weights, step, has_ema, checkpoints.evaluations, keep_best)
+    if config.dtype == "bfloat16" and jax.default_backend() == "cpu":
+        config = config.replace(dtype="float32")
+    return Pretrained(
+        name=name,
+        config=config,
+        class_names=None if names is None else tuple(names),
+        data=data,
+        workdir=workdir,
+        step=step,
+        item=choice.item,
+        reason=choice.reason,
+    )
+
+
+def open_together(path: epath.PathLike, *, step: str | int = "latest", weights: str = "best") -> Pretrained:
+    """`open_pretrained` by all hosts of a run at once: they take what the first one chooses.
+
+    By themselves they might see different checkpoints as the latest, of a run that is still writing them.
+
+    Raises:
+      PosMLPError: on all hosts, if any cannot open it.
+    """
+    if jax.process_count() == 1:
+        return open_pretrained(path, step=step, weights=weights)
+
+    def choose() -> list:
+        chosen = open_pretrained(path, step=step, weights=weights)
+        return [chosen.step, chosen.item, chosen.reason]
+
+    step, item, reason = from_host_0(choose)
+    pretrained = together(partial(open_pretrained, path, step=step, weights="raw"))
+    return dataclasses.replace(pretrained, item=item, reason=reason)
+
+
+def open_newest(workdir: epath.Path) -> Pretrained:
+    """The newest checkpoint of a run that says what it is: one that does not is damaged, and set aside later.
+
+    Raises:
+      CheckpointError: if there is none.
+    """
+    with contextlib.closing(Checkpoints(workdir, alone=True)) as checkpoints:
+        steps = checkpoints.steps()
+    for step in reversed(steps[1:]):
+        with contextlib.suppress(DamagedCheckpointError):
+            return open_pretrained(workdir, step=step, weights="raw")
+    return open_pretrained(workdir, step=steps[0], weights="raw")
+
+
+def read_model(run: Mapping[str, Any]) -> NamedModel:
+    """The model that a checkpoint's `run` describes."""
+    fields = {field: as_tuples(value) for field, value in run["model"].items()}
+    name = fields.pop("name")
+    return NamedModel(name, registry.model_config(name, **fields))
+
+
+def different_fields(there: BackboneConfig, here: BackboneConfig, may_differ: Collection[str]) -> list[str]:
+    """The fields, as "gate 'multiply' there, 'add' here", in which parameters of one model mean another in the other.
+
+    Args:
+      there: the one.
+      here: the other.
+      may_differ: fields that are not compared. What `gate_norm` means, which may be left open, is compared by itself.
+    """
+    if type(there) is not type(here):
+        return [f"the family is {type(there).__name__} there, {type(here).__name__} here"]
+    fields = [field for field in here.__dataclass_fields__ if field not in may_differ and field != "gate_norm"]
+    return [
+        f"{field} {getattr(there, field)!r} there, {getattr(here, field)!r} here"
+        for field in (*fields, "normalizes_gate")
+        if getattr(there, field) != getattr(here, field)
+    ]
+
+
+def _locate(path: epath.Path, step: str | int) -> tuple[epath.Path, str | int]:
+    """The working directory and the step that a path names.
+
+    Raises:
+      CheckpointError: for a file, or a path of one checkpoint and the step of another.
+    """
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} is a file; make a checkpoint of it with "
+            f"python -m posmlp_jax.convert --source={path} --model=posmlp_t --output=DIR"
+        )
+    if path.name == "checkpoints" and path.is_dir():
+        return path.parent, step
+    if path.parent.name == "checkpoints" and path.name.isdecimal():
+        if str(step) not in ("latest", path.name):
+            raise CheckpointError(f"{path} is the checkpoint of step {path.name}, and step '{step}' asks for another")
+        return path.parent.parent, int(path.name)
+    return path, step
+
+
+def as_tuples(value):
+    """What was read from JSON with its lists, and those in them, as the tuples that they were."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,415 @@
+"""The checkpoints of a run.
+
+A checkpoint is a folder `checkpoints/<step>/`, written by Orbax. It has four parts, so that each can be loaded without
+the others: `weights`, `ema`, `optimizer` and `run`, a JSON text with the step, the config, the model and the class
+names. It gets its name only when all of it is written, with checksums, so what was killed on the way is never loaded,
+and what has changed since is noticed.
+"""
+
+import functools
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from orbax.checkpoint import checkpoint_managers as policies
+
+from posmlp_jax.checkpoints.checksums import find_damage, has_checksums, write_checksums
+from posmlp_jax.checkpoints.evaluations import Evaluations, score
+from posmlp_jax.checkpoints.state import TrainState, Weights, parameter_name
+from posmlp_jax.devices.hosts import from_host_0
+from posmlp_jax.errors import CheckpointError, DamagedCheckpointError, PosMLPError
+from posmlp_jax.models.registry import NamedModel
+from posmlp_jax.paths import as_path
+from posmlp_jax.terminal import report
+from posmlp_jax.writing import writing_to
+
+
+class Checkpoints:
+    """The checkpoints of one working directory.
+
+    Args:
+      workdir: holds `checkpoints/`.
+      keep: how many of the newest to keep; None opens them for reading.
+      keep_best: the metric, as 'eval/top1', whose best checkpoint is kept besides; '': none.
+      alone: whether this process reads by itself; otherwise all processes of a run on several hosts have to open and
+        read the same checkpoints at the same time.
+    """
+
+    def __init__(self, workdir: epath.PathLike, keep: int | None = None, keep_best: str = "", *, alone: bool = False):
+        self.directory = as_path(workdir) / "checkpoints"
+        self._keep_best = keep_best
+        self._manager = None
+        if keep is None and not self.directory.is_dir():
+            return
+        preserved = [policies.LatestN(keep)]
+        if keep_best:
+            preserved.append(_Best(self.evaluations, keep_best))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(preserved),
+            cleanup_tmp_directories=keep is not None,
+            create=keep is not None,
+            read_only=keep is None,
+            save_interval_steps=int(keep is not None),
+            # Without the metrics that earlier versions kept in their checkpoints, which may be damaged.
+            lightweight_initialize=True,
+            multiprocessing_options=_processes(alone),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+        )
+        self._alone, self._whole, self._under_way = alone, set(), None
+        self._handlers = {
+            name: ocp.StandardCheckpointHandler(multiprocessing_options=_processes(alone))
+            for name in ("weights", "ema", "optimizer")
+        } | {"run": ocp.JsonCheckpointHandler(multiprocessing_options=_processes(alone))}
+        # Orbax warns of what it was asked for, that it opens the directory for reading only.
+        with writing_to(self.directory.parent), _quiet(keep is None):
+            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=self._handlers)
+
+    @functools.cached_property
+    def evaluations(self) -> Evaluations:
+        """The results of the run's evaluations."""
+        return Evaluations(self.directory.parent)
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint's step, or None."""
+        return None if self._manager is None else self._manager.latest_step()
+
+    def select(self, which: str | int) -> int:
+        """The step of one checkpoint.
+
+        Args:
+          which: 'latest', 'best' (by the `keep_best` that the newest was trained with) or a step.
+
+        Raises:
+          CheckpointError: if there is none such.
+        """
+        latest = self.latest_step()
+        if latest is None:
+            raise _nothing_in(self.directory)
+        if which == "latest":
+            return latest
+        steps = self.steps()
+        if which == "best":
+            metric = self.keep_best(latest)
+            if not metric:
+                raise CheckpointError(
+                    f"{self.directory} has no best checkpoint: it was trained with keep_best='', and should be with "
+                    "'eval/top1', for example"
+                )
+            best = self.evaluations.best(metric, steps)
+            if best is None:
+                raise CheckpointError(
+                    f"no evaluation on record of the checkpoints {steps} in {self.directory} has {metric}, by which "
+                    "the best was to be kept; take one of them, or the latest"
+                )
+            return best
+        if str(which) not in map(str, steps):
+            raise CheckpointError(f"there is no checkpoint of step {which} in {self.directory}; there are {steps}")
+        return int(which)
+
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints."""
+        return sorted(self._manager.all_steps())
+
+    def keep_best(self, step: int) -> str:
+        """The metric, as 'ema/top1', by which the run of a checkpoint keeps its best, or ''."""
+        return self.run(step)["config"].get("keep_best", "")
+
+    def is_best(self, step: int) -> bool:
+        """Whether a step's evaluation is better than those of all checkpoints of other steps, by `keep_best`."""
+        if not self._keep_best:
+            return False
+        others = (score(self._keep_best, self.evaluations[each]) for each in self.steps() if each != step)
+        return score(self._keep_best, self.evaluations[step]) > max(others, default=-math.inf)
+
+    def save(
+        self,
+        state: TrainState,
+        config: Mapping,
+        model: NamedModel,
+        class_names: Sequence[str] | None,
+        pending: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        """Starts to write a checkpoint; returns when the arrays are copied, before they are on disk.
+
+        `config` is the run's, as JSON has it. `pending` are the metrics of the steps that no log line has had yet.
+
+        Raises:
+          CheckpointError: if the disk refuses it, or the one before it.
+        """
+        step = int(state.step)
+        if step == self.latest_step():
+            return
+        more = {"has_ema": state.ema is not None, "pending_metrics": list(pending)}
+        items = {
+            "weights": ocp.args.StandardSave(_tree(state.weights)),
+            "optimizer": ocp.args.StandardSave(state.optimizer),
+            "run": ocp.args.JsonSave(_run(step, config, model, class_names) | more),
+        }
+        if state.ema is not None:
+            items["ema"] = ocp.args.StandardSave(_tree(state.ema))
+        self._save(step, items)
+
+    def save_weights(
+        self, weights: Weights, config: Mapping, model: NamedModel, class_names: Sequence[str] | None
+    ) -> None:
+        """A checkpoint of step 0 with weights alone, from which models are loaded but no run goes on."""
+        items = {
+            "weights": ocp.args.StandardSave(_tree(weights)),
+            "run": ocp.args.JsonSave(_run(0, config, model, class_names)),
+        }
+        self._save(0, items)
+
+    def _save(self, step: int, items: dict[str, ocp.args.CheckpointArgs]) -> None:
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._under_way = step
+            self._manager.save(step, args=ocp.args.Composite(**items))
+
+    def _write_checksums(self) -> None:
+        """Is called on the first host, when all that all hosts write of a checkpoint is there, before it counts."""
+        folder = epath.Path(self.directory) / str(self._under_way)
+        unnamed = folder.with_name(folder.name + ocp.utils.TMP_DIR_SUFFIX)
+        # In a bucket a checkpoint has its name from the start, and a file more when it is complete.
+        write_checksums(unnamed if unnamed.exists() else folder)
+
+    def restore(self, step: int, target: TrainState) -> TrainState:
+        """A checkpoint, on the devices that the abstract `target` names.
+
+        Raises:
+          CheckpointError: if its architecture is another (names the first differing parameters).
+          DamagedCheckpointError: if its files are not what was written.
+        """
+        weights = self.restore_weights(step, "weights", target.weights)
+        ema = None if target.ema is None else self.restore_weights(step, "ema", target.ema)
+        optimizer = self._read(step, "optimizer", ocp.args.StandardRestore(target.optimizer))
+        count = jax.make_array_from_callback((), target.step.sharding, lambda _: np.int32(step))
+        return TrainState(count, weights, optimizer, ema)
+
+    def restore_weights(self, step: int, item: str, target: Weights) -> Weights:
+        """Only 'weights' or 'ema' of a checkpoint, checked and placed like `restore`'s."""
+        self._check_files(step, item)
+        self._check_architecture(step, item, target)
+        tree = self._read(step, item, ocp.args.StandardRestore(_tree(target)))
+        return Weights(tree["params"], tree["batch_stats"])
+
+    def run(self, step: int) -> dict:
+        """A checkpoint's `run`: its step, config, model and class names.
+
+        Raises:
+          DamagedCheckpointError: if it cannot be read, or the checkpoint's checksums are gone.
+        """
+        content = self._read(step, "run", ocp.args.JsonRestore())
+        if content.get("has_checksums") and not has_checksums(epath.Path(self.directory) / str(step)):
+            raise self._damaged(step, "its checksums.json is gone")
+        return content
+
+    def has_ema(self, step: int) -> bool:
+        """Whether a checkpoint holds a moving average.
+
+        Raises:
+          DamagedCheckpointError: if it once did.
+        """
+        holds = (self.directory / str(step) / "ema").is_dir()
+        if not holds and self.run(step).get("has_ema"):
+            raise self._damaged(step, "its moving average is gone")
+        return holds
+
+    def _check_files(self, step: int, item: str) -> None:
+        """Raises a DamagedCheckpointError for a file of an item that is not what was written; looks at each once."""
+        if (step, item) in self._whole:
+            return
+        look = functools.partial(find_damage, epath.Path(self.directory) / str(step), item)
+        # Of the arrays, which are large, the first host's word is enough.
+        damage = look() if self._alone or item == "run" else from_host_0(look)
+        if damage:
+            raise self._damaged(step, damage)
+        self._whole.add((step, item))
+        if item != "run":
+            self.run(step)  # Which says whether there should be checksums.
+
+    def _damaged(self, step: int, damage: str) -> DamagedCheckpointError:
+        others = [each for each in self.steps() if each != step]
+        return DamagedCheckpointError(
+            f"the checkpoint {self.directory / str(step)} is damaged: {damage}",
+            f"delete that folder and take one of the steps {others}" if others else "there is no other",
+        )
+
+    def set_aside(self, error: DamagedCheckpointError) -> None:
+        """Renames the newest checkpoint, which is damaged, so that the one before is the newest, and says so.
+
+        Raises:
+          DamagedCheckpointError: `error`, if there is no other.
+        """
+        *others, step = self.steps()
+        if not others:
+            raise error
+        renamed = from_host_0(functools.partial(_rename_damaged, epath.Path(self.directory) / str(step)))
+        report(f"{error.damage}; it is kept as {renamed}, and the run goes on from step {others[-1]}")
+        self._manager.reload()
+
+    def _read(self, step: int, item: str, args: ocp.args.CheckpointArgs):
+        self._check_files(step, item)
+        with self.damaged(step, item):
+            return self._manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
+
+    @contextmanager
+    def damaged(self, step: int, item: str) -> Iterator[None]:
+        """Turns what Orbax and TensorStore raise of missing and broken files into a DamagedCheckpointError."""
+        try:
+            yield
+        except PosMLPError:
+            raise
+        except Exception as error:  # Orbax raises bare ones, too.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise self._damaged(step, f"its {item} cannot be read ({reason})") from error
+
+    def check(self) -> None:
+        """Raises the CheckpointError of a save that has failed since; does not wait for one that is under way."""
+        if not self._manager.is_saving_in_progress():
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns when everything saved is on disk.
+
+        Raises:
+          CheckpointError: if the disk refused it.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and frees the threads that write."""
+        if self._manager is not None:
+            with self._writing():
+                self._manager.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with writing_to(self.directory.parent):
+                yield
+        except CheckpointError as error:
+            # Orbax takes a checkpoint that failed off its list, and removes old ones only once a new one is complete.
+            step = self.latest_step()
+            kept = "there was no checkpoint before" if step is None else f"the checkpoint of step {step} is intact"
+            raise CheckpointError(f"{error} while saving a checkpoint; {kept}") from error
+
+    def _check_architecture(self, step: int, item: str, target: Weights) -> None:
+        with self.damaged(step, item):
+            # Not the manager's, which reads the metadata of everything else as well.
+            metadata = self._handlers[item].metadata(self.directory / str(step) / item)
+            saved = _shapes(dict(metadata.tree))
+        wanted = _shapes(_tree(target))
+        differing = [name for name in sorted(saved | wanted) if saved.get(name) != wanted.get(name)]
+        if differing:
+            listed = "; ".join(
+                f"{name.removeprefix('params.')} {saved.get(name, 'missing')} there, {wanted.get(name, 'missing')} here"
+                for name in differing[:3]
+            )
+            raise CheckpointError(
+                f"the checkpoint {self.directory / str(step)} is of another architecture, "
+                f"{len(differing)} parameters differ: {listed}"
+            )
+
+
+@dataclass(frozen=True)
+class _Best(policies.PreservationPolicy):
+    """Keeps the checkpoint whose evaluation is the best by a metric."""
+
+    evaluations: Evaluations
+    metric: str
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        best = self.evaluations.best(self.metric, [checkpoint.step for checkpoint in checkpoints])
+        return [checkpoint.step == best for checkpoint in checkpoints]
+
+
+@contextmanager
+def _quiet(holds: bool) -> Iterator[None]:
+    """Keeps absl's log down inside, if `holds`."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL if holds else before)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _rename_damaged(folder: epath.Path) -> str:
+    """Gives a checkpoint's folder a name that is no step's; returns it."""
+    names = (f"{folder.name}.damaged{count or ''}" for count in itertools.count())
+    path = next(path for path in (folder.with_name(name) for name in names) if not path.exists())
+    folder.rename(path)
+    return path.name
+
+
+def has_checkpoint(workdir: epath.PathLike) -> bool:
+    """Whether a working directory holds a complete checkpoint."""
+    return bool(_steps(as_path(workdir) / "checkpoints"))
+
+
+def newest_config(workdir: epath.PathLike) -> dict:
+    """The config that the newest checkpoint was made with, as text alone, without Orbax.
+
+    That asks JAX for its devices, which nothing may do before hosts have met (`hosts.connect`).
+
+    Raises:
+      CheckpointError: if there is no checkpoint, or it cannot be read.
+    """
+    directory = as_path(workdir) / "checkpoints"
+    steps = _steps(directory)
+    if not steps:
+        raise _nothing_in(directory)
+    file = directory / str(max(steps)) / "run" / "metadata"
+    try:
+        return json.loads(file.read_text())["config"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{file}, which says what the model is, is missing or damaged; take another") from error
+
+
+def _steps(directory: epath.Path) -> list[int]:
+    return list(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
+
+
+def _nothing_in(directory: epath.Path) -> CheckpointError:
+    return CheckpointError(f"there is no checkpoint in {directory}; name the folder of a run that has one")
+
+
+def _processes(alone: bool) -> ocp.options.MultiprocessingOptions:
+    """Who reads and writes together."""
+    if not alone or jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
+    )
+
+
+def _shapes(tree: dict) -> dict[str, tuple[int, ...]]:
+    """The shapes of a tree's arrays, or of what describes them, by dotted name."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    return {parameter_name(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _tree(weights: Weights) -> dict:
+    """Weights as a nested dict, which a checkpoint can be read from without our classes."""
+    return {"params": weights.params, "batch_stats": weights.batch_stats}
+
+
+def _run(step: int, config: Mapping, model: NamedModel, class_names: Sequence[str] | None) -> dict:
+    name, fields = model
+    return {
+        "step": step,
+        "config": dict(config),
+        "model": {"name": name} | {field: getattr(fields, field) for field in fields.__dataclass_fields__},
+        "class_names": None if class_names is None else list(class_names),
+        "has_checksums": True,
+    }

@@ -1,0 +1,1 @@
+"""Pixels to pixels: crops, flips, colours, erasing."""

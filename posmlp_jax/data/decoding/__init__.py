@@ -1,0 +1,1 @@
+"""Bytes to pixels: images, and of videos the frames that are wanted."""

@@ -1,0 +1,1 @@
+"""Makes data sets in tfds' layout: `python -m posmlp_jax.data.prepare`."""

@@ -1,0 +1,42 @@
+"""Prepares a data set for training, without TensorFlow: `python -m posmlp_jax.data.prepare NAME --source=PATH`.
+
+A run that was stopped goes on where it was when the same command is given again.
+"""
+
+from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.data.prepare.datasets import BUILDERS
+from posmlp_jax.data.prepare.left_out import LIST, count_unreadable
+from posmlp_jax.data.prepare.prepare import MAX_BROKEN, prepare
+from posmlp_jax.data.prepare.shards import says_its_source
+from posmlp_jax.data.sources.locate import data_folder, find_version
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command. Raises a DataError for a mistake of the user."""
+    parser = CommandParser("posmlp_jax.data.prepare", __doc__)
+    listed = "; ".join(f"{name}: {builder.official}" for name, builder in BUILDERS.items())
+    parser.add_argument("dataset", metavar="NAME", help=listed)
+    parser.add_argument("--source", help="the file or folder that holds the images or videos")
+    parser.add_argument("--data_dir", default="", help="where to put it (TFDS_DATA_DIR, else ~/tensorflow_datasets)")
+    parser.add_argument("--name", help="the name to prepare it under (image_folder needs one)")
+    parser.add_argument(
+        "--max_broken", type=float, default=MAX_BROKEN, help="the share of videos that may be missing or broken"
+    )
+    arguments = parser.parse_args(argv)
+    before = find_version(data_folder(arguments.data_dir) / (arguments.name or arguments.dataset))
+    folder = prepare(
+        arguments.dataset, arguments.source, arguments.data_dir, arguments.name, max_broken=arguments.max_broken
+    )
+    count = count_unreadable(folder)
+    lacking = f"; {count} videos could not be read and are left out, see {folder / LIST}" if count else ""
+    unknown = "" if says_its_source(folder) else "; it does not say from what, so --source was not compared"
+    print(f"{'already prepared' if before else 'prepared'}: {folder}{lacking}{unknown}")
+
+
+def run(argv: list[str] | None = None) -> None:
+    """Runs `main` as a program."""
+    run_program(main, argv, "the same command goes on from here")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,25 @@
+"""The data sets that `posmlp_jax.data.prepare` can make, by name."""
+
+from posmlp_jax.data.prepare.datasets import (
+    cifar10,
+    digits,
+    image_folder,
+    imagenet,
+    kinetics400,
+    moving_digits,
+    something_something,
+    video_folder,
+)
+from posmlp_jax.data.prepare.recipe import Builder
+
+BUILDERS: dict[str, Builder] = {
+    "cifar10": cifar10.BUILDER,
+    "digits": digits.BUILDER,
+    "image_folder": image_folder.BUILDER,
+    "imagenet2012": imagenet.BUILDER,
+    "kinetics400": kinetics400.BUILDER,
+    "moving_digits": moving_digits.BUILDER,
+    "something_something_v1": something_something.BUILDER_V1,
+    "something_something_v2": something_something.BUILDER_V2,
+    "video_folder": video_folder.BUILDER,
+}

@@ -1,0 +1,1 @@
+"""Where examples come from: random access to what is still encoded."""

@@ -1,0 +1,72 @@
+"""Opens the data set that a config names."""
+
+import logging
+from typing import Any, Literal
+
+from posmlp_jax.data.prepare.datasets import BUILDERS
+from posmlp_jax.data.sources.image_folder import ImageFolderSource
+from posmlp_jax.data.sources.locate import data_folder, find_version
+from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.subset import stratified_subset
+from posmlp_jax.data.sources.synthetic import SyntheticSource, SyntheticVideos
+from posmlp_jax.data.sources.tfds_layout import PreparedSource, find_prepared
+from posmlp_jax.errors import DataError
+
+
+def open_source(
+    config: Any,
+    split: Literal["train", "eval"],
+    *,
+    num_classes: int | None = None,
+    kind: Literal["image", "video"] = "image",
+) -> Source:
+    """The images or videos to train on, or those to evaluate with.
+
+    Args:
+      config: the `data` section of a config.
+      split: 'train' reads `config.train_split`, or the share `config.train_fraction` of each of its classes
+        (`subset.stratified_subset`), 'eval' `config.eval_split`.
+      num_classes: how many classes the model has; a data set with more is refused, or if its labels are plain integers
+        the first label that is too high. Generated examples (`synthetic`) have as many classes as
+        `config.num_classes`, but no more than this.
+      kind: of generated examples; the other data sets are what they are.
+
+    Raises:
+      ConfigError: when the share is none.
+      DataError: when the data set is not prepared, broken, empty, or has more classes than the model. The message says
+        what was looked for and how to get it.
+    """
+    source = _open(config, split, num_classes, kind)
+    if num_classes is not None and source.num_classes > num_classes:
+        raise DataError(
+            f"the model has {num_classes} classes, but the data {source.num_classes} ({source.description}): "
+            f"set --config.model.num_classes={source.num_classes}"
+        )
+    return stratified_subset(source, config.train_fraction) if split == "train" else source
+
+
+def _open(config: Any, split: str, num_classes: int | None, kind: str) -> Source:
+    if config.name == "synthetic":
+        classes = config.num_classes if num_classes is None else min(config.num_classes, num_classes)
+        offset = 0 if split == "train" else config.num_examples
+        generated = SyntheticVideos if kind == "video" else SyntheticSource
+        return generated(config.num_examples, classes, offset=offset)
+    name = config.train_split if split == "train" else config.eval_split
+    if config.name == "image_folder":
+        if not config.data_dir:
+            raise DataError("image_folder needs the folder: --config.data.data_dir=DIR")
+        return ImageFolderSource(
+            config.data_dir,
+            split,
+            train_folder=config.train_split,
+            eval_folder=config.eval_split,
+            holdout=config.holdout,
+        )
+    builder = BUILDERS.get(config.name)
+    if builder and not builder.source and not find_version(data_folder(config.data_dir) / config.name):
+        # Not above: `python -m posmlp_jax.data.prepare` would then import that module twice.
+        from posmlp_jax.data.prepare.prepare import prepare
+
+        logging.info("preparing %s in %s", config.name, data_folder(config.data_dir))
+        prepare(config.name, data_dir=config.data_dir)
+    return PreparedSource(find_prepared(config.name, config.data_dir), name, num_classes)

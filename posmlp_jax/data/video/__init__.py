@@ -1,1 +1,0 @@
-"""Videos: what a source gives (`encoded`), and its frames as arrays (`decoding`)."""

@@ -1,0 +1,1 @@
+"""What a program runs on: the mesh of devices, the hosts, and their memory."""

@@ -1,0 +1,77 @@
+"""How many multiply-accumulates a function does, and what each model costs.
+
+`python -m posmlp_jax.models.cost` prints a table of the models.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.extend import core
+
+from posmlp_jax.layers import depthwise_conv
+from posmlp_jax.models import create_model, list_models, parameter_count
+
+
+def count_macs(jaxpr: core.ClosedJaxpr) -> int:
+    """Multiply-accumulates in the matrix products and convolutions of a traced function.
+
+    That is what the papers call FLOPs. Element-wise work is left out. Loops count as often as
+    they run, branches as their longest.
+    """
+    return sum(_equation_macs(equation) for equation in jaxpr.jaxpr.eqns)
+
+
+def forward_macs(function, *args) -> int:
+    """`count_macs` of `function(*args)`, which is traced and not run; the arguments may be `jax.ShapeDtypeStruct`."""
+    return count_macs(jax.make_jaxpr(function)(*args))
+
+
+def model_cost(name: str, **overrides) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates for one image or clip of the model's size; no parameters are made."""
+    model = nnx.eval_shape(lambda: create_model(name, **overrides))
+    graph, state = nnx.split(model)
+    image = jax.ShapeDtypeStruct((1, *model.config.input_size, 3), jnp.float32)
+    return parameter_count(model), forward_macs(lambda state, image: nnx.merge(graph, state)(image), state, image)
+
+
+def _equation_macs(equation) -> int:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracting, _), _ = params["dimension_numbers"]
+        depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracting)
+        return math.prod(equation.outvars[0].aval.shape) * depth
+    if name == "conv_general_dilated":
+        output_axis = params["dimension_numbers"].rhs_spec[0]
+        kernel = equation.invars[1].aval.shape
+        return math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[output_axis]
+    if params.get("name") == depthwise_conv.__name__:  # Slices and products that are a convolution of 3×3 taps.
+        return 9 * math.prod(equation.outvars[0].aval.shape)
+    inner = [_as_jaxpr(value) for param in params.values() for value in _leaves(param)]
+    counts = [sum(map(_equation_macs, jaxpr.eqns)) for jaxpr in inner if jaxpr is not None]
+    if name == "cond":
+        return max(counts, default=0)
+    return sum(counts) * (params["length"] if name == "scan" else 1)
+
+
+def _leaves(param) -> tuple:
+    return tuple(param) if isinstance(param, list | tuple) else (param,)
+
+
+def _as_jaxpr(value) -> core.Jaxpr | None:
+    if isinstance(value, core.ClosedJaxpr):
+        return value.jaxpr
+    return value if isinstance(value, core.Jaxpr) else None
+
+
+def main() -> None:
+    """Prints the table."""
+    print(f"{'model':20} {'parameters':>12} {'GMACs':>7}")
+    for name in list_models():
+        parameters, macs = model_cost(name)
+        print(f"{name:20} {parameters:12,} {macs / 1e9:7.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What an evaluation says of each class: accuracies by class, their mean, and which classes are taken for which."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from posmlp_jax.terminal import display_width, printable
+
+# A table has all classes where there are no more than so many, and else so many of the worst.
+_LISTED, _WORST = 20, 10
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The label and the likeliest class of every example that was evaluated.
+
+    Attributes:
+      labels: int64 [n], in [0, K).
+      predictions: int64 [n], likewise.
+      class_names: K names; where the model tells more classes apart than the data has, its numbers stand for names.
+    """
+
+    labels: np.ndarray
+    predictions: np.ndarray
+    class_names: tuple[str, ...]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many examples each class has, int64 [K]."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
+    @property
+    def correct(self) -> np.ndarray:
+        """How many of each class were recognised, int64 [K]."""
+        return np.bincount(self.labels[self.labels == self.predictions], minlength=len(self.class_names))
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """The share of each class's examples that were recognised, its recall: float64 [K], NaN of a class without."""
+        return np.divide(self.correct, self.counts, out=np.full(len(self.counts), np.nan), where=self.counts > 0)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the classes' accuracies, over those that have examples: a class counts as much as any other."""
+        return float(np.nanmean(self.accuracies)) if len(self.labels) else float("nan")
+
+    def confusion_matrix(self) -> np.ndarray:
+        """How many examples of class i were taken for class j: int64 [K, K]."""
+        classes = len(self.class_names)
+        return np.bincount(self.labels * classes + self.predictions, minlength=classes**2).reshape(classes, classes)
+
+    def taken_for(self, label: int) -> tuple[int, int] | None:
+        """The class that another is most often taken for wrongly, and how often; None where it never is."""
+        wrong = np.bincount(self.predictions[(self.labels == label) & (self.predictions != label)])
+        return (int(wrong.argmax()), int(wrong.max())) if wrong.size else None
+
+
+def class_names(names: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+    """The names of `classes` classes: those that there are, then the classes' numbers."""
+    names = tuple(names or ())
+    return (*names, *map(str, range(len(names), classes)))
+
+
+def format_table(outcomes: Outcomes, kind: str) -> str:
+    """A table for the terminal: examples of a `Source.kind`, accuracy and the commonest mistake, class by class."""
+    shown = np.flatnonzero(outcomes.counts)
+    head = "class"
+    if len(shown) > _LISTED:
+        shown = shown[np.argsort(outcomes.accuracies[shown], kind="stable")][:_WORST]
+        head = f"worst {len(shown)} classes"
+    rows = [(head, f"{kind}s", "accuracy", "most often taken for")]
+    for label in shown:
+        mistake = outcomes.taken_for(label)
+        taken_for = f"{_short(outcomes.class_names[mistake[0]])} ({mistake[1]})" if mistake else ""
+        accuracy = f"{100 * outcomes.accuracies[label]:.1f} %"
+        rows.append((_short(outcomes.class_names[label]), str(outcomes.counts[label]), accuracy, taken_for))
+    widths = [max(display_width(row[column]) for row in rows) for column in range(3)]
+    lines = []
+    for name, *numbers, taken_for in rows:
+        padded = [name + " " * (widths[0] - display_width(name))]
+        padded += [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
+        lines.append("  ".join(["", *padded, taken_for]).rstrip())
+    return "\n".join(lines)
+
+
+def class_table(outcomes: Outcomes) -> str:
+    """CSV: class, examples, correct, accuracy (empty where there are no examples), precision (where none was taken)."""
+    predicted = np.bincount(outcomes.predictions, minlength=len(outcomes.class_names))
+    rows = [("class", "examples", "correct", "accuracy", "precision")]
+    columns = (outcomes.class_names, outcomes.counts, outcomes.correct, predicted)
+    for name, count, correct, taken in zip(*columns, strict=True):
+        rows.append((name, count, correct, *(f"{correct / n:.6g}" if n else "" for n in (count, taken))))
+    return _csv(rows)
+
+
+def confusion_table(outcomes: Outcomes) -> str:
+    """CSV: a row for each true class, a column for each that it was taken for."""
+    matrix = outcomes.confusion_matrix().tolist()
+    rows = [("true class", *outcomes.class_names)]
+    return _csv(rows + [(name, *row) for name, row in zip(outcomes.class_names, matrix, strict=True)])
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _short(name: str, width: int = 40) -> str:
+    name = printable(name)
+    return name if display_width(name) <= width else name[: width - 1] + "…"

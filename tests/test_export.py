@@ -1,0 +1,45 @@
+"""The training step of every registered model lowers for TPUs and GPUs, on whatever machine the tests run."""
+
+import collections
+from functools import partial
+
+import jax
+import pytest
+from jax import export
+
+from posmlp_jax import list_models
+from posmlp_jax.checkpoints.state import create_state, model_merge
+from posmlp_jax.training.config import default_config, resolve_model
+from posmlp_jax.training.step.optimizer import create_optimizer
+from posmlp_jax.training.step.schedules import learning_rate
+from posmlp_jax.training.step.step import StepOptions, batch_shapes, make_train_step
+
+PLATFORMS = ["tpu", "cuda"]
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_train_step_lowers(name):
+    config = default_config(name)
+    config.model.dtype = "bfloat16"  # As it is chosen on accelerators.
+    model = resolve_model(config, num_classes=1000)
+    schedule = learning_rate(config.optimizer, config.length, batch_size=8, num_examples=80)
+    optimizer = create_optimizer(config.optimizer, schedule)
+    options = StepOptions(
+        num_classes=1000,
+        mean=tuple(config.data.mean),
+        std=tuple(config.data.std),
+        label_smoothing=config.label_smoothing,
+        ema_decay=config.ema_decay,
+    )
+    step = make_train_step(model_merge(model), optimizer, schedule, options)
+    state = jax.eval_shape(partial(create_state, model, optimizer, 0, ema=True))
+    exported = export.export(jax.jit(step), platforms=PLATFORMS)(state, batch_shapes(8, model.input_size, None))
+    assert exported.platforms == tuple(PLATFORMS)
+    # The state comes back with the shapes and types it came with, and four scalars beside it.
+    metrics = [jax.ShapeDtypeStruct((), "float32")] * 4
+    returned, expected = (
+        collections.Counter((value.shape, value.dtype.name) for value in values)
+        for values in (exported.out_avals, [*jax.tree.leaves(state), *metrics])
+    )
+    assert returned == expected
+    assert "bf16" in exported.mlir_module()

@@ -1,0 +1,168 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from posmlp_jax.checkpoints.state import TrainState, Weights, create_state, split_model
+from posmlp_jax.devices.mesh import batch_sharding, create_mesh
+from posmlp_jax.models import create_model, model_config
+from posmlp_jax.tasks.classification.losses import soft_targets
+from posmlp_jax.tasks.classification.mixing import MixOptions
+from posmlp_jax.training.step.moving_average import update_average
+from posmlp_jax.training.step.step import StepOptions, make_eval_step, make_train_step, normalize_images
+
+TINY = {"image_size": 16, "widths": (8,), "depths": (2,), "expansions": (2,), "windows": (4,), "groups": (2,)}
+TINY |= {"num_classes": 5, "stem_norm": "layer", "dropout": 0.0, "drop_path": 0.0}
+RATE = 0.1
+
+
+def options(**changes) -> StepOptions:
+    return StepOptions(**({"num_classes": 5, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)} | changes))
+
+
+def batch(size=8) -> dict:
+    random = np.random.default_rng(0)
+    return {
+        "image": random.integers(0, 256, (size, 16, 16, 3), dtype=np.uint8),
+        "label": random.integers(0, 5, size).astype(np.int32),
+    }
+
+
+def one_step(model_changes=None, data=None, **changes):
+    """The state before and after a step of plain gradient descent, and its metrics."""
+    config = model_config("posmlp_t", **(TINY | (model_changes or {})))
+    optimizer = optax.sgd(RATE)
+    merge, _ = split_model(create_model("posmlp_t", **(TINY | (model_changes or {}))))
+    state = create_state(config, optimizer, seed=0, ema=changes.get("ema_decay", 0) > 0)
+    step = jax.jit(make_train_step(merge, optimizer, lambda step: RATE + step, options(**changes)))
+    after, metrics = step(state, data or batch())
+    return state, after, metrics
+
+
+def assert_close(left, right, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), left, right)
+
+
+def test_a_step_is_the_gradient_of_the_written_out_loss():
+    state, after, metrics = one_step(label_smoothing=0.1)
+    merge, _ = split_model(create_model("posmlp_t", **TINY))
+    data = batch()
+    images = (data["image"].astype(np.float64) / 255 - np.array([0.5, 0.4, 0.3])) / np.array([0.2, 0.3, 0.4])
+    np.testing.assert_allclose(
+        normalize_images(data["image"], (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), images, rtol=1e-5, atol=1e-6
+    )
+    targets = np.full((8, 5), 0.02) + 0.9 * np.eye(5)[data["label"]]
+
+    def loss(params):
+        logits = merge(Weights(params, {}))(jnp.float32(images), train=True)
+        return -jnp.mean(jnp.sum(targets * jnp.log(jnp.exp(logits) / jnp.exp(logits).sum(-1, keepdims=True)), -1))
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(state.weights.params)
+    assert metrics["loss"] == pytest.approx(float(value), rel=1e-5)
+    assert metrics["grad_norm"] == pytest.approx(float(optax.global_norm(grads)), rel=1e-4)
+    assert metrics["learning_rate"] == pytest.approx(RATE)
+    wanted = jax.tree.map(lambda p, g: p - RATE * g, state.weights.params, grads)
+    assert_close(after.weights.params, wanted, rtol=1e-4, atol=1e-6)
+    assert after.step == 1
+
+
+def test_integer_labels_and_their_soft_targets_are_the_same():
+    soft = batch() | {"label": np.asarray(soft_targets(batch()["label"], 5))}
+    _, hard_state, hard = one_step(label_smoothing=0.1)
+    _, soft_state, metrics = one_step(label_smoothing=0.1, data=soft)
+    assert_close(soft_state.weights.params, hard_state.weights.params, rtol=1e-6)
+    assert_close(metrics, hard, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mixing", [MixOptions(), MixOptions(mixup=0.5, cutmix=1.0, group=4)])
+def test_accumulation_changes_nothing_where_parts_do_not_see_each_other(mixing):
+    _, whole, metrics = one_step(mixing=mixing)
+    _, parts, part_metrics = one_step(mixing=mixing, accumulate=4)
+    assert_close(parts.weights.params, whole.weights.params, rtol=1e-5, atol=1e-6)
+    assert_close(part_metrics, metrics, rtol=1e-5)
+
+
+def test_groups_that_no_device_has_alone_are_mixed_alike():
+    """Groups of 6, the last of 4, over eight devices with two examples each."""
+    mixing = MixOptions(mixup=0.5, cutmix=1.0, group=6)
+    data = batch(16)
+    _, one, metrics = one_step(data=data, mixing=mixing)
+    sharding = batch_sharding(create_mesh(8))
+    _, eight, metrics_of_eight = one_step(data=jax.device_put(data, sharding), mixing=mixing)
+    assert_close(eight.weights.params, one.weights.params, rtol=1e-5, atol=1e-6)
+    assert_close(metrics_of_eight, metrics, rtol=1e-5)
+    _, _, whole = one_step(data=data, mixing=MixOptions(mixup=0.5, cutmix=1.0))
+    assert whole["loss"] != metrics["loss"]
+
+
+def test_accumulated_batch_statistics_go_from_part_to_part():
+    state, after, _ = one_step({"stem_norm": "batch"}, accumulate=2)
+    merge, _ = split_model(create_model("posmlp_t", **(TINY | {"stem_norm": "batch"})))
+    stats = state.weights.batch_stats
+    for part in ([0, 1, 4, 5], [2, 3, 6, 7]):
+        model = merge(Weights(state.weights.params, stats))
+        model(normalize_images(batch()["image"][part], (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), train=True)
+        stats = split_model(model)[1].batch_stats
+    assert_close(after.weights.batch_stats, stats, rtol=1e-5, atol=1e-6)
+
+
+def test_the_moving_average_covers_parameters_and_batch_statistics():
+    state, after, _ = one_step({"stem_norm": "batch"}, ema_decay=0.75)
+    wanted = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, state.weights, after.weights)
+    assert_close(after.ema, wanted, rtol=1e-5, atol=1e-7)
+    assert differs(after.ema.batch_stats, state.ema.batch_stats)
+
+
+def test_the_average_of_a_run_is_the_recursion_of_its_decays():
+    """Against NumPy in float64, long enough for the warm-up to reach the decay: (1 + 9) / (10 + 9) < 0.6."""
+    random = np.random.default_rng(1)
+    path = random.normal(size=(30, 7))
+    for warmup in (False, True):
+        average = wanted = path[0]
+        for step, new in enumerate(path[1:]):
+            decay = min(0.6, (1 + step) / (10 + step)) if warmup else 0.6
+            wanted = decay * wanted + (1 - decay) * new
+            average = update_average(average, jnp.float32(new), jnp.int32(step), 0.6, warmup=warmup)
+        np.testing.assert_allclose(average, wanted, rtol=2e-6, atol=1e-7)
+    # The step alone decides: nothing but it has to be kept.
+    late = update_average(jnp.ones(()), jnp.zeros(()), jnp.int32(10**6), 0.99992, warmup=True)
+    assert late == pytest.approx(0.99992, rel=1e-7)
+
+
+def test_the_first_step_with_warmup_leaves_a_tenth_of_the_start():
+    state, after, _ = one_step(ema_decay=0.75, ema_warmup=True)
+    wanted = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, state.weights, after.weights)
+    assert_close(after.ema, wanted, rtol=1e-5, atol=1e-7)
+
+
+def differs(left, right) -> bool:
+    return any(bool((a != b).any()) for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True))
+
+
+def test_what_is_dropped_is_a_function_of_seed_and_step():
+    drops = {"dropout": 0.5, "drop_path": 0.5}
+    before, first, _ = one_step(drops)
+    assert not differs(first.weights, one_step(drops)[1].weights)
+    assert differs(first.weights, one_step(drops, seed=1)[1].weights)
+    merge, _ = split_model(create_model("posmlp_t", **(TINY | drops)))
+    step = jax.jit(make_train_step(merge, optax.sgd(RATE), lambda step: RATE, options()))
+    from_step_one, _ = step(TrainState(first.step, before.weights, before.optimizer, None), batch())
+    assert differs(first.weights, from_step_one.weights)
+
+
+def test_evaluation_sums_over_examples_of_weight_one():
+    model = create_model("posmlp_t", **TINY, rngs=nnx.Rngs(3))
+    merge, weights = split_model(model)
+    data = batch() | {"weight": np.float32([1, 1, 1, 0, 1, 0, 1, 1])}
+    sums = jax.jit(make_eval_step(merge, options(label_smoothing=0.3)))(weights, data)
+    logits = np.asarray(model(normalize_images(data["image"], (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))), np.float64)
+    loss = np.log(np.exp(logits).sum(-1)) - logits[np.arange(8), data["label"]]
+    kept = data["weight"] > 0
+    assert sums["count"] == 6
+    assert sums["loss"] == pytest.approx(loss[kept].sum(), rel=1e-5)
+    assert sums["top1"] == (logits.argmax(-1) == data["label"])[kept].sum()
+    assert "top5" not in sums  # Of five classes.
+    np.testing.assert_array_equal(sums["label"], np.where(kept, data["label"], -1))
+    np.testing.assert_array_equal(sums["prediction"], np.where(kept, logits.argmax(-1), -1))
