@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from posmlp_jax.checkpoints.pretrained import open_pretrained
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import eval_batches, open_source
-from posmlp_jax.training.step.step import normalize_images
+from posmlp_jax.tasks.pixels import normalize_images
 
 PAIRS = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("growing", "shrinking"))
 BATCH = 50

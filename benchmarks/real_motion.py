@@ -32,8 +32,8 @@ from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.errors import DataError
+from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.training import default_config, train
-from posmlp_jax.training.step.step import normalize_images
 
 FRAMES = 8
 HEIGHT = 48

@@ -17,8 +17,8 @@ from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import Backbone
+from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.training import default_config, open_pretrained
-from posmlp_jax.training.step.step import normalize_images
 
 
 def scaled_fields(config, scale: float) -> dict:

@@ -44,8 +44,10 @@ CHECKED = [
     "posmlp_jax.models.stages",
     "posmlp_jax.relations",
     "posmlp_jax.resizing",
+    "posmlp_jax.tasks.classification.classifier",
     "posmlp_jax.tasks.classification.losses",
     "posmlp_jax.tasks.classification.mixing",
+    "posmlp_jax.tasks.pixels",
     "posmlp_jax.training.step.step",
     "posmlp_jax.windows",
 ]

@@ -28,9 +28,9 @@ from posmlp_jax.models.registry import NamedModel, build, model_config
 from posmlp_jax.predict import ClassProbability, Prediction, loading, predict
 from posmlp_jax.predict.__main__ import main
 from posmlp_jax.predict.table import PredictionTable
+from posmlp_jax.tasks.classification import classifier
 from posmlp_jax.terminal import display_width, printable, wrapped
 from posmlp_jax.training import default_config, evaluate, open_pretrained
-from posmlp_jax.training.step import step
 
 CLASSES = ("cat", "dog", "emu")
 SIZE = (16, 24)
@@ -137,8 +137,8 @@ def test_one_shape_is_compiled_and_few_images_are_in_memory(pretrained, tmp_path
         write_image(tmp_path / f"{index:03}.png", index, SIZE)
     shapes, read = [], []
     monkeypatch.setattr(loading, "_THREADS", 2)
-    normalize, decode = step.normalize_images, cache.decode
-    monkeypatch.setattr(step, "normalize_images", lambda x, *rest: shapes.append(x.shape) or normalize(x, *rest))
+    normalize, decode = classifier.normalize_images, cache.decode
+    monkeypatch.setattr(classifier, "normalize_images", lambda x, *rest: shapes.append(x.shape) or normalize(x, *rest))
     monkeypatch.setattr(cache, "decode", lambda *data: read.append(1) or decode(*data))
     threads = threading.active_count()
     predictions = predict(pretrained, tmp_path, batch_size=4)

@@ -16,7 +16,7 @@ from posmlp_jax.data.sources.files import StrPath, find_files
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.predict.loading import Loaded, Loader, data_config, takes
-from posmlp_jax.training.step.step import evaluation_logits
+from posmlp_jax.tasks.classification.classifier import evaluation_logits
 
 # How many images, or clips with all their views, are computed at a time.
 BATCH_SIZES = {IMAGES: 32, VIDEOS: 4}

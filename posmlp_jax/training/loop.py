@@ -29,6 +29,7 @@ from posmlp_jax.paths import as_path
 from posmlp_jax.tasks.classification.counts import describe_counts, is_unbalanced
 from posmlp_jax.tasks.classification.outcomes import class_names
 from posmlp_jax.tasks.classification.report import report_by_class
+from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.training.config import as_begun, check_fields, plain
 from posmlp_jax.training.evaluation import Evaluation, Evaluator, format_result, make_evaluator
 from posmlp_jax.training.experiment import Training, check_class_names, open_training
@@ -44,7 +45,7 @@ from posmlp_jax.training.records.metrics import (
 from posmlp_jax.training.step.moving_average import has_average
 from posmlp_jax.training.step.probe import with_statistics
 from posmlp_jax.training.step.schedules import is_due
-from posmlp_jax.training.step.step import batch_shapes, make_train_step, normalize_images
+from posmlp_jax.training.step.step import batch_shapes, make_train_step
 from posmlp_jax.training.stopping import Interrupted, Stopped, StopSignals
 from posmlp_jax.training.workdir import check_experiment, claim_workdir, data_changes, read_config
 

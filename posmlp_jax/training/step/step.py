@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Key, Shaped, UInt8
+from jaxtyping import Array, Float, Key, Shaped
 
 from posmlp_jax.checkpoints.state import Merge, TrainState, Weights, module_weights
-from posmlp_jax.models.backbone import Backbone
+from posmlp_jax.tasks.classification.classifier import evaluation_logits
 from posmlp_jax.tasks.classification.losses import correct_top, cross_entropy, soft_targets
 from posmlp_jax.tasks.classification.mixing import MixOptions, draw_masks, mix
+from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.training.step.moving_average import update_average
 
 Batch = dict[str, jax.Array]
@@ -34,7 +34,7 @@ class StepOptions:
       accumulate: parts that the batch is worked through in.
       mixing: mixup and CutMix.
       seed: of mixing, dropout and drop path; each step's draws are a function of (seed, step) alone.
-      test_average: of several views of one example, 'softmax' or 'logits' (`evaluation_logits`).
+      test_average: of several views of one example, 'softmax' or 'logits' (`classifier.evaluation_logits`).
     """
 
     num_classes: int
@@ -47,11 +47,6 @@ class StepOptions:
     mixing: MixOptions = field(default_factory=MixOptions)
     seed: int = 0
     test_average: str = "softmax"
-
-
-def normalize_images(images: UInt8[ArrayLike, "*batch 3"], mean, std) -> Float[Array, "*batch 3"]:
-    """Pixels as float32 with the data's mean and standard deviation taken out."""
-    return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
 
 def split_batch(x: Shaped[Array, "batch *example"], parts: int) -> Shaped[Array, "{parts} batch//{parts} *example"]:
@@ -126,35 +121,6 @@ def make_train_step(
         return TrainState(state.step + 1, weights, optimizer_state, ema), metrics
 
     return train_step
-
-
-def evaluation_logits(
-    model: Backbone, images: UInt8[ArrayLike, "batch *views_and_size 3"], mean, std, average: str
-) -> Float[Array, "batch classes"]:
-    """The logits that evaluation and predictions go by.
-
-    Args:
-      model: in evaluation mode.
-      images: of the model's `input_size`, or several views of each example, `[batch, views, *input_size, 3]`.
-      mean: the data's.
-      std: the data's.
-      average: of several views, 'softmax' or 'logits'.
-
-    Returns:
-      Of several views, the mean of their logits, or the logarithm of the mean of their softmax scores.
-    """
-
-    def logits_of(view: UInt8[ArrayLike, "batch *size 3"]) -> Float[Array, "batch classes"]:
-        return model(normalize_images(view, mean, std))
-
-    if images.ndim == len(model.config.input_size) + 2:
-        return logits_of(images)
-    # One view after the other takes the memory of one.
-    views = jax.lax.map(logits_of, jnp.moveaxis(images, 1, 0))
-    if average == "logits":
-        return jnp.mean(views, axis=0)
-    # The mean's logarithm has the mean scores as its softmax.
-    return jax.nn.logsumexp(jax.nn.log_softmax(views), axis=0) - jnp.log(len(views))
 
 
 def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Batch], Metrics]:

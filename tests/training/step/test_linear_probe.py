@@ -19,11 +19,11 @@ from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models import create_model
+from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.training import loop, train
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.step.freezing import training_merge
 from posmlp_jax.training.step.probe import standardized_head, with_statistics
-from posmlp_jax.training.step.step import normalize_images
 
 TINY = {"image_size": 16, "widths": (16, 32), "depths": (1, 1), "expansions": (2, 2), "windows": (4, 2)}
 TINY["groups"] = (2, 4)

@@ -10,8 +10,9 @@ from posmlp_jax.devices.mesh import batch_sharding, create_mesh
 from posmlp_jax.models import create_model, model_config
 from posmlp_jax.tasks.classification.losses import soft_targets
 from posmlp_jax.tasks.classification.mixing import MixOptions
+from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.training.step.moving_average import update_average
-from posmlp_jax.training.step.step import StepOptions, make_eval_step, make_train_step, normalize_images
+from posmlp_jax.training.step.step import StepOptions, make_eval_step, make_train_step
 
 TINY = {"image_size": 16, "widths": (8,), "depths": (2,), "expansions": (2,), "windows": (4,), "groups": (2,)}
 TINY |= {"num_classes": 5, "stem_norm": "layer", "dropout": 0.0, "drop_path": 0.0}
