@@ -31,6 +31,7 @@ from posmlp_jax.predict.table import PredictionTable
 from posmlp_jax.tasks.classification import classifier
 from posmlp_jax.terminal import display_width, printable, wrapped
 from posmlp_jax.training import default_config, evaluate, open_pretrained
+from posmlp_jax.training.config import plain
 
 CLASSES = ("cat", "dog", "emu")
 SIZE = (16, 24)

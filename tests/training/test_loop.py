@@ -14,6 +14,7 @@ from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.devices import memory
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
 from posmlp_jax.training import evaluate, from_pretrained, loop, open_pretrained, train
+from posmlp_jax.training.config import plain
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
 
