@@ -39,11 +39,11 @@ VARIANTS = {
 def step(name: str, batch: int, overrides: dict):
     """A loss of parameters, batch statistics and clips, and these."""
     model = create_model(name, drop_path=0.0, **overrides)
-    merge, weights = split_model(model)
+    bind, weights = split_model(model)
     clips = jax.random.normal(jax.random.key(0), (batch, *model.config.input_size, 3))
 
     def loss(params, batch_stats, clips):
-        logits = merge(Weights(params, batch_stats))(clips, train=True)
+        logits = bind(Weights(params, batch_stats))(clips, train=True)
         return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[:, 0])
 
     arguments = (weights.params, weights.batch_stats, clips)

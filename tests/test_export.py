@@ -8,7 +8,7 @@ import pytest
 from jax import export
 
 from posmlp_jax import list_models
-from posmlp_jax.checkpoints.state import create_state, model_merge
+from posmlp_jax.checkpoints.state import bind_model, create_state
 from posmlp_jax.training.config import default_config, resolve_model
 from posmlp_jax.training.step.optimizer import create_optimizer
 from posmlp_jax.training.step.schedules import learning_rate
@@ -31,7 +31,7 @@ def test_train_step_lowers(name):
         label_smoothing=config.label_smoothing,
         ema_decay=config.ema_decay,
     )
-    step = make_train_step(model_merge(model), optimizer, schedule, options)
+    step = make_train_step(bind_model(model), optimizer, schedule, options)
     state = jax.eval_shape(partial(create_state, model, optimizer, 0, ema=True))
     exported = export.export(jax.jit(step), platforms=PLATFORMS)(state, batch_shapes(8, model.input_size, None))
     assert exported.platforms == tuple(PLATFORMS)

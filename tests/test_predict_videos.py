@@ -103,9 +103,9 @@ def test_agrees_with_evaluation_video_by_video(pretrained, clips, tmp_path, prot
     config.update(name="mine", data_dir=str(tmp_path), eval_split="validation", threads=0, mean=MEAN, std=STD)
     config.update(protocol)
     source = open_source(config, "eval")
-    graph_merge, weights = split_model(pretrained.model())
+    bind, weights = split_model(pretrained.model())
     options = StepOptions(num_classes=len(CLASSES), mean=MEAN, std=STD, test_average=config.test_average)
-    step = jax.jit(make_eval_step(graph_merge, options))
+    step = jax.jit(make_eval_step(bind, options))
     views = {"clips": config.test_clips, "crops": config.test_crops}
     expected = {}
     for batch in eval_batches(source, config, pretrained.config.input_size, batch_size=1, **views):

@@ -12,7 +12,7 @@ import jax
 from etils import epath
 
 from posmlp_jax.checkpoints.selection import NAMES, check_selection, choose_weights
-from posmlp_jax.checkpoints.state import Weights, create_weights, model_merge
+from posmlp_jax.checkpoints.state import Weights, bind_model, create_weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.devices.hosts import from_host_0, together
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
@@ -65,7 +65,7 @@ class Pretrained:
 
     def model(self) -> Backbone:
         """The model, as it was trained."""
-        return model_merge(self.config)(self.weights)
+        return bind_model(self.config)(self.weights)
 
 
 def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights: str = "best") -> Pretrained:

@@ -45,10 +45,10 @@ class TrainState:
 
 
 # From weights to the module that computes with them: `nnx.merge` for one architecture.
-Merge = Callable[[Weights], Backbone]
+Bind = Callable[[Weights], Backbone]
 
 
-def split_model(model: Backbone) -> tuple[Merge, Weights]:
+def split_model(model: Backbone) -> tuple[Bind, Weights]:
     """A module as a pure function of plain arrays, which is what `jax.jit` dispatches fastest.
 
     Raises:
@@ -58,10 +58,10 @@ def split_model(model: Backbone) -> tuple[Merge, Weights]:
         raise ConfigError("a folded model is for inference; take the one that fold() was called on")
     graph, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
 
-    def merge(weights: Weights) -> Backbone:
+    def bind(weights: Weights) -> Backbone:
         return nnx.merge(graph, weights.params, weights.batch_stats)
 
-    return merge, Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats))
+    return bind, Weights(nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats))
 
 
 def module_weights(model: Backbone) -> Weights:
@@ -74,7 +74,7 @@ def parameter_name(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def model_merge(config: BackboneConfig) -> Merge:
+def bind_model(config: BackboneConfig) -> Bind:
     """`split_model`'s function for an architecture, without making any parameters."""
     return split_model(nnx.eval_shape(lambda: registry.build(config, nnx.Rngs(0))))[0]
 
@@ -82,7 +82,7 @@ def model_merge(config: BackboneConfig) -> Merge:
 def empty_model(config: BackboneConfig) -> Backbone:
     """A model whose parameters are all 0, to be filled from a file: nothing random is drawn or compiled for it."""
     shapes = jax.eval_shape(partial(create_weights, config, 0))
-    return model_merge(config)(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+    return bind_model(config)(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
 
 def create_weights(config: BackboneConfig, seed: int) -> Weights:

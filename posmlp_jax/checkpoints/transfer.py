@@ -15,7 +15,7 @@ from etils import epath
 from flax import nnx
 
 from posmlp_jax.checkpoints.pretrained import Pretrained, different_fields, open_pretrained
-from posmlp_jax.checkpoints.state import Arrays, Weights, create_weights, model_merge, parameter_name
+from posmlp_jax.checkpoints.state import Arrays, Weights, bind_model, create_weights, parameter_name
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
@@ -259,4 +259,4 @@ def from_pretrained(
     transferred = transfer(pretrained, config, seed=seed)
     if transferred.interpolates_dense:
         warnings.warn(INTERPOLATES_DENSE, stacklevel=2)
-    return model_merge(config)(jax.device_put(transferred.weights, jax.local_devices()[0]))
+    return bind_model(config)(jax.device_put(transferred.weights, jax.local_devices()[0]))

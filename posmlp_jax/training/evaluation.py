@@ -67,7 +67,7 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
     Every example counts once, whatever the batch size, the number of hosts and that of its views (`eval_batches`).
     """
     report_once = functools.cache(report)
-    step = jax.jit(make_eval_step(experiment.merge, experiment.options), out_shardings=replicated(experiment.mesh))
+    step = jax.jit(make_eval_step(experiment.bind, experiment.options), out_shardings=replicated(experiment.mesh))
 
     names = class_names(experiment.eval_source.class_names, experiment.model.num_classes)
 

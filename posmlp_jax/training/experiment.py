@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.pretrained import Pretrained, open_newest, open_together
 from posmlp_jax.checkpoints.selection import check_selection
-from posmlp_jax.checkpoints.state import Merge, TrainState, create_state, initial_state, model_merge
+from posmlp_jax.checkpoints.state import Bind, TrainState, bind_model, create_state, initial_state
 from posmlp_jax.checkpoints.transfer import Transferred, transfer
 from posmlp_jax.data import Source, check_source, open_source
 from posmlp_jax.devices.memory import check_batch_memory
@@ -24,7 +24,7 @@ from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.tasks.classification.mixing import MixOptions
 from posmlp_jax.training.config import check_fields, check_values, resolve_model
-from posmlp_jax.training.step.freezing import check_probe, training_merge
+from posmlp_jax.training.step.freezing import check_probe, training_bind
 from posmlp_jax.training.step.moving_average import decay_of, has_average
 from posmlp_jax.training.step.optimizer import create_optimizer
 from posmlp_jax.training.step.schedules import in_steps, learning_rate, to_steps
@@ -51,7 +51,7 @@ class Experiment:
     config: ConfigDict
     model_name: str
     model: BackboneConfig
-    merge: Merge
+    bind: Bind
     mesh: Mesh
     options: StepOptions
     eval_source: Source
@@ -77,7 +77,7 @@ class Training(Experiment):
     lengths: Lengths
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
-    train_merge: Merge
+    train_bind: Bind
 
     def first_weights(self) -> Transferred | None:
         """The weights that `init_from` gives this model, or None where it is ''.
@@ -173,7 +173,7 @@ def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Trai
         lengths=lengths,
         schedule=schedule,
         optimizer=create_optimizer(config.optimizer, schedule, config.freeze),
-        train_merge=training_merge(common["model"], config.freeze),
+        train_bind=training_bind(common["model"], config.freeze),
     )
 
 
@@ -212,7 +212,7 @@ def _common(config: ConfigDict, name: str, model_of: Callable[[int], BackboneCon
         "config": config,
         "model_name": name,
         "model": model,
-        "merge": model_merge(model),
+        "bind": bind_model(model),
         "mesh": mesh,
         "options": options,
         "eval_source": eval_source,

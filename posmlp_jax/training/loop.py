@@ -247,7 +247,7 @@ def _standardized(run: Training, state: TrainState) -> TrainState:
     """A linear probe's first state, with what the features of an epoch, or of the first samples of a long one, are."""
 
     def pooled(weights: Weights, images: jax.Array) -> jax.Array:
-        model = run.merge(weights)
+        model = run.bind(weights)
         model.head = None
         return model(normalize_images(images, run.options.mean, run.options.std))
 
@@ -297,7 +297,7 @@ def _report_best(run: Training, evaluations: Evaluations) -> None:
 def _compile(run: Training):
     """The compiled step, its multiply-accumulates, and the memory it needs on each device, in bytes."""
     state, everywhere, split = run.abstract_state(), replicated(run.mesh), batch_sharding(run.mesh)
-    step = make_train_step(run.train_merge, run.optimizer, run.schedule, run.options)
+    step = make_train_step(run.train_bind, run.optimizer, run.schedule, run.options)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings(state), everywhere))
     start = time.perf_counter()
     traced = jitted.trace(state, batch_shapes(run.config.batch_size, run.model.input_size, split))

@@ -308,10 +308,10 @@ def test_from_pretrained_gives_the_trained_network(trained):
     config, workdir, _ = trained
     state = checkpoint(config, workdir)
     images = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
-    merge = open_training(config).merge
+    bind = open_training(config).bind
     for which, weights in (("ema", state.ema), ("raw", state.weights)):
         model = from_pretrained(workdir, weights=which)
-        np.testing.assert_array_equal(model(images), merge(jax.device_put(weights))(images))
+        np.testing.assert_array_equal(model(images), bind(jax.device_put(weights))(images))
     assert open_pretrained(workdir).class_names is None
     assert model.config.num_classes == 5
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import jax
 from flax import nnx
 
-from posmlp_jax.checkpoints.state import Arrays, Merge, Weights, parameter_name, split_model
+from posmlp_jax.checkpoints.state import Arrays, Bind, Weights, parameter_name, split_model
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.models.registry import build
@@ -50,8 +50,8 @@ def _named(mask: Arrays) -> list[tuple[str, bool]]:
     return [(parameter_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(mask)]
 
 
-def training_merge(config: BackboneConfig, pattern: str) -> Merge:
-    """`state.model_merge` for training: no gradient reaches what is frozen, and it computes as in evaluation.
+def training_bind(config: BackboneConfig, pattern: str) -> Bind:
+    """`state.bind_model` for training: no gradient reaches what is frozen, and it computes as in evaluation.
 
     Its BatchNorms take their running statistics, and nothing is dropped in it: what does not learn cannot get used to
     noise, so what comes after it should learn from what it will see.
@@ -59,13 +59,13 @@ def training_merge(config: BackboneConfig, pattern: str) -> Merge:
     model = nnx.eval_shape(lambda: build(config, nnx.Rngs(0)))
     mask = frozen_mask(split_model(model)[1].params, pattern)
     _settle(model, mask)
-    merge, _ = split_model(model)
+    bind, _ = split_model(model)
 
-    def merge_frozen(weights: Weights) -> Backbone:
+    def bind_frozen(weights: Weights) -> Backbone:
         params = jax.tree.map(lambda frozen, x: jax.lax.stop_gradient(x) if frozen else x, mask, weights.params)
-        return merge(Weights(params, weights.batch_stats))
+        return bind(Weights(params, weights.batch_stats))
 
-    return merge_frozen
+    return bind_frozen
 
 
 def _settle(model: Backbone, mask: Arrays) -> None:

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Key, Shaped
 
-from posmlp_jax.checkpoints.state import Merge, TrainState, Weights, module_weights
+from posmlp_jax.checkpoints.state import Bind, TrainState, Weights, module_weights
 from posmlp_jax.tasks.classification.classifier import evaluation_logits
 from posmlp_jax.tasks.classification.losses import correct_top, cross_entropy, soft_targets
 from posmlp_jax.tasks.classification.mixing import MixOptions, draw_masks, mix
@@ -61,7 +61,7 @@ def split_batch(x: Shaped[Array, "batch *example"], parts: int) -> Shaped[Array,
 
 
 def make_train_step(
-    merge: Merge, optimizer: optax.GradientTransformation, schedule: optax.Schedule, options: StepOptions
+    bind: Bind, optimizer: optax.GradientTransformation, schedule: optax.Schedule, options: StepOptions
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Builds `train_step(state, batch)`.
 
@@ -70,7 +70,7 @@ def make_train_step(
     """
 
     def loss(params, batch_stats, batch: Batch, masks: Masks | None, key: Key[Array, ""]):
-        model = merge(Weights(params, batch_stats))
+        model = bind(Weights(params, batch_stats))
         images = normalize_images(batch["image"], options.mean, options.std)
         targets = soft_targets(batch["label"], options.num_classes, options.label_smoothing)
         if masks is not None:
@@ -123,7 +123,7 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Batch], Metrics]:
+def make_eval_step(bind: Bind, options: StepOptions) -> Callable[[Weights, Batch], Metrics]:
     """Builds `eval_step(weights, batch)`, which gives sums over the batch's examples of weight 1.
 
     The batch has `image`, `label` (int `[B]`) and `weight` (0 for padding). The sums are `loss`, `top1`, `top5` (of
@@ -133,7 +133,7 @@ def make_eval_step(merge: Merge, options: StepOptions) -> Callable[[Weights, Bat
     """
 
     def eval_step(weights: Weights, batch: Batch) -> Metrics:
-        logits = evaluation_logits(merge(weights), batch["image"], options.mean, options.std, options.test_average)
+        logits = evaluation_logits(bind(weights), batch["image"], options.mean, options.std, options.test_average)
         labels, weight = batch["label"], batch["weight"]
         losses = cross_entropy(logits, soft_targets(labels, options.num_classes))
         # Among five classes or fewer, everything is among the first five.

@@ -138,7 +138,7 @@ def test_what_is_frozen_stays(tiny_config):
     before = jax.device_get((state.weights.params, state.weights.batch_stats))
     learning = sum(leaf.size for name, leaf in flat(before[0]).items() if not name.startswith(("stem.", "stages.0.")))
     assert sum(leaf.size for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim) == 2 * learning
-    step = jax.jit(make_train_step(run.train_merge, run.optimizer, run.schedule, run.options))
+    step = jax.jit(make_train_step(run.train_bind, run.optimizer, run.schedule, run.options))
     random = np.random.default_rng(0)
     for _ in range(2):
         images = random.integers(0, 256, (16, 16, 16, 3), np.uint8)
@@ -156,8 +156,8 @@ def test_a_frozen_stem_uses_its_running_statistics(tiny_config):
     run = open_training(config)
     state = run.new_state()
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16, 16, 3)), jnp.float32)
-    for merge, same in ((run.train_merge, True), (run.merge, False)):
-        call = jax.jit(lambda images, merge=merge: merge(state.weights)(images, train=True, rngs=nnx.Rngs(dropout=0)))
+    for bind, same in ((run.train_bind, True), (run.bind, False)):
+        call = jax.jit(lambda images, bind=bind: bind(state.weights)(images, train=True, rngs=nnx.Rngs(dropout=0)))
         assert np.allclose(call(images)[:1], call(images.at[1:].set(0))[:1], atol=1e-6) == same
 
 

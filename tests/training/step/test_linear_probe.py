@@ -22,7 +22,7 @@ from posmlp_jax.models import create_model
 from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.training import loop, train
 from posmlp_jax.training.experiment import open_training
-from posmlp_jax.training.step.freezing import training_merge
+from posmlp_jax.training.step.freezing import training_bind
 from posmlp_jax.training.step.probe import standardized_head, with_statistics
 
 TINY = {"image_size": 16, "widths": (16, 32), "depths": (1, 1), "expansions": (2, 2), "windows": (4, 2)}
@@ -113,8 +113,8 @@ def test_what_is_frozen_drops_nothing(model):
 
     @jax.jit
     def features(key):
-        probe = training_merge(model.config, "(?!head)")(weights)
-        half = training_merge(model.config, r"stem|stages\.0")(weights)
+        probe = training_bind(model.config, "(?!head)")(weights)
+        half = training_bind(model.config, r"stem|stages\.0")(weights)
         maps = [trained.features(images, train=True, rngs=nnx.Rngs(dropout=key)) for trained in (probe, half)]
         return model.features(images), *maps
 

@@ -35,9 +35,9 @@ def one_step(model_changes=None, data=None, **changes):
     """The state before and after a step of plain gradient descent, and its metrics."""
     config = model_config("posmlp_t", **(TINY | (model_changes or {})))
     optimizer = optax.sgd(RATE)
-    merge, _ = split_model(create_model("posmlp_t", **(TINY | (model_changes or {}))))
+    bind, _ = split_model(create_model("posmlp_t", **(TINY | (model_changes or {}))))
     state = create_state(config, optimizer, seed=0, ema=changes.get("ema_decay", 0) > 0)
-    step = jax.jit(make_train_step(merge, optimizer, lambda step: RATE + step, options(**changes)))
+    step = jax.jit(make_train_step(bind, optimizer, lambda step: RATE + step, options(**changes)))
     after, metrics = step(state, data or batch())
     return state, after, metrics
 
@@ -48,7 +48,7 @@ def assert_close(left, right, **tolerance):
 
 def test_a_step_is_the_gradient_of_the_written_out_loss():
     state, after, metrics = one_step(label_smoothing=0.1)
-    merge, _ = split_model(create_model("posmlp_t", **TINY))
+    bind, _ = split_model(create_model("posmlp_t", **TINY))
     data = batch()
     images = (data["image"].astype(np.float64) / 255 - np.array([0.5, 0.4, 0.3])) / np.array([0.2, 0.3, 0.4])
     np.testing.assert_allclose(
@@ -57,7 +57,7 @@ def test_a_step_is_the_gradient_of_the_written_out_loss():
     targets = np.full((8, 5), 0.02) + 0.9 * np.eye(5)[data["label"]]
 
     def loss(params):
-        logits = merge(Weights(params, {}))(jnp.float32(images), train=True)
+        logits = bind(Weights(params, {}))(jnp.float32(images), train=True)
         return -jnp.mean(jnp.sum(targets * jnp.log(jnp.exp(logits) / jnp.exp(logits).sum(-1, keepdims=True)), -1))
 
     value, grads = jax.jit(jax.value_and_grad(loss))(state.weights.params)
@@ -100,10 +100,10 @@ def test_groups_that_no_device_has_alone_are_mixed_alike():
 
 def test_accumulated_batch_statistics_go_from_part_to_part():
     state, after, _ = one_step({"stem_norm": "batch"}, accumulate=2)
-    merge, _ = split_model(create_model("posmlp_t", **(TINY | {"stem_norm": "batch"})))
+    bind, _ = split_model(create_model("posmlp_t", **(TINY | {"stem_norm": "batch"})))
     stats = state.weights.batch_stats
     for part in ([0, 1, 4, 5], [2, 3, 6, 7]):
-        model = merge(Weights(state.weights.params, stats))
+        model = bind(Weights(state.weights.params, stats))
         model(normalize_images(batch()["image"][part], (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), train=True)
         stats = split_model(model)[1].batch_stats
     assert_close(after.weights.batch_stats, stats, rtol=1e-5, atol=1e-6)
@@ -147,17 +147,17 @@ def test_what_is_dropped_is_a_function_of_seed_and_step():
     before, first, _ = one_step(drops)
     assert not differs(first.weights, one_step(drops)[1].weights)
     assert differs(first.weights, one_step(drops, seed=1)[1].weights)
-    merge, _ = split_model(create_model("posmlp_t", **(TINY | drops)))
-    step = jax.jit(make_train_step(merge, optax.sgd(RATE), lambda step: RATE, options()))
+    bind, _ = split_model(create_model("posmlp_t", **(TINY | drops)))
+    step = jax.jit(make_train_step(bind, optax.sgd(RATE), lambda step: RATE, options()))
     from_step_one, _ = step(TrainState(first.step, before.weights, before.optimizer, None), batch())
     assert differs(first.weights, from_step_one.weights)
 
 
 def test_evaluation_sums_over_examples_of_weight_one():
     model = create_model("posmlp_t", **TINY, rngs=nnx.Rngs(3))
-    merge, weights = split_model(model)
+    bind, weights = split_model(model)
     data = batch() | {"weight": np.float32([1, 1, 1, 0, 1, 0, 1, 1])}
-    sums = jax.jit(make_eval_step(merge, options(label_smoothing=0.3)))(weights, data)
+    sums = jax.jit(make_eval_step(bind, options(label_smoothing=0.3)))(weights, data)
     logits = np.asarray(model(normalize_images(data["image"], (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))), np.float64)
     loss = np.log(np.exp(logits).sum(-1)) - logits[np.arange(8), data["label"]]
     kept = data["weight"] > 0
