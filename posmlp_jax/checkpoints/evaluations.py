@@ -1,11 +1,13 @@
-"""The results of a run's evaluations, in its working directory's `evaluations.json`.
+"""What evaluations measure, how two of them compare, and a run's record of them, `evaluations.json`.
 
-They are kept beside the checkpoints and not in them: a checkpoint is written before it is evaluated.
+That is kept beside the checkpoints and not in them: a checkpoint is written before it is evaluated.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 from etils import epath
@@ -19,19 +21,63 @@ Results = Mapping[str, Mapping[str, float]]
 WHOSE = {"eval": "weights", "ema": "moving average"}
 
 
-def score(metric: str, results: Results | None) -> float:
-    """How good an evaluation is by a metric, as 'ema/top1': more is better, and without the metric it is the worst."""
-    split, name = metric.split("/")
-    value = (results or {}).get(split, {}).get(name)
+@dataclass(frozen=True)
+class Metric:
+    """A number that an evaluation gives.
+
+    Attributes:
+      name: what logs and files call it, as 'top1'.
+      label: what people call it, as 'top-1'.
+      percent: whether it is a share, which is shown as a percentage.
+      higher_is_better: whether more of it is better.
+      brief: whether a log's lines, which have room for few, show it.
+    """
+
+    name: str
+    label: str
+    percent: bool = True
+    higher_is_better: bool = True
+    brief: bool = True
+
+    def format(self, value: float, digits: int = 2) -> str:
+        """As '76.10 %', a percentage of so many digits, or as '0.1234'."""
+        return f"{100 * value:.{digits}f} %" if self.percent else f"{value:.4f}"
+
+
+# What every task has; between equals it decides.
+LOSS = Metric("loss", "loss", percent=False, higher_is_better=False)
+
+
+class Criterion(NamedTuple):
+    """By what evaluations are compared: a metric of the weights, split 'eval', or of their moving average, 'ema'."""
+
+    split: str
+    metric: Metric
+
+
+def criteria(metrics: Sequence[Metric]) -> dict[str, Criterion]:
+    """What `keep_best` can be, as 'ema/top1', where these and the loss are measured."""
+    return {f"{split}/{metric.name}": Criterion(split, metric) for split in WHOSE for metric in (*metrics, LOSS)}
+
+
+def deciding(metrics: Sequence[Metric], keep_best: str = "") -> Metric:
+    """The metric by which weights and their moving average compare: that of `keep_best`, or else the first there is."""
+    criterion = criteria(metrics).get(keep_best)
+    return criterion.metric if criterion else (*metrics, LOSS)[0]
+
+
+def score(criterion: Criterion, results: Results | None) -> float:
+    """How good an evaluation is: more is better, and without the metric it is the worst."""
+    value = (results or {}).get(criterion.split, {}).get(criterion.metric.name)
     if value is None or math.isnan(value):
         return -math.inf
-    return -value if name == "loss" else value
+    return value if criterion.metric.higher_is_better else -value
 
 
-def better_split(results: Results, metric: str = "top1") -> str:
+def better_split(results: Results, metric: Metric) -> str:
     """'eval' or 'ema', whichever is better by a metric or, where both are as good, by the loss; else the average."""
     splits = [split for split in ("ema", "eval") if split in results]
-    return max(splits, key=lambda split: [score(f"{split}/{name}", results) for name in (metric, "loss")])
+    return max(splits, key=lambda split: [score(Criterion(split, each), results) for each in (metric, LOSS)])
 
 
 class Evaluations:
@@ -57,14 +103,14 @@ class Evaluations:
         """The last step up to `step` that was evaluated, or None."""
         return max((each for each in self._results if each <= step), default=None)
 
-    def best(self, metric: str, steps: Iterable[int] | None = None) -> int | None:
-        """The step that is best by a metric, the later one of two that are equal, or None where none has the metric.
+    def best(self, criterion: Criterion, steps: Iterable[int] | None = None) -> int | None:
+        """The step that is best, the later one of two that are equal, or None where none has the metric.
 
         Args:
-          metric: as 'ema/top1'.
+          criterion: by what.
           steps: which to look at; None: all.
         """
-        scores = {step: score(metric, self[step]) for step in (self._results if steps is None else steps)}
+        scores = {step: score(criterion, self[step]) for step in (self._results if steps is None else steps)}
         found = [step for step, value in scores.items() if value > -math.inf]
         return max(found, key=lambda step: (scores[step], step), default=None)
 

@@ -11,14 +11,14 @@ from typing import Any
 import jax
 from etils import epath
 
+from posmlp_jax.checkpoints.evaluations import deciding
+from posmlp_jax.checkpoints.run import read_keep_best, read_metrics, read_model
 from posmlp_jax.checkpoints.selection import NAMES, check_selection, choose_weights
 from posmlp_jax.checkpoints.state import Weights, bind_model, create_weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.devices.hosts import from_host_0, together
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
-from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
-from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.paths import as_path
 
 
@@ -90,9 +90,9 @@ def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights
         run = checkpoints.run(step)
         with checkpoints.damaged(step, "run"):
             (name, config), names = read_model(run), run["class_names"]
-            data, keep_best = run["config"]["data"], run["config"].get("keep_best", "")
+            data, metric = run["config"]["data"], deciding(read_metrics(run), read_keep_best(run))
         has_ema = weights != "raw" and checkpoints.has_ema(step)
-        choice = choose_weights(weights, step, has_ema, checkpoints.evaluations, keep_best)
+        choice = choose_weights(weights, step, has_ema, checkpoints.evaluations, metric)
     if config.dtype == "bfloat16" and jax.default_backend() == "cpu":
         config = config.replace(dtype="float32")
     return Pretrained(
@@ -141,13 +141,6 @@ def open_newest(workdir: epath.Path) -> Pretrained:
     return open_pretrained(workdir, step=steps[0], weights="raw")
 
 
-def read_model(run: Mapping[str, Any]) -> NamedModel:
-    """The model that a checkpoint's `run` describes."""
-    fields = {field: as_tuples(value) for field, value in run["model"].items()}
-    name = fields.pop("name")
-    return NamedModel(name, registry.model_config(name, **fields))
-
-
 def different_fields(there: BackboneConfig, here: BackboneConfig, may_differ: Collection[str]) -> list[str]:
     """The fields, as "gate 'multiply' there, 'add' here", in which parameters of one model mean another in the other.
 
@@ -184,8 +177,3 @@ def _locate(path: epath.Path, step: str | int) -> tuple[epath.Path, str | int]:
             raise CheckpointError(f"{path} is the checkpoint of step {path.name}, and step '{step}' asks for another")
         return path.parent.parent, int(path.name)
     return path, step
-
-
-def as_tuples(value):
-    """What was read from JSON with its lists, and those in them, as the tuples that they were."""
-    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

@@ -5,7 +5,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from posmlp_jax.checkpoints.evaluations import WHOSE, Evaluations, Results, better_split, score
+from posmlp_jax.checkpoints.evaluations import LOSS, WHOSE, Criterion, Evaluations, Metric, Results, better_split, score
 from posmlp_jax.errors import CheckpointError, ConfigError
 
 WEIGHTS = ("raw", "ema", "best")
@@ -38,7 +38,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="best", help=WEIGHTS_HELP)
 
 
-def choose_weights(weights: str, step: int, has_ema: bool, evaluations: Evaluations, keep_best: str) -> Choice:
+def choose_weights(weights: str, step: int, has_ema: bool, evaluations: Evaluations, metric: Metric) -> Choice:
     """Decides between a checkpoint's raw weights and their moving average.
 
     Args:
@@ -46,7 +46,7 @@ def choose_weights(weights: str, step: int, has_ema: bool, evaluations: Evaluati
       step: the checkpoint's.
       has_ema: whether it has a moving average.
       evaluations: the run's.
-      keep_best: the run's, whose metric decides; without it top-1 does. The loss decides between equals.
+      metric: by which they compare; the loss decides between equals.
 
     Raises:
       CheckpointError: for the moving average where there is none.
@@ -57,10 +57,10 @@ def choose_weights(weights: str, step: int, has_ema: bool, evaluations: Evaluati
         return Choice({"raw": "weights", "ema": "ema"}[weights], "as asked for")
     if not has_ema:
         return Choice("weights", "it has no moving average")
-    last, metric = evaluations.last(step), keep_best.partition("/")[2] or "top1"
+    last = evaluations.last(step)
     results = evaluations[last] or {}
     better = better_split(results, metric) if {"eval", "ema"} <= set(results) else None
-    if better is None or max(score(f"{better}/{name}", results) for name in (metric, "loss")) == -math.inf:
+    if better is None or max(score(Criterion(better, each), results) for each in (metric, LOSS)) == -math.inf:
         return Choice("ema", "no evaluation that compares it with the raw weights is on record")
     when = "" if last == step else f" at step {last}"
     return Choice(
@@ -70,15 +70,10 @@ def choose_weights(weights: str, step: int, has_ema: bool, evaluations: Evaluati
     )
 
 
-def _compared(results: Results, better: str, metric: str) -> str:
+def _compared(results: Results, better: str, metric: Metric) -> str:
     """As 'top-1 76.10 against 41.75 %'."""
-    other = "ema" if better == "eval" else "eval"
-    values = [results[split].get(metric) for split in (better, other)]
-    if values[0] == values[1]:
-        metric, values = "loss", [results[split].get("loss") for split in (better, other)]
-    if metric == "loss":
-        shown = [("nan" if value is None else f"{value:.4f}") for value in values]
-        return f"loss {shown[0]} against {shown[1]}"
-    shown = ["nan" if value is None else f"{100 * value:.2f}" for value in values]
-    name = {"top1": "top-1", "top5": "top-5"}.get(metric, metric)
-    return f"{name} {shown[0]} against {shown[1]} %"
+    pair = [results[split] for split in (better, "ema" if better == "eval" else "eval")]
+    if pair[0].get(metric.name) == pair[1].get(metric.name):
+        metric = LOSS
+    first, second = (metric.format(values.get(metric.name, math.nan)) for values in pair)
+    return f"{metric.label} {first.removesuffix(' %')} against {second}"

@@ -1,9 +1,8 @@
 """The checkpoints of a run.
 
 A checkpoint is a folder `checkpoints/<step>/`, written by Orbax. It has four parts, so that each can be loaded without
-the others: `weights`, `ema`, `optimizer` and `run`, a JSON text with the step, the config, the model and the class
-names. It gets its name only when all of it is written, with checksums, so what was killed on the way is never loaded,
-and what has changed since is noticed.
+the others: `weights`, `ema`, `optimizer` and `run`, which says what they are of. It gets its name only when all of it
+is written, with checksums, so what was killed on the way is never loaded, and what has changed since is noticed.
 """
 
 import functools
@@ -22,7 +21,8 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from posmlp_jax.checkpoints.checksums import find_damage, has_checksums, write_checksums
-from posmlp_jax.checkpoints.evaluations import Evaluations, score
+from posmlp_jax.checkpoints.evaluations import Criterion, Evaluations, Metric, criteria, score
+from posmlp_jax.checkpoints.run import describe_run, read_keep_best, read_metrics
 from posmlp_jax.checkpoints.state import TrainState, Weights, parameter_name
 from posmlp_jax.devices.hosts import from_host_0
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError, PosMLPError
@@ -38,20 +38,30 @@ class Checkpoints:
     Args:
       workdir: holds `checkpoints/`.
       keep: how many of the newest to keep; None opens them for reading.
-      keep_best: the metric, as 'eval/top1', whose best checkpoint is kept besides; '': none.
+      keep_best: one of the `criteria`, as 'eval/top1', by which the best checkpoint is kept besides; '': none.
+      metrics: what the run's evaluations measure besides the loss, to be kept in its checkpoints.
       alone: whether this process reads by itself; otherwise all processes of a run on several hosts have to open and
         read the same checkpoints at the same time.
     """
 
-    def __init__(self, workdir: epath.PathLike, keep: int | None = None, keep_best: str = "", *, alone: bool = False):
+    def __init__(
+        self,
+        workdir: epath.PathLike,
+        keep: int | None = None,
+        keep_best: str = "",
+        metrics: Sequence[Metric] = (),
+        *,
+        alone: bool = False,
+    ):
         self.directory = as_path(workdir) / "checkpoints"
-        self._keep_best = keep_best
+        self._metrics = metrics
+        self._best = criteria(metrics)[keep_best] if keep_best else None
         self._manager = None
         if keep is None and not self.directory.is_dir():
             return
         preserved = [policies.LatestN(keep)]
-        if keep_best:
-            preserved.append(_Best(self.evaluations, keep_best))
+        if self._best:
+            preserved.append(_Best(self.evaluations, self._best))
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(preserved),
             cleanup_tmp_directories=keep is not None,
@@ -97,16 +107,19 @@ class Checkpoints:
             return latest
         steps = self.steps()
         if which == "best":
-            metric = self.keep_best(latest)
-            if not metric:
+            run = self.run(latest)
+            keep_best = read_keep_best(run)
+            if not keep_best:
                 raise CheckpointError(
                     f"{self.directory} has no best checkpoint: it was trained with keep_best='', and should be with "
                     "'eval/top1', for example"
                 )
-            best = self.evaluations.best(metric, steps)
+            with self.damaged(latest, "run"):
+                criterion = criteria(read_metrics(run)).get(keep_best)
+            best = criterion and self.evaluations.best(criterion, steps)
             if best is None:
                 raise CheckpointError(
-                    f"no evaluation on record of the checkpoints {steps} in {self.directory} has {metric}, by which "
+                    f"no evaluation on record of the checkpoints {steps} in {self.directory} has {keep_best}, by which "
                     "the best was to be kept; take one of them, or the latest"
                 )
             return best
@@ -118,16 +131,12 @@ class Checkpoints:
         """The steps of all checkpoints."""
         return sorted(self._manager.all_steps())
 
-    def keep_best(self, step: int) -> str:
-        """The metric, as 'ema/top1', by which the run of a checkpoint keeps its best, or ''."""
-        return self.run(step)["config"].get("keep_best", "")
-
     def is_best(self, step: int) -> bool:
         """Whether a step's evaluation is better than those of all checkpoints of other steps, by `keep_best`."""
-        if not self._keep_best:
+        if not self._best:
             return False
-        others = (score(self._keep_best, self.evaluations[each]) for each in self.steps() if each != step)
-        return score(self._keep_best, self.evaluations[step]) > max(others, default=-math.inf)
+        others = (score(self._best, self.evaluations[each]) for each in self.steps() if each != step)
+        return score(self._best, self.evaluations[step]) > max(others, default=-math.inf)
 
     def save(
         self,
@@ -151,7 +160,7 @@ class Checkpoints:
         items = {
             "weights": ocp.args.StandardSave(_tree(state.weights)),
             "optimizer": ocp.args.StandardSave(state.optimizer),
-            "run": ocp.args.JsonSave(_run(step, config, model, class_names) | more),
+            "run": ocp.args.JsonSave(describe_run(step, config, model, class_names, self._metrics) | more),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(_tree(state.ema))
@@ -163,7 +172,7 @@ class Checkpoints:
         """A checkpoint of step 0 with weights alone, from which models are loaded but no run goes on."""
         items = {
             "weights": ocp.args.StandardSave(_tree(weights)),
-            "run": ocp.args.JsonSave(_run(0, config, model, class_names)),
+            "run": ocp.args.JsonSave(describe_run(0, config, model, class_names, self._metrics)),
         }
         self._save(0, items)
 
@@ -201,7 +210,7 @@ class Checkpoints:
         return Weights(tree["params"], tree["batch_stats"])
 
     def run(self, step: int) -> dict:
-        """A checkpoint's `run`: its step, config, model and class names.
+        """A checkpoint's `run`, as `describe_run` made it.
 
         Raises:
           DamagedCheckpointError: if it cannot be read, or the checkpoint's checksums are gone.
@@ -322,13 +331,13 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class _Best(policies.PreservationPolicy):
-    """Keeps the checkpoint whose evaluation is the best by a metric."""
+    """Keeps the checkpoint whose evaluation is the best."""
 
     evaluations: Evaluations
-    metric: str
+    criterion: Criterion
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        best = self.evaluations.best(self.metric, [checkpoint.step for checkpoint in checkpoints])
+        best = self.evaluations.best(self.criterion, [checkpoint.step for checkpoint in checkpoints])
         return [checkpoint.step == best for checkpoint in checkpoints]
 
 
@@ -402,14 +411,3 @@ def _shapes(tree: dict) -> dict[str, tuple[int, ...]]:
 def _tree(weights: Weights) -> dict:
     """Weights as a nested dict, which a checkpoint can be read from without our classes."""
     return {"params": weights.params, "batch_stats": weights.batch_stats}
-
-
-def _run(step: int, config: Mapping, model: NamedModel, class_names: Sequence[str] | None) -> dict:
-    name, fields = model
-    return {
-        "step": step,
-        "config": dict(config),
-        "model": {"name": name} | {field: getattr(fields, field) for field in fields.__dataclass_fields__},
-        "class_names": None if class_names is None else list(class_names),
-        "has_checksums": True,
-    }

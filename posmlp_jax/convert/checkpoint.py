@@ -19,6 +19,7 @@ from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import Backbone, check_choice
 from posmlp_jax.models.registry import NamedModel, model_config
 from posmlp_jax.paths import as_path, in_bucket
+from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.training.config import default_config, plain
 from posmlp_jax.writing import check_output, writing_to
 
@@ -93,7 +94,7 @@ def convert_checkpoint(
             # Its own, whatever else is there: what it becomes is only seen when it is whole.
             partial = as_path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
-        with closing(Checkpoints(partial, keep=1)) as checkpoints:
+        with closing(Checkpoints(partial, keep=1, metrics=METRICS)) as checkpoints:
             checkpoints.save_weights(module_weights(loaded), plain(run), NamedModel(model, config), class_names)
         if partial != output:
             os.chmod(partial, 0o755)

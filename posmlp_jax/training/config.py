@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping
 import jax
 from ml_collections import ConfigDict, config_dict
 
+from posmlp_jax.checkpoints.evaluations import criteria
 from posmlp_jax.data import check_config
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.models.registry import NamedModel
+from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.training.step.moving_average import has_average
 from posmlp_jax.training.step.schedules import SCHEDULES
 
@@ -44,8 +46,7 @@ _NOT_THE_EXPERIMENT = (
 )
 # What fields stood for in runs that began before there were such fields, where that is not today's default.
 _BEFORE = {"ema_warmup": False}
-_METRICS = ("top1", "top5", "balanced_accuracy", "loss")
-_BEST = tuple(f"{split}/{metric}" for split in ("eval", "ema") for metric in _METRICS)
+_BEST = tuple(criteria(METRICS))
 
 
 def default_config(model: str = "posmlp_t") -> ConfigDict:

@@ -22,6 +22,7 @@ from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.devices.hosts import from_host_0, together
 from posmlp_jax.devices.mesh import place, replicated, to_devices
 from posmlp_jax.errors import CheckpointError
+from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.tasks.classification.outcomes import Outcomes, class_names
 from posmlp_jax.tasks.classification.report import report_by_class
 from posmlp_jax.training.experiment import Experiment, check_class_names, open_evaluation
@@ -173,7 +174,7 @@ def evaluate(
         evaluations[split] = evaluator(checkpoints.restore_weights(step, item, target))
         report(format_result(split, evaluations[split].metrics, experiment.eval_source.kind))
     if len(evaluations) > 1:
-        better = better_split({split: evaluation.metrics for split, evaluation in evaluations.items()})
+        better = better_split({split: each.metrics for split, each in evaluations.items()}, METRICS[0])
         report(f"better: the {WHOSE[better]}")
     checkpoints.close()
     if all(math.isnan(evaluation.metrics["loss"]) for evaluation in evaluations.values()):

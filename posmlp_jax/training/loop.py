@@ -12,8 +12,9 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from posmlp_jax.checkpoints.evaluations import WHOSE, Evaluations, Results
-from posmlp_jax.checkpoints.pretrained import different_fields, read_model
+from posmlp_jax.checkpoints.evaluations import WHOSE, Criterion, Evaluations, Results
+from posmlp_jax.checkpoints.pretrained import different_fields
+from posmlp_jax.checkpoints.run import read_model
 from posmlp_jax.checkpoints.state import TrainState, Weights
 from posmlp_jax.checkpoints.store import Checkpoints, has_checkpoint
 from posmlp_jax.checkpoints.transfer import Transferred
@@ -27,6 +28,7 @@ from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
 from posmlp_jax.models.cost import count_macs
 from posmlp_jax.paths import as_path
 from posmlp_jax.tasks.classification.counts import describe_counts, is_unbalanced
+from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.tasks.classification.outcomes import class_names
 from posmlp_jax.tasks.classification.report import report_by_class
 from posmlp_jax.tasks.pixels import normalize_images
@@ -109,7 +111,7 @@ def _train(config: ConfigDict, workdir: epath.Path) -> dict[str, dict[str, float
     for line in changed or ():
         report(f"going on with other {line}")
     with ExitStack() as closing:
-        checkpoints = Checkpoints(workdir, keep=config.keep_checkpoints, keep_best=config.keep_best)
+        checkpoints = Checkpoints(workdir, config.keep_checkpoints, config.keep_best, METRICS)
         closing.callback(checkpoints.close)
         state = _first_state(run, checkpoints, first)
         step = int(state.step)
@@ -288,10 +290,11 @@ def _report_average(run: Training) -> None:
 
 def _report_best(run: Training, evaluations: Evaluations) -> None:
     """Says when the weights and their moving average were best: published accuracies are those of best epochs."""
+    metric = METRICS[0]
     for split, whose in WHOSE.items():
-        if best := evaluations.best(f"{split}/top1"):
-            top1, epoch = evaluations[best][split]["top1"], best * run.config.batch_size / run.epoch
-            report(f"best {whose}: top-1 {100 * top1:.2f} % at step {best} (epoch {epoch:.1f})")
+        if best := evaluations.best(Criterion(split, metric)):
+            value, epoch = evaluations[best][split][metric.name], best * run.config.batch_size / run.epoch
+            report(f"best {whose}: {metric.label} {metric.format(value)} at step {best} (epoch {epoch:.1f})")
 
 
 def _compile(run: Training):

@@ -7,15 +7,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from runs import assert_equal, metrics, saved_arrays, steps
 
-from posmlp_jax.checkpoints.evaluations import Evaluations, score
+from posmlp_jax.checkpoints.evaluations import LOSS, Criterion, Evaluations, Metric, criteria, deciding, score
 from posmlp_jax.checkpoints.pretrained import open_together
 from posmlp_jax.checkpoints.selection import choose_weights
-from posmlp_jax.checkpoints.state import create_weights
+from posmlp_jax.checkpoints.state import TrainState, Weights, create_weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.errors import CheckpointError, ConfigError, DamagedCheckpointError
+from posmlp_jax.models import model_config
+from posmlp_jax.models.registry import NamedModel
+from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.training import evaluate, from_pretrained, loop, open_pretrained, train
 from posmlp_jax.training.experiment import open_init
 
@@ -120,10 +124,10 @@ EVALUATED = {
 def test_a_run_that_begins_again_forgets_evaluations_of_the_attempt_before(tmp_path):
     Evaluations(tmp_path).record(4, EVALUATED[4])
     (tmp_path / "metrics.jsonl").write_text('{"step": 2, "split": "eval", "top1": 1.0}\n')
-    checkpoints = Checkpoints(tmp_path, keep=1, keep_best="eval/top1")
+    checkpoints = Checkpoints(tmp_path, keep=1, keep_best="eval/top1", metrics=METRICS)
     assert loop._first_state(SimpleNamespace(new_state=lambda first: "new"), checkpoints, None) == "new"
     checkpoints.close()
-    assert checkpoints.evaluations.best("eval/top1") is None
+    assert checkpoints.evaluations.best(Criterion("eval", METRICS[0])) is None
     assert json.loads((tmp_path / "evaluations.json").read_text()) == {}
 
 
@@ -156,16 +160,16 @@ def test_a_run_that_begins_again_forgets_evaluations_of_the_attempt_before(tmp_p
     ],
 )
 def test_which_weights(tmp_path, weights, step, keep_best, item, reason):
-    evaluations = Evaluations(tmp_path)
+    evaluations, metric = Evaluations(tmp_path), deciding(METRICS, keep_best)
     for each, results in EVALUATED.items():
         evaluations.record(each, results)
     # On disk as in memory.
     for known in (evaluations, Evaluations(tmp_path)):
-        choice = choose_weights(weights, step, True, known, keep_best)
+        choice = choose_weights(weights, step, True, known, metric)
         assert (choice.item, choice.reason) == (item, reason)
-    assert choose_weights("best", step, False, evaluations, keep_best).item == "weights"
+    assert choose_weights("best", step, False, evaluations, metric).item == "weights"
     with pytest.raises(CheckpointError, match="no moving average"):
-        choose_weights("ema", step, False, evaluations, keep_best)
+        choose_weights("ema", step, False, evaluations, metric)
 
 
 def test_a_choice_and_one_that_there_is_not(trained, tiny_config):
@@ -250,10 +254,11 @@ def test_checksums_are_of_all_files(trained):
 
 
 def as_an_earlier_version(workdir, step: int) -> None:
-    """Takes from a checkpoint what one had not before there were checksums."""
+    """Takes from a checkpoint what one had not before there were checksums, and other tasks than classification."""
     folder = workdir / "checkpoints" / str(step)
     run = json.loads((folder / "run" / "metadata").read_text())
     assert run.pop("has_checksums")
+    assert [metric["name"] for metric in run.pop("metrics")] == ["top1", "top5", "balanced_accuracy"]
     (folder / "run" / "metadata").write_text(json.dumps(run))
     (folder / "checksums.json").unlink()
 
@@ -355,7 +360,7 @@ def test_cut_array_files_of_an_earlier_version_are_an_error(trained, tmp_path, s
 def test_what_was_best_is_known_when_a_run_goes_on(trained, tmp_path):
     workdir = shutil.copytree(trained[1], tmp_path / "copy")
     best = min(line["loss"] for line in evaluations(workdir).values())
-    checkpoints = Checkpoints(workdir, keep=2, keep_best="ema/loss")
+    checkpoints = Checkpoints(workdir, keep=2, keep_best="ema/loss", metrics=METRICS)
     assert not checkpoints.is_best(10)
     for results, is_best in (
         ({"eval": {"loss": 0.0}}, False),
@@ -368,7 +373,7 @@ def test_what_was_best_is_known_when_a_run_goes_on(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("metric", "better", "worse"),
+    ("criterion", "better", "worse"),
     [
         ("eval/top1", {"eval": {"top1": 0.5}}, {"eval": {"top1": 0.4}}),
         ("ema/loss", {"ema": {"loss": 0.4}}, {"ema": {"loss": 0.5}}),
@@ -377,8 +382,51 @@ def test_what_was_best_is_known_when_a_run_goes_on(trained, tmp_path):
         ("ema/top1", {"ema": {"top1": 0.0}}, None),
     ],
 )
-def test_scores(metric, better, worse):
-    assert score(metric, better) > score(metric, worse)
+def test_scores(criterion, better, worse):
+    criterion = criteria(METRICS)[criterion]
+    assert score(criterion, better) > score(criterion, worse)
+
+
+def test_numbers_as_they_are_shown():
+    assert [Metric("iou", "IoU").format(0.76104, digits) for digits in (1, 2)] == ["76.1 %", "76.10 %"]
+    assert [LOSS.format(value) for value in (2.30261, math.nan)] == ["2.3026", "nan"]
+
+
+def test_metrics_of_another_task(tmp_path):
+    """A checkpoint says what is measured, and in which direction that is better."""
+    error = Metric("error", "mean error", percent=False, higher_is_better=False)
+    model = NamedModel("posmlp_t", model_config("posmlp_t", image_size=32))
+    config = {"keep_best": "ema/error", "data": {}}
+    with closing(Checkpoints(tmp_path, keep=1, keep_best="ema/error", metrics=(error,))) as checkpoints:
+        for step, (raw, average) in {2: (0.1, 0.3), 4: (0.5, 0.2), 6: (0.4, 0.6)}.items():
+            weights = Weights({"kernel": np.ones(step)}, {})
+            checkpoints.evaluations.record(step, {"eval": {"error": raw}, "ema": {"error": average}})
+            checkpoints.save(TrainState(np.int32(step), weights, {"count": np.ones(1)}, weights), config, model, None)
+    assert steps(tmp_path) == [4, 6]
+    best = open_pretrained(tmp_path, step="best")
+    assert (best.step, best.item) == (4, "ema")
+    assert best.reason == "the run's evaluation found it better: mean error 0.2000 against 0.5000"
+    newest = open_pretrained(tmp_path)
+    assert (newest.step, newest.item) == (6, "weights")
+
+
+def test_metrics_that_a_checkpoint_names_wrongly(trained, tmp_path):
+    copy = shutil.copytree(trained[1], tmp_path / "copy")
+    for step in steps(copy):
+        as_an_earlier_version(copy, step)
+    file = copy / "checkpoints" / "9" / "run" / "metadata"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"metrics": [{"title": "top1"}]}))
+    for which in ("latest", "best"):
+        with pytest.raises(DamagedCheckpointError, match="9 is damaged: its run cannot be read"):
+            open_pretrained(copy, step=which)
+
+
+def test_the_best_of_an_earlier_version(trained, tmp_path):
+    copy = shutil.copytree(trained[1], tmp_path / "copy")
+    for step in steps(copy):
+        as_an_earlier_version(copy, step)
+    assert Checkpoints(copy).select("best") == Checkpoints(trained[1]).select("best")
+    assert open_pretrained(copy).reason == open_pretrained(trained[1]).reason
 
 
 def test_hosts_take_what_the_first_one_chooses(trained, monkeypatch):

@@ -12,6 +12,7 @@ from sklearn import metrics
 from posmlp_jax.checkpoints.evaluations import better_split
 from posmlp_jax.tasks.classification.confusion import MOST_CLASSES, draw_confusion
 from posmlp_jax.tasks.classification.counts import describe_counts, is_unbalanced
+from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.tasks.classification.outcomes import Outcomes, class_names, class_table, confusion_table, format_table
 from posmlp_jax.tasks.classification.report import report_by_class
 from posmlp_jax.training.evaluation import Evaluation
@@ -86,7 +87,7 @@ def test_the_better_weights_are_those_reported(tmp_path, capsys):
     assert (folder / "confusion.csv").read_text() == confusion_table(random_outcomes(7))
     assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
     equal = {"eval": {"top1": 0.5, "loss": 1.0}, "ema": {"top1": 0.5, "loss": 0.9}}
-    assert [better_split(equal), better_split({"eval": equal["eval"]})] == ["ema", "eval"]
+    assert [better_split(equal, METRICS[0]), better_split({"eval": equal["eval"]}, METRICS[0])] == ["ema", "eval"]
 
 
 @pytest.mark.parametrize(

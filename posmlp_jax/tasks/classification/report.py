@@ -14,6 +14,7 @@ from etils import epath
 
 from posmlp_jax.checkpoints.evaluations import WHOSE, better_split
 from posmlp_jax.errors import CheckpointError
+from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.tasks.classification.outcomes import Outcomes, class_table, confusion_table, format_table
 from posmlp_jax.terminal import report
 from posmlp_jax.writing import writing_to
@@ -34,7 +35,7 @@ def report_by_class(workdir: epath.Path, step: int, evaluations: Mapping[str, An
     """
     if jax.process_index():
         return
-    split = better_split({split: evaluation.metrics for split, evaluation in evaluations.items()})
+    split = better_split({split: each.metrics for split, each in evaluations.items()}, METRICS[0])
     metrics, outcomes = evaluations[split]
     if math.isnan(metrics["loss"]):
         return

@@ -1,0 +1,55 @@
+"""What a checkpoint's `run` says, a JSON text: the step, the config, the model, the class names and the metrics."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from posmlp_jax.checkpoints.evaluations import Metric
+from posmlp_jax.models import registry
+from posmlp_jax.models.registry import NamedModel
+
+# Earlier versions knew no other task than classification, and did not write what it measures.
+_METRICS_BEFORE = (
+    Metric("top1", "top-1"),
+    Metric("top5", "top-5"),
+    Metric("balanced_accuracy", "balanced accuracy", brief=False),
+)
+
+
+def describe_run(
+    step: int, config: Mapping, model: NamedModel, class_names: Sequence[str] | None, metrics: Sequence[Metric]
+) -> dict[str, Any]:
+    """A checkpoint's `run`."""
+    name, fields = model
+    return {
+        "step": step,
+        "config": dict(config),
+        "model": {"name": name} | {field: getattr(fields, field) for field in fields.__dataclass_fields__},
+        "class_names": None if class_names is None else list(class_names),
+        "metrics": [dataclasses.asdict(metric) for metric in metrics],
+        "has_checksums": True,
+    }
+
+
+def read_model(run: Mapping[str, Any]) -> NamedModel:
+    """The model that a `run` describes."""
+    fields = {field: as_tuples(value) for field, value in run["model"].items()}
+    name = fields.pop("name")
+    return NamedModel(name, registry.model_config(name, **fields))
+
+
+def read_metrics(run: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """What the evaluations of a `run` measure besides the loss; the first decides."""
+    if "metrics" not in run:
+        return _METRICS_BEFORE
+    return tuple(Metric(**metric) for metric in run["metrics"])
+
+
+def read_keep_best(run: Mapping[str, Any]) -> str:
+    """By what a `run` keeps its best checkpoint, as 'ema/top1', or ''."""
+    return run["config"].get("keep_best", "")
+
+
+def as_tuples(value):
+    """What was read from JSON with its lists, and those in them, as the tuples that they were."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
