@@ -22,19 +22,27 @@ def create_mesh(devices: int = 0, fsdp: int = 1) -> Mesh:
     Batches are split over both axes, parameters and what goes with them over `fsdp`.
 
     Raises:
-      ConfigError: if the machine has fewer, or `fsdp` does not divide them.
+      ConfigError: if the machine has fewer, `fsdp` does not divide them, or JAX cannot lay such a mesh on a TPU.
     """
     available = jax.devices()
     if devices > len(available):
         raise ConfigError(f"devices is {devices}, but JAX sees only {len(available)} ({available[0].platform})")
-    chosen = np.array(available[: devices or None])
+    chosen = available[: devices or None]
     if jax.process_count() > 1 and len(chosen) < len(available):
         raise ConfigError(f"devices is {devices}, and on several hosts should be 0 (all {len(available)})")
     if len(chosen) % fsdp:
         fitting = [n for n in range(1, len(chosen) + 1) if len(chosen) % n == 0]
         raise ConfigError(f"fsdp {fsdp} does not divide the {len(chosen)} devices; {fitting} would")
-    # Auto axes: with JAX's newer default, explicit types, cutting a sharded map into windows is an error.
-    return Mesh(chosen.reshape(-1, fsdp), AXES, axis_types=(AxisType.Auto,) * 2)
+    shape = (len(chosen) // fsdp, fsdp)
+    try:
+        # Auto axes: with JAX's newer default, explicit types, cutting a sharded map into windows is an error.
+        return jax.make_mesh(shape, AXES, (AxisType.Auto,) * 2, devices=chosen)
+    except (AssertionError, NotImplementedError, ValueError) as error:
+        # On a TPU neighbours on the mesh are to be neighbours on the torus, and not every shape is a part of it.
+        raise ConfigError(
+            f"JAX finds no way to lay {shape[0]} × {shape[1]} devices (data × fsdp) on this {chosen[0].device_kind}; "
+            "other numbers for devices and fsdp may do"
+        ) from error
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

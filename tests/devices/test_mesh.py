@@ -3,11 +3,12 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 from runs import assert_equal, losses
 
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.devices import mesh as sharding
+from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import train
 from posmlp_jax.training.experiment import open_training
 
@@ -31,6 +32,24 @@ P = PartitionSpec
 )
 def test_the_largest_divisible_axis_is_split(shape, fsdp, wanted):
     assert sharding.state_spec(shape, fsdp) == wanted
+
+
+@pytest.mark.parametrize(("devices", "fsdp"), [(0, 1), (0, 4), (8, 8), (6, 3), (5, 1), (1, 1)])
+def test_a_mesh_has_the_first_devices_in_their_order(devices, fsdp):
+    mesh = sharding.create_mesh(devices, fsdp)
+    first = np.array(jax.devices()[: devices or None])
+    np.testing.assert_array_equal(mesh.devices, first.reshape(-1, fsdp))
+    assert set(mesh.axis_types) == {AxisType.Auto}
+
+
+@pytest.mark.parametrize("refusal", [NotImplementedError("no assignment"), AssertionError([1, 2, 3])])
+def test_a_mesh_that_does_not_fit_on_a_tpus_torus_is_an_error_in_a_line(monkeypatch, refusal):
+    def refuse(*arguments, **options):
+        raise refusal
+
+    monkeypatch.setattr(jax, "make_mesh", refuse)
+    with pytest.raises(ConfigError, match=r"no way to lay 4 × 2 devices \(data × fsdp\)"):
+        sharding.create_mesh(8, 2)
 
 
 @pytest.fixture

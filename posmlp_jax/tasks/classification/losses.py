@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -17,14 +18,14 @@ def soft_targets(
       smoothing: ε of label smoothing: (1 − ε) of the target plus ε/K on every class (Szegedy et al. 2016).
     """
     targets = jax.nn.one_hot(labels, num_classes) if labels.ndim == 1 else jnp.asarray(labels, jnp.float32)
-    return targets * (1 - smoothing) + smoothing / num_classes
+    return optax.smooth_labels(targets, smoothing)
 
 
 def cross_entropy(
     logits: Float[ArrayLike, "batch classes"], targets: Float[ArrayLike, "batch classes"]
 ) -> Float[Array, "batch"]:
     """−Σ target · log softmax(logits), in nats; the logits are taken as float32."""
-    return -jnp.sum(targets * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 
 def correct_top(

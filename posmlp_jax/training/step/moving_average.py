@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
 from posmlp_jax.errors import ConfigError
@@ -39,5 +40,4 @@ def update_average(average, new, step: jax.Array, decay: float, *, warmup: bool)
     With warm-up the step leaves min(decay, (1 + step) / (10 + step)) of it, which the step alone decides.
     """
     taken = jnp.maximum(1 - decay, 9 / (10 + step.astype(jnp.float32))) if warmup else 1 - decay
-    left = 1 - taken if warmup else decay
-    return jax.tree.map(lambda old, new: left * old + taken * new, average, new)
+    return optax.incremental_update(new, average, taken)
