@@ -16,6 +16,7 @@ import pytest
 from flax import nnx
 from helpers import randomized
 from PIL import Image
+from rich.cells import cell_len
 from runs import ROOT, Process
 
 from posmlp_jax.checkpoints.state import split_model
@@ -29,7 +30,7 @@ from posmlp_jax.predict import ClassProbability, Prediction, loading, predict
 from posmlp_jax.predict.__main__ import main
 from posmlp_jax.predict.table import PredictionTable
 from posmlp_jax.tasks.classification import classifier
-from posmlp_jax.terminal import display_width, printable, wrapped
+from posmlp_jax.terminal import printable
 from posmlp_jax.training import default_config, evaluate, open_pretrained
 from posmlp_jax.training.config import plain
 
@@ -396,10 +397,10 @@ def test_table_fits_the_terminal_and_loses_nothing(width):
     table = PredictionTable(files, NAMES, width)
     rows = [table(Prediction(file, classes)) for file in files]
     lines = "\n".join(rows).split("\n")
-    assert [line for line in lines if display_width(line) > width] == ([printable(files[3])] if width < 200 else [])
+    assert [line for line in lines if cell_len(line) > width] == ([printable(files[3])] if width < 200 else [])
     head = lines[0]
     # In columns of the terminal: every class begins below the head's 'class'.
-    place = display_width(head[: head.index("class")])
+    place = cell_len(head[: head.index("class")])
     for row, file in zip(rows, files, strict=True):
         assert printable(file) in row
         body = [line for line in row.removeprefix(head + "\n").split("\n") if line != printable(file)]
@@ -410,11 +411,8 @@ def test_table_fits_the_terminal_and_loses_nothing(width):
 
 def at(line: str, place: int) -> str:
     """What stands in the first columns of a line."""
-    return next(line[:end] for end in range(len(line) + 1) if display_width(line[:end]) == place)
+    return next(line[:end] for end in range(len(line) + 1) if cell_len(line[:end]) == place)
 
 
-def test_wrapped():
-    assert wrapped("one two  three", 7) == ["one two", "three"]
-    assert wrapped("abcdefgh ij", 3) == ["abc", "def", "gh", "ij"]
-    assert wrapped("", 5) == [""]
+def test_what_no_terminal_should_get_is_escaped():
     assert printable("a\tb\x1b[1m\udcff\u202e é日") == "a\\tb\\x1b[1m\\udcff\\u202e é日"

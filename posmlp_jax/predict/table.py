@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from posmlp_jax.terminal import display_width, printable, wrapped
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from posmlp_jax.terminal import printable
 
 _GAP = "  "
 _PROBABILITY = len("probability")
@@ -23,29 +27,27 @@ class PredictionTable:
     """
 
     def __init__(self, files: Sequence[str], classes: Sequence[str], width: int):
-        names = [display_width(printable(name)) for name in classes]
+        names = [cell_len(printable(name)) for name in classes]
         rest = width - _PROBABILITY - 2 * len(_GAP)
         least = max(min(max(names), rest // 2), _LEAST_CLASS)
-        widths = [len("file"), *(display_width(printable(file)) for file in files)]
+        widths = [len("file"), *(cell_len(printable(file)) for file in files)]
         self._file = max(wide for wide in widths if wide <= max(rest - least, len("file")))
         self._class = max(rest - self._file, _LEAST_CLASS)
-        self._head = f"{_pad('file', self._file)}{_GAP}probability{_GAP}class\n"
+        self._head = f"{set_cell_size('file', self._file)}{_GAP}probability{_GAP}class\n"
+        self._console = Console(width=width)
 
     def __call__(self, prediction: Any) -> str:
         """The rows of one `Prediction`, a row for each class."""
         head, self._head = self._head, ""
         file = printable(prediction.file)
         lines = []
-        if display_width(file) > self._file:
+        if cell_len(file) > self._file:
             lines.append(file)
             file = ""
         for each in prediction.classes:
             share = f"{100 * each.probability:.2f} %"
-            for part in wrapped(printable(each.name), self._class):
-                lines.append(f"{_pad(file, self._file)}{_GAP}{share:>{_PROBABILITY}}{_GAP}{part}")
+            for part in Text(printable(each.name)).wrap(self._console, self._class, overflow="fold"):
+                cells = set_cell_size(file, self._file), share.rjust(_PROBABILITY), part.plain.rstrip()
+                lines.append(_GAP.join(cells))
                 file = share = ""
         return head + "\n".join(lines)
-
-
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - display_width(text))

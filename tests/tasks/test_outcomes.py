@@ -7,6 +7,7 @@ import os
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from sklearn import metrics
 
 from posmlp_jax.checkpoints.evaluations import better_split
@@ -71,6 +72,26 @@ def test_the_terminal_shows_the_worst_of_many_classes():
     assert head.split()[:4] == ["worst", "10", "classes", "videos"]
     worst = sorted(np.flatnonzero(outcomes.counts), key=lambda label: outcomes.accuracies[label])[:10]
     assert [int(row.split()[0]) for row in rows] == worst
+
+
+@pytest.mark.parametrize("width", [50, 80, 200])
+def test_the_table_fits_the_terminal(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    names = (
+        "great white shark, white shark, man-eater, man-eating shark",
+        "日本語の写真クラスの長い長い名前です本当に",
+        "[b]x",
+    )
+    outcomes = Outcomes(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0]), names)
+    lines = format_table(outcomes, "image").splitlines()
+    assert max(map(cell_len, lines)) <= width
+    # The numbers stand below each other, in columns of the terminal: letters of Chinese take two.
+    rows = {number: [line for line in lines if f" {number} %" in line] for number in ("50.0", "100.0", "0.0")}
+    assert [len(found) for found in rows.values()] == [1, 1, 1]
+    assert len({cell_len(found[0][: found[0].index(" %")]) for found in rows.values()}) == 1
+    # A name of more than 40 columns is cut, and of no name is more lost.
+    letters = "".join("".join(lines).split())
+    assert ("man-eat…" in letters, "man-eater" in letters, "[b]x" in letters) == (True, False, True)
 
 
 def evaluation(classes: int, top1: float, loss: float = 1.0) -> Evaluation:

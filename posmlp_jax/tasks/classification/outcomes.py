@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.table import Table
+from rich.text import Text
 
-from posmlp_jax.terminal import display_width, printable
+from posmlp_jax.terminal import as_text, printable
 
 # A table has all classes where there are no more than so many, and else so many of the worst.
 _LISTED, _WORST = 20, 10
@@ -71,19 +73,17 @@ def format_table(outcomes: Outcomes, kind: str) -> str:
     if len(shown) > _LISTED:
         shown = shown[np.argsort(outcomes.accuracies[shown], kind="stable")][:_WORST]
         head = f"worst {len(shown)} classes"
-    rows = [(head, f"{kind}s", "accuracy", "most often taken for")]
+    table = Table(box=None, header_style="none", padding=(0, 0, 0, 2), pad_edge=True)
+    table.add_column(head, overflow="fold")
+    table.add_column(f"{kind}s", justify="right", no_wrap=True)
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column("most often taken for", overflow="fold")
     for label in shown:
         mistake = outcomes.taken_for(label)
-        taken_for = f"{_short(outcomes.class_names[mistake[0]])} ({mistake[1]})" if mistake else ""
+        taken_for = _short(outcomes.class_names[mistake[0]]).append(f" ({mistake[1]})") if mistake else ""
         accuracy = f"{100 * outcomes.accuracies[label]:.1f} %"
-        rows.append((_short(outcomes.class_names[label]), str(outcomes.counts[label]), accuracy, taken_for))
-    widths = [max(display_width(row[column]) for row in rows) for column in range(3)]
-    lines = []
-    for name, *numbers, taken_for in rows:
-        padded = [name + " " * (widths[0] - display_width(name))]
-        padded += [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
-        lines.append("  ".join(["", *padded, taken_for]).rstrip())
-    return "\n".join(lines)
+        table.add_row(_short(outcomes.class_names[label]), str(outcomes.counts[label]), accuracy, taken_for)
+    return as_text(table)
 
 
 def class_table(outcomes: Outcomes) -> str:
@@ -109,6 +109,7 @@ def _csv(rows: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def _short(name: str, width: int = 40) -> str:
-    name = printable(name)
-    return name if display_width(name) <= width else name[: width - 1] + "…"
+def _short(name: str, width: int = 40) -> Text:
+    text = Text(printable(name))
+    text.truncate(width, overflow="ellipsis")
+    return text
