@@ -84,3 +84,12 @@ def is_of_bucket(error: BaseException) -> bool:
     frames = list(traceback.walk_tb(error.__traceback__))
     raised_in = frames[-1][0].f_globals.get("__name__", "") if frames else ""
     return any(name.split(".")[0] in _BUCKETS for name in (type(error).__module__, raised_in))
+
+
+def refusal(error: BaseException) -> str | None:
+    """In the system's or the bucket's words, what was refused; None for errors of another kind."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, OSError) or is_of_bucket(error):
+        return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return None

@@ -27,10 +27,10 @@ from etils import epath
 from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
 from posmlp_jax.checkpoints.selection import add_selection
 from posmlp_jax.command_line import CommandParser, run_program
-from posmlp_jax.errors import CheckpointError, ConfigError, nearest
+from posmlp_jax.errors import CheckpointError, ConfigError, nearest, refusal
 from posmlp_jax.models.backbone import Backbone
-from posmlp_jax.paths import as_path, file_size, refusal, write_whole
-from posmlp_jax.writing import check_output
+from posmlp_jax.paths import as_path, file_size
+from posmlp_jax.writing import atomic_write, check_output
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 DTYPES = ("float32", "bfloat16")
@@ -124,8 +124,8 @@ def save_exported(
     exported = export_model(model, platforms=platforms, features=features)
     about = describe(pretrained, exported, dtype)
     try:
-        write_whole(sidecar, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-        write_whole(output, exported.serialize())
+        atomic_write(sidecar, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        atomic_write(output, exported.serialize())
     except BaseException as error:
         reason = refusal(error)
         with contextlib.suppress(Exception):

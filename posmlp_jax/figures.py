@@ -9,8 +9,9 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from posmlp_jax.errors import ConfigError
-from posmlp_jax.paths import as_path, in_bucket, refusal, write_whole
+from posmlp_jax.errors import ConfigError, refusal
+from posmlp_jax.paths import as_path, in_bucket
+from posmlp_jax.writing import atomic_write
 
 
 def save_figure(figure: Figure, path: str | os.PathLike, say: Callable[[str], None] = print) -> None:
@@ -23,7 +24,7 @@ def save_figure(figure: Figure, path: str | os.PathLike, say: Callable[[str], No
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(content := io.BytesIO(), format=file.suffix[1:].lower(), dpi=120)
-        write_whole(file, content.getvalue())
+        atomic_write(file, content.getvalue())
     except Exception as error:
         if (reason := refusal(error)) is None:
             raise

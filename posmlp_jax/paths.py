@@ -1,21 +1,18 @@
 """Paths as users give them: on this machine's disks, or in a bucket (`gs://bucket/folder`).
 
-They are `etils.epath` paths. What these do differently on disks and in buckets, and what would be slow with them, is
-here: a bucket has no folders of its own, and writes a file whole or not at all, but cannot add to one.
+They are `etils.epath` paths. What there is under a path, a bucket's or a disk's, is found here without what would be
+slow with these: a bucket has no folders of its own. `writing` is about what is put there.
 """
 
 import importlib.util
-import math
 import os
 import re
-import secrets
-import time
 from pathlib import Path
 
 import fsspec
 from etils import epath
 
-from posmlp_jax.errors import ConfigError, is_of_bucket
+from posmlp_jax.errors import ConfigError
 
 # Orbax and array_record know no other buckets.
 _SCHEME = "gs"
@@ -111,83 +108,3 @@ def relative_name(path: epath.Path, root: epath.Path) -> str:
 def file_size(path: epath.Path) -> int:
     """How many bytes a file has. On disks `epath` would ask for the owner's name, too, and containers lack some."""
     return path.stat().length if in_bucket(path) else os.stat(path).st_size
-
-
-def write_whole(path: epath.Path, content: str | bytes) -> None:
-    """Writes a file so that nobody ever finds a part of it, or none where there was one."""
-    data = content.encode() if isinstance(content, str) else content
-    if in_bucket(path):
-        path.write_bytes(data)
-        return
-    # Other processes and hosts may write the same file.
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-class LineWriter:
-    """Adds lines to a text file: on disks at once; in a bucket, which can only be given it anew, not all the time.
-
-    Args:
-      path: the file; what it holds is kept.
-    """
-
-    def __init__(self, path: epath.Path):
-        self._path, self._pace = path, Pace()
-        self._lines = [path.read_text()] if in_bucket(path) and path.exists() else []
-        self._file = None if in_bucket(path) else path.open("a")
-
-    def write(self, line: str, flush: bool = False) -> None:
-        """Adds a line; `flush`: in a bucket, too, at once."""
-        if self._file is not None:
-            self._file.write(f"{line}\n")
-            self._file.flush()
-            return
-        self._lines.append(f"{line}\n")
-        if flush or self._pace.due():
-            write_whole(self._path, "".join(self._lines))
-
-    def close(self) -> None:
-        """Writes what is not yet written."""
-        if self._file is not None:
-            self._file.close()
-        elif self._lines:
-            write_whole(self._path, "".join(self._lines))
-
-
-class Pace:
-    """Says when a file in a bucket may be given anew: storage takes about one a second, and each costs.
-
-    Args:
-      seconds: between two times.
-    """
-
-    def __init__(self, seconds: float = 15.0):
-        self._seconds, self._last = seconds, -math.inf
-
-    def due(self) -> bool:
-        """Whether the last time that this was so is long enough ago."""
-        now = time.monotonic()
-        if now - self._last < self._seconds:
-            return False
-        self._last = now
-        return True
-
-
-def upload(file: os.PathLike, path: epath.Path) -> None:
-    """Puts a file of this machine into a bucket, whole or, when it is interrupted, not at all."""
-    filesystem, name = fsspec.core.url_to_fs(os.fspath(path))
-    filesystem.put_file(os.fspath(file), name)
-
-
-def refusal(error: BaseException) -> str | None:
-    """In the system's or the bucket's words, what was refused; None for errors of another kind."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, OSError) or is_of_bucket(error):
-        return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return None

@@ -1,19 +1,115 @@
-"""What cannot be written, because of what is there or of a full, read-only or failing disk, as a user's mistake."""
+"""Files are written whole or not at all, on disks and in buckets, and what refuses them is a user's mistake.
+
+A bucket has a file whole from the start, but cannot add to one.
+"""
 
 import contextlib
 import errno
+import math
 import os
+import secrets
+import tempfile
+import time
 from collections.abc import Iterator
 
+import fsspec
 from etils import epath
 
-from posmlp_jax.errors import CheckpointError
-from posmlp_jax.paths import in_bucket, refusal
+from posmlp_jax.errors import CheckpointError, refusal
+from posmlp_jax.paths import in_bucket
 
+# The end of the name of a file that is being written.
+PARTIAL = ".partial"
 # TensorStore, which writes checkpoints, puts the system's error into a text.
 _REASONS = tuple(
     os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 )
+
+
+def atomic_write(path: epath.Path, content: str | bytes) -> None:
+    """Writes a file so that nobody ever finds a part of it, or none where there was one."""
+    data = content.encode() if isinstance(content, str) else content
+    if in_bucket(path):
+        path.write_bytes(data)
+        return
+    with atomic_file(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: epath.Path) -> Iterator[epath.Path]:
+    """Gives another file, on this machine's disks, to write to: at the end it becomes `path`, or goes if that failed.
+
+    What a kill leaves of it lies beside `path`, under a name that ends on PARTIAL.
+    """
+    if in_bucket(path):
+        with tempfile.TemporaryDirectory() as folder:
+            yield (local := epath.Path(folder) / path.name)
+            upload(local, path)
+        return
+    # Other processes and hosts may write the same file.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def upload(file: os.PathLike, path: epath.Path) -> None:
+    """Puts a file of this machine into a bucket, whole or, when it is interrupted, not at all."""
+    filesystem, name = fsspec.core.url_to_fs(os.fspath(path))
+    filesystem.put_file(os.fspath(file), name)
+
+
+class LineWriter:
+    """Adds lines to a text file: on disks at once; in a bucket, which can only be given it anew, not all the time.
+
+    Args:
+      path: the file; what it holds is kept.
+    """
+
+    def __init__(self, path: epath.Path):
+        self._path, self._pace = path, Pace()
+        self._lines = [path.read_text()] if in_bucket(path) and path.exists() else []
+        self._file = None if in_bucket(path) else path.open("a")
+
+    def write(self, line: str, flush: bool = False) -> None:
+        """Adds a line; `flush`: in a bucket, too, at once."""
+        if self._file is not None:
+            self._file.write(f"{line}\n")
+            self._file.flush()
+            return
+        self._lines.append(f"{line}\n")
+        if flush or self._pace.due():
+            atomic_write(self._path, "".join(self._lines))
+
+    def close(self) -> None:
+        """Writes what is not yet written."""
+        if self._file is not None:
+            self._file.close()
+        elif self._lines:
+            atomic_write(self._path, "".join(self._lines))
+
+
+class Pace:
+    """Says when a file in a bucket may be given anew: storage takes about one a second, and each costs.
+
+    Args:
+      seconds: between two times.
+    """
+
+    def __init__(self, seconds: float = 15.0):
+        self._seconds, self._last = seconds, -math.inf
+
+    def due(self) -> bool:
+        """Whether the last time that this was so is long enough ago."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
 
 
 def check_output(path: epath.Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from etils import epath
 
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.paths import as_path, file_size, files_below, in_bucket, list_folder, relative_name, write_whole
+from posmlp_jax.paths import as_path, file_size, files_below, in_bucket, list_folder, relative_name
+from posmlp_jax.writing import atomic_write
 
 
 def test_as_path(monkeypatch, tmp_path):
@@ -56,11 +57,11 @@ def folder(request, tmp_path):
 
 
 def test_files(folder):
-    write_whole(folder / "b.txt", "two\n")
-    write_whole(folder / "a.txt", b"one")
-    write_whole(folder / "b.txt", "three\n")
+    atomic_write(folder / "b.txt", "two\n")
+    atomic_write(folder / "a.txt", b"one")
+    atomic_write(folder / "b.txt", "three\n")
     (folder / "sub").mkdir(exist_ok=True)
-    write_whole(folder / "sub/.c", "")
+    atomic_write(folder / "sub/.c", "")
     assert list_folder(folder) == (["sub"], ["a.txt", "b.txt"])
     assert list_folder(folder / "sub") == ([], [".c"])
     assert files_below(folder) == [folder / name for name in ("a.txt", "b.txt", "sub/.c")]
@@ -82,12 +83,3 @@ def test_links_and_strange_names(tmp_path):
     (folder / "to_file").symlink_to("file~")
     (folder / "to_nothing").symlink_to("gone")
     assert list_folder(as_path(folder)) == (["real~", "to_folder"], ["file~", "to_file"])
-
-
-def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
-    write_whole(epath.Path(tmp_path) / "a", "before")
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space"):
-        write_whole(epath.Path(tmp_path) / "a", "after")
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    assert (tmp_path / "a").read_text() == "before"

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
-from posmlp_jax.paths import files_below, list_folder, relative_name, write_whole
+from posmlp_jax.paths import files_below, list_folder, relative_name
+from posmlp_jax.writing import atomic_write
 
 _NAME = "checksums.json"
 _BLOCK = 1 << 20
@@ -24,7 +25,7 @@ def write_checksums(folder: epath.Path) -> None:
     files = [path for item in list_folder(folder)[0] for path in files_below(folder / item)]
     with ThreadPoolExecutor(_THREADS) as pool:
         sums = dict(zip((relative_name(path, folder) for path in files), pool.map(_sha256, files), strict=True))
-    write_whole(folder / _NAME, json.dumps({"sha256": sums}, indent=1, sort_keys=True) + "\n")
+    atomic_write(folder / _NAME, json.dumps({"sha256": sums}, indent=1, sort_keys=True) + "\n")
 
 
 def has_checksums(folder: epath.Path) -> bool:

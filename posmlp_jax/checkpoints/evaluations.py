@@ -12,8 +12,8 @@ from typing import NamedTuple
 import jax
 from etils import epath
 
-from posmlp_jax.paths import list_folder, write_whole
-from posmlp_jax.writing import writing_to
+from posmlp_jax.paths import list_folder
+from posmlp_jax.writing import atomic_write, writing_to
 
 # Of one evaluation: {'eval': {'top1': …, …}, 'ema': {…}}, the raw weights' and, where there is one, the average's.
 Results = Mapping[str, Mapping[str, float]]
@@ -141,7 +141,7 @@ class Evaluations:
             for step, results in sorted(self._results.items())
         }
         with writing_to(self._workdir):
-            write_whole(self._path, json.dumps(finite, indent=1) + "\n")
+            atomic_write(self._path, json.dumps(finite, indent=1) + "\n")
 
 
 def _read_json(path: epath.Path) -> dict | None:

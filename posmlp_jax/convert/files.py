@@ -12,10 +12,10 @@ import numpy as np
 from etils import epath
 
 from posmlp_jax.convert.table import is_numbers, without_prefix
-from posmlp_jax.errors import CheckpointError
+from posmlp_jax.errors import CheckpointError, refusal
 from posmlp_jax.models.backbone import check_choice
-from posmlp_jax.paths import in_bucket, refusal, write_whole
-from posmlp_jax.writing import check_output
+from posmlp_jax.paths import in_bucket
+from posmlp_jax.writing import atomic_write, check_output
 
 SUFFIXES = (".pth", ".pth.tar", ".pyth", ".pt", ".npz", ".safetensors")
 # What a file may keep its parameters under: raw ones, and their moving average.
@@ -95,7 +95,7 @@ def write_state_dict(path: epath.Path, state_dict: Mapping[str, np.ndarray], gro
         # What is in several groups is stored once.
         torch.save(dict.fromkeys(groups, tensors) if groups else tensors, file)
     try:
-        write_whole(path, file.getvalue())
+        atomic_write(path, file.getvalue())
     except Exception as error:
         if (reason := refusal(error)) is None:
             raise

@@ -10,7 +10,7 @@ from posmlp_jax.data import train_batches
 from posmlp_jax.devices.hosts import together
 from posmlp_jax.training.experiment import Training
 from posmlp_jax.training.stopping import RunEnded
-from posmlp_jax.writing import writing_to
+from posmlp_jax.writing import atomic_write, writing_to
 
 
 class NonFiniteLoss(RunEnded):
@@ -64,4 +64,4 @@ def _write_examples(step: int, run: Training, workdir: epath.Path, file: epath.P
         indices = next(batches)["index"]
     with writing_to(workdir):
         names = "".join(f"{run.train_source.example_id(int(index))}\n" for index in indices)
-        file.write_bytes(names.encode(errors="surrogateescape"))  # Files may have names that are no UTF-8.
+        atomic_write(file, names.encode(errors="surrogateescape"))  # Files may have names that are no UTF-8.

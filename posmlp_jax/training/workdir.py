@@ -8,9 +8,9 @@ from ml_collections import ConfigDict
 
 from posmlp_jax.data.fingerprint import changes
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.paths import list_folder, write_whole
+from posmlp_jax.paths import list_folder
 from posmlp_jax.training.config import differences, plain, without_newer_fields
-from posmlp_jax.writing import writing_to
+from posmlp_jax.writing import atomic_write, writing_to
 
 _DATA = "data.json"
 
@@ -91,4 +91,4 @@ def claim_workdir(workdir: epath.Path, config: ConfigDict, data: Mapping) -> Non
     current = plain(config) if saved is None else without_newer_fields(plain(config), saved)
     with writing_to(workdir):
         for file, content in ((workdir / "config.json", current), (workdir / _DATA, data)):
-            write_whole(file, json.dumps(content, indent=2) + "\n")
+            atomic_write(file, json.dumps(content, indent=2) + "\n")

@@ -23,9 +23,10 @@ from posmlp_jax.data.sources.image_folder import ImageFolderSource
 from posmlp_jax.data.sources.tfds_layout import PreparedSource, find_prepared
 from posmlp_jax.errors import CheckpointError, DataError, exit_on_mistake
 from posmlp_jax.figures import save_figure
-from posmlp_jax.paths import LineWriter, as_path
+from posmlp_jax.paths import as_path
 from posmlp_jax.training import default_config
 from posmlp_jax.training.workdir import claim_workdir
+from posmlp_jax.writing import LineWriter
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from posmlp_jax.analysis.curves import read_metrics
 from posmlp_jax.convert.__main__ import main as convert
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import create_model
-from posmlp_jax.paths import LineWriter, Pace, list_folder
+from posmlp_jax.paths import list_folder
 from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, train
 from posmlp_jax.training.lock import WorkdirLock
 from posmlp_jax.training.records.metrics import MetricsWriter
+from posmlp_jax.writing import LineWriter, Pace
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +114,7 @@ def test_lines_in_a_bucket(bucket, tmp_path):
 
 def test_pace(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("posmlp_jax.paths.time.monotonic", lambda: now)
+    monkeypatch.setattr("posmlp_jax.writing.time.monotonic", lambda: now)
     pace = Pace(10)
     due = []
     for now in (100.0, 109.9, 110.0, 115.0, 121.0):  # noqa: B007 (the clock reads it)

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from posmlp_jax.data.prepare.recipe import Example, Recipe, Shard
 from posmlp_jax.errors import BrokenExampleError, DataError
+from posmlp_jax.writing import atomic_write
 
 LIST = "unreadable.txt"
 # A list for every shard that lacks an example, until all shards are written.
@@ -56,7 +57,7 @@ class Unreadable:
         file = self._file(shard_name)
         if reasons:
             file.parent.mkdir(exist_ok=True)
-            file.write_text("".join(f"{reason}\n" for reason in reasons))
+            atomic_write(file, "".join(f"{reason}\n" for reason in reasons))
         else:
             file.unlink(missing_ok=True)
 
@@ -68,7 +69,7 @@ class Unreadable:
         """One file for all shards, when there is something to list."""
         lines = [f"{reason}\n" for reasons in self._reasons.values() for reason in reasons]
         if lines:
-            (self._staging / LIST).write_text("".join(lines))
+            atomic_write(self._staging / LIST, "".join(lines))
 
     def _file(self, shard_name: str) -> epath.Path:
         return self._staging / _FOLDER / f"{shard_name}.txt"

@@ -23,11 +23,11 @@ from tqdm import tqdm
 from posmlp_jax.data.prepare.left_out import Unreadable, remove_lists
 from posmlp_jax.data.prepare.recipe import Example, Recipe
 from posmlp_jax.data.sources.locate import find_version
-from posmlp_jax.errors import DataError
-from posmlp_jax.paths import file_size, in_bucket, list_folder, refusal, upload, write_whole
+from posmlp_jax.errors import DataError, refusal
+from posmlp_jax.paths import file_size, in_bucket, list_folder
+from posmlp_jax.writing import PARTIAL, atomic_file, atomic_write
 
 _PLAN = "plan.json"
-_PARTIAL = ".partial"
 
 
 def write_dataset(recipe: Recipe, data_dir: epath.Path, max_broken: float) -> epath.Path:
@@ -68,11 +68,11 @@ def _write(recipe: Recipe, folder: epath.Path, max_broken: float) -> epath.Path:
     _check_plan(recipe, staging)
     _, names = list_folder(staging)
     for name in names:
-        if name.endswith(_PARTIAL):
+        if name.endswith(PARTIAL):
             (staging / name).unlink()
     total = sum(split.num_examples for split in recipe.splits.values())
     # Shards get their names when they are complete, so those that are there need no second look.
-    shards = [name for name in names if name.startswith(f"{recipe.name}-") and not name.endswith(_PARTIAL)]
+    shards = [name for name in names if name.startswith(f"{recipe.name}-") and not name.endswith(PARTIAL)]
     done = {name: _count(staging / name) for name in shards}
     unreadable = Unreadable(recipe, staging, max_broken)
     begun = sum(count + unreadable.resume(name) for name, count in done.items())
@@ -100,16 +100,11 @@ def _write(recipe: Recipe, folder: epath.Path, max_broken: float) -> epath.Path:
 
 def _write_shard(recipe: Recipe, examples: Iterable[Example], file: epath.Path, bar: tqdm) -> int:
     """Writes one shard; returns the number of its examples."""
-    if in_bucket(file):
-        # array_record writes to disks alone.
-        with tempfile.TemporaryDirectory() as folder:
-            count = _write_records(recipe, examples, partial := epath.Path(folder) / file.name, bar)
-            upload(partial, file)
-        return count
-    count = _write_records(recipe, examples, partial := file.with_name(file.name + _PARTIAL), bar)
-    _sync(partial)
-    partial.rename(file)
-    _sync(file.parent)
+    with atomic_file(file) as partial:
+        count = _write_records(recipe, examples, partial, bar)
+        _sync(partial)
+    if not in_bucket(file):
+        _sync(file.parent)
     return count
 
 
@@ -168,7 +163,7 @@ def _write_metadata(recipe: Recipe, staging: epath.Path, lengths: dict[str, list
     with tempfile.TemporaryDirectory() as folder:
         info.write_to_directory(folder)
         for file in sorted(epath.Path(folder).iterdir(), key=lambda file: file.name == "dataset_info.json"):
-            write_whole(staging / file.name, file.read_bytes())
+            atomic_write(staging / file.name, file.read_bytes())
 
 
 def says_its_source(folder: epath.Path) -> bool:
@@ -199,7 +194,7 @@ def _check_plan(recipe: Recipe, staging: epath.Path) -> None:
     """Writes down source and sharding, or makes sure that the run which is continued had the same ones."""
     file = staging / _PLAN
     if not file.exists():
-        write_whole(file, json.dumps(_plan(recipe), indent=2, sort_keys=True))
+        atomic_write(file, json.dumps(_plan(recipe), indent=2, sort_keys=True))
     elif change := _change(recipe, staging):
         raise DataError(
             f"{staging} was begun from another source: {change}; give the same --source as then, or delete that folder"

@@ -17,8 +17,8 @@ from posmlp_jax.data.sources.class_folders import (
     list_known_classes,
 )
 from posmlp_jax.data.sources.source import Source
-from posmlp_jax.errors import ConfigError, DataError
-from posmlp_jax.paths import as_path, file_size, in_bucket, refusal, relative_name
+from posmlp_jax.errors import ConfigError, DataError, refusal
+from posmlp_jax.paths import as_path, file_size, in_bucket, relative_name
 
 # Of how many files the sizes are looked at: on a network, one takes a fraction of a millisecond.
 _SIZED = 20_000

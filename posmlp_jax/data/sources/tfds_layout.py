@@ -18,7 +18,8 @@ from posmlp_jax.data.sources.locate import data_folder, find_version
 from posmlp_jax.data.sources.source import Source
 from posmlp_jax.data.sources.tfrecord import TFRecordReader
 from posmlp_jax.errors import DataError
-from posmlp_jax.paths import in_bucket, list_folder, write_whole
+from posmlp_jax.paths import in_bucket, list_folder
+from posmlp_jax.writing import atomic_write
 
 # name, name/config, name:1.2.3 or name/config:1.2.3, as tfds has it.
 _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
@@ -161,7 +162,7 @@ class PreparedSource(Source):
         labels = super().read_labels()
         np.save(content := io.BytesIO(), labels)
         with contextlib.suppress(OSError):
-            write_whole(file, content.getvalue())
+            atomic_write(file, content.getvalue())
         return labels
 
     def _read_labels(self, indices: range) -> list[int]:

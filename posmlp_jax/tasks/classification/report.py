@@ -17,7 +17,7 @@ from posmlp_jax.errors import CheckpointError
 from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.tasks.classification.outcomes import Outcomes, class_table, confusion_table, format_table
 from posmlp_jax.terminal import report
-from posmlp_jax.writing import writing_to
+from posmlp_jax.writing import atomic_write, writing_to
 
 # A confusion matrix of more classes is not written: its file has this number squared of cells, 2 MB.
 _MOST_IN_TABLE = 1000
@@ -70,5 +70,5 @@ def _write(folder: epath.Path, outcomes: Outcomes, title: str) -> list[str]:
     with writing_to(folder.parent.parent):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            (folder / name).write_bytes(content)
+            atomic_write(folder / name, content)
     return list(files)

@@ -10,10 +10,9 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from posmlp_jax.paths import LineWriter, write_whole
 from posmlp_jax.terminal import report
 from posmlp_jax.training.records.tensorboard import ScalarEvents
-from posmlp_jax.writing import writing_to
+from posmlp_jax.writing import LineWriter, atomic_write, writing_to
 
 
 class EvaluationProgress:
@@ -78,7 +77,7 @@ class MetricsWriter:
                 # A machine that lost its power may leave any bytes.
                 lines = path.read_bytes().decode(errors="replace").splitlines()
                 kept = [line for line in lines if _place(line) <= (start_step, evaluated)]
-                write_whole(path, "".join(f"{line}\n" for line in kept))
+                atomic_write(path, "".join(f"{line}\n" for line in kept))
             self._events = ScalarEvents(workdir / "tensorboard", start_step)
             self._lines = LineWriter(path)
 

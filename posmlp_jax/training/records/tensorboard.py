@@ -14,7 +14,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from posmlp_jax.paths import Pace, in_bucket, upload
+from posmlp_jax.paths import in_bucket
+from posmlp_jax.writing import Pace, upload
 
 
 class ScalarEvents:

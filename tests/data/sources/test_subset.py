@@ -116,7 +116,7 @@ def test_a_data_folder_that_cannot_be_written(make_config, tmp_path, monkeypatch
         raise PermissionError(13, "Permission denied")
 
     open_source(make_config(), "train")
-    monkeypatch.setattr("posmlp_jax.data.sources.tfds_layout.write_whole", refuse)
+    monkeypatch.setattr("posmlp_jax.data.sources.tfds_layout.atomic_write", refuse)
     assert len(open_source(make_config(train_fraction=0.5), "train")) == pytest.approx(1437 / 2, abs=5)
     assert not list((tmp_path / "digits/1.0.0").glob("labels*"))
 
