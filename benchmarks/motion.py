@@ -8,14 +8,13 @@ share of its clips whose own class gets the higher score of the two, with the fr
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.pretrained import open_pretrained
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import eval_batches, open_source
-from posmlp_jax.tasks.pixels import normalize_images
+from posmlp_jax.predict.loading import data_config
+from posmlp_jax.tasks.classification.classifier import classifier
 
 PAIRS = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("growing", "shrinking"))
 BATCH = 50
@@ -45,12 +44,11 @@ def read_scores(workdir: Path, orders: dict[str, Callable], data_dir: str = "") 
       PosMLPError: when there is no checkpoint or no data set.
     """
     pretrained = open_pretrained(workdir)
-    data = ConfigDict(pretrained.data)
+    data = data_config(pretrained)
     if data_dir:
         data.data_dir = data_dir
     source = open_source(data, "eval")
-    model = pretrained.model()
-    score = jax.jit(lambda clips: model(normalize_images(clips, data.mean, data.std)))
+    score = classifier(pretrained.model(), data.mean, data.std)
     logits, labels = {name: [] for name in orders}, []
     for batch in eval_batches(source, data, pretrained.config.input_size, batch_size=BATCH):
         real = batch["weight"] > 0

@@ -21,9 +21,7 @@ from pathlib import Path
 
 import av
 import cv2
-import jax
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 
 from benchmarks.video_pipeline import encode
@@ -32,7 +30,7 @@ from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.errors import DataError
-from posmlp_jax.tasks.pixels import normalize_images
+from posmlp_jax.tasks.classification.classifier import classifier
 from posmlp_jax.training import default_config, train
 
 FRAMES = 8
@@ -106,17 +104,12 @@ def experiment(data_dir: Path, block: str, epochs: int, seed: int) -> ConfigDict
 def predictions(config: ConfigDict, workdir: Path, part: str) -> Iterator[tuple[str, str, str]]:
     """The film, the class and the predicted class of every clip of 'train' or 'eval'."""
     model = from_pretrained(workdir)
-    graph, state = nnx.split(model)
+    logits = classifier(model, config.data.mean, config.data.std)
     source = open_source(config.data, part)
-
-    @jax.jit
-    def classify(state, images):
-        return nnx.merge(graph, state)(normalize_images(images, config.data.mean, config.data.std)).argmax(-1)
-
     batches = eval_batches(source, config.data, model.config.input_size, batch_size=config.batch_size)
     with contextlib.closing(batches):
         for batch in batches:
-            rows = zip(batch["index"], batch["label"], np.asarray(classify(state, batch["image"])), strict=True)
+            rows = zip(batch["index"], batch["label"], np.asarray(logits(batch["image"])).argmax(axis=-1), strict=True)
             for index, label, predicted in rows:
                 if index >= 0:
                     film = Path(source.example_id(int(index))).name.rpartition("_")[0]

@@ -7,9 +7,7 @@ split is evaluated without further training.
 import warnings
 from pathlib import Path
 
-import jax
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 
 from posmlp_jax import from_pretrained
@@ -17,8 +15,9 @@ from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import Backbone
-from posmlp_jax.tasks.pixels import normalize_images
-from posmlp_jax.training import default_config, open_pretrained
+from posmlp_jax.predict.loading import data_config
+from posmlp_jax.tasks.classification.classifier import classifier
+from posmlp_jax.training import open_pretrained
 
 
 def scaled_fields(config, scale: float) -> dict:
@@ -31,15 +30,10 @@ def scaled_fields(config, scale: float) -> dict:
 
 def top1(model: Backbone, data: ConfigDict) -> float:
     """The share of the evaluation split that the model gets right."""
-    graph, state = nnx.split(model.fold())
-
-    @jax.jit
-    def classify(state, images):
-        return nnx.merge(graph, state)(normalize_images(images, data.mean, data.std)).argmax(axis=-1)
-
+    logits = classifier(model, data.mean, data.std)
     right = count = 0
     for batch in eval_batches(open_source(data, "eval"), data, model.config.image_size, batch_size=60):
-        right += np.sum((classify(state, batch["image"]) == batch["label"]) * batch["weight"])
+        right += np.sum((logits(batch["image"]).argmax(axis=-1) == batch["label"]) * batch["weight"])
         count += batch["weight"].sum()
     return float(right / count)
 
@@ -56,8 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     print("| run | relation | image size | windows | top-1 |\n| --- | --- | --- | --- | --- |")
     for workdir in options.workdirs:
         pretrained = open_pretrained(workdir)
-        data = default_config().data
-        data.update({name: value for name, value in pretrained.data.items() if name in data})
+        data = data_config(pretrained)
         for scale in scales:
             fields = scaled_fields(pretrained.config, scale)
             with warnings.catch_warnings(action="ignore"):  # That dense relations want more training is the question.

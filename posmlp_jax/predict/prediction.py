@@ -2,21 +2,19 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
 from posmlp_jax.data.sources.files import StrPath, find_files
 from posmlp_jax.errors import CheckpointError, ConfigError
-from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.predict.loading import Loaded, Loader, data_config, takes
-from posmlp_jax.tasks.classification.classifier import evaluation_logits
+from posmlp_jax.tasks.classification.classifier import classifier
 
 # How many images, or clips with all their views, are computed at a time.
 BATCH_SIZES = {IMAGES: 32, VIDEOS: 4}
@@ -103,9 +101,10 @@ def predict(
     files = find_files(paths, kind)
     batches = -(-len(files) // batch_size)
     # Before the first prediction is asked for: what is wrong with the checkpoint shows here.
-    model = pretrained.model().fold()
+    data = data_config(pretrained)
+    logits = classifier(pretrained.model(), data.mean, data.std, data.test_average)
     loader = Loader(files, pretrained, clips, crops, -(-len(files) // batches))
-    return _predictions(pretrained, model, loader, min(top_k, classes))
+    return _predictions(logits, loader, class_names(pretrained), min(top_k, classes))
 
 
 def class_names(pretrained: Pretrained) -> list[str]:
@@ -115,23 +114,18 @@ def class_names(pretrained: Pretrained) -> list[str]:
 
 
 def _predictions(
-    pretrained: Pretrained, model: Backbone, loader: Loader, top_k: int
+    logits: Callable[[np.ndarray], jax.Array], loader: Loader, names: Sequence[str], top_k: int
 ) -> Generator[Prediction, None, None]:
-    graph, state = nnx.split(model)
-    data = data_config(pretrained)
-
     @jax.jit
-    def classify(state, images):
-        logits = evaluation_logits(nnx.merge(graph, state), images, data.mean, data.std, data.test_average)
+    def likeliest(logits):
         # Of the logits: probabilities are rounded to equal ones earlier.
         _, indices = jax.lax.top_k(logits, top_k)
         return jnp.take_along_axis(jax.nn.softmax(logits), indices, axis=-1), indices
 
-    names = class_names(pretrained)
     with contextlib.closing(loader.batches()) as batches:
         under_way = deque()
         for images, batch in batches:
-            under_way.append((batch, classify(state, images)))
+            under_way.append((batch, likeliest(logits(images))))
             # The device has the next batch to work on before the result of this one is waited for.
             if len(under_way) > 1:
                 yield from _read(*under_way.popleft(), names)

@@ -1,12 +1,37 @@
 """From pixels to logits, as evaluation and predictions go by them."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt8
 
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.tasks.pixels import normalize_images
+
+
+def classifier(
+    model: Backbone, mean: Sequence[float], std: Sequence[float], average: str = "softmax"
+) -> Callable[[UInt8[ArrayLike, "batch *views_and_size 3"]], Float[Array, "batch classes"]]:
+    """A trained model as a compiled function from pixels to `evaluation_logits`, on the device of its weights.
+
+    Args:
+      model: which is folded (`Backbone.fold`): its weights are taken as they are now.
+      mean: the data's.
+      std: the data's.
+      average: as in `evaluation_logits`.
+    """
+    graph, state = nnx.split(model.fold())
+
+    @jax.jit
+    def logits(state, images: UInt8[ArrayLike, "batch *views_and_size 3"]) -> Float[Array, "batch classes"]:
+        return evaluation_logits(nnx.merge(graph, state), images, mean, std, average)
+
+    # Weights are arguments: XLA would spend its time on folding constants.
+    return partial(logits, nnx.to_pure_dict(state))
 
 
 def evaluation_logits(
