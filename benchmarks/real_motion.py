@@ -104,12 +104,14 @@ def experiment(data_dir: Path, block: str, epochs: int, seed: int) -> ConfigDict
 def predictions(config: ConfigDict, workdir: Path, part: str) -> Iterator[tuple[str, str, str]]:
     """The film, the class and the predicted class of every clip of 'train' or 'eval'."""
     model = from_pretrained(workdir)
-    logits = classifier(model, config.data.mean, config.data.std)
+    classify = classifier(model, config.data.mean, config.data.std)
     source = open_source(config.data, part)
     batches = eval_batches(source, config.data, model.config.input_size, batch_size=config.batch_size)
     with contextlib.closing(batches):
         for batch in batches:
-            rows = zip(batch["index"], batch["label"], np.asarray(logits(batch["image"])).argmax(axis=-1), strict=True)
+            rows = zip(
+                batch["index"], batch["label"], np.asarray(classify(batch["image"])).argmax(axis=-1), strict=True
+            )
             for index, label, predicted in rows:
                 if index >= 0:
                     film = Path(source.example_id(int(index))).name.rpartition("_")[0]

@@ -30,10 +30,10 @@ def scaled_fields(config, scale: float) -> dict:
 
 def top1(model: Backbone, data: ConfigDict) -> float:
     """The share of the evaluation split that the model gets right."""
-    logits = classifier(model, data.mean, data.std)
+    classify = classifier(model, data.mean, data.std)
     right = count = 0
     for batch in eval_batches(open_source(data, "eval"), data, model.config.image_size, batch_size=60):
-        right += np.sum((logits(batch["image"]).argmax(axis=-1) == batch["label"]) * batch["weight"])
+        right += np.sum((classify(batch["image"]).argmax(axis=-1) == batch["label"]) * batch["weight"])
         count += batch["weight"].sum()
     return float(right / count)
 

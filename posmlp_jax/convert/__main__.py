@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         source,
         arguments.model,
         output,
-        which=arguments.weights,
+        weights=arguments.weights,
         overrides=dict(map(_override, arguments.override)),
         class_names=_read_class_names(arguments.class_names),
         channels=channels,

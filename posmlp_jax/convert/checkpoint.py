@@ -49,7 +49,7 @@ def convert_checkpoint(
     model: str,
     output: epath.PathLike,
     *,
-    which: str = "best",
+    weights: str = "best",
     overrides: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     channels: str = "rgb",
@@ -61,7 +61,7 @@ def convert_checkpoint(
       model: the name of what it is of; fields that shapes show to be others are taken from them.
       output: the folder to write, which must not exist, in one that does. It then holds a checkpoint of step 0 for
         `from_pretrained`, `init_from` and evaluation; no run goes on from it.
-      which: 'raw' or 'ema' (the moving average) parameters; 'best': the moving average where there is one.
+      weights: 'raw' or 'ema' (the moving average) parameters; 'best': the moving average where there is one.
       overrides: fields of the model that no shape shows, or shows wrong.
       class_names: to be saved with it, in the order of the logits.
       channels: the order in which the file's network takes them; ours is 'rgb'. No file says so, but the published code
@@ -74,7 +74,7 @@ def convert_checkpoint(
     check_choice("channels", channels, CHANNELS)
     check_output(output)
     preset = model_config(model, **(overrides or {}))
-    state_dict, group = read_state_dict(source, which)
+    state_dict, group = read_state_dict(source, weights)
     shapes = {name: tuple(array.shape) for name, array in state_dict.items()}
     found = infer_fields(shapes, preset)
     inferred = {field: value for field, value in found.items() if field not in (overrides or {})}

@@ -24,23 +24,23 @@ CHOICES = (*_GROUPS, "best")
 _TORCH = "PyTorch, which is not installed: pip install posmlp-jax[torch]"
 
 
-def read_state_dict(path: epath.Path, which: str = "best") -> tuple[dict[str, object], str]:
+def read_state_dict(path: epath.Path, weights: str = "best") -> tuple[dict[str, object], str]:
     """Parameters by name, and what they are called in the file.
 
     Args:
       path: .pth, .pth.tar, .pyth or .pt (a state dict, or a dict that has some), .npz (where names may begin with
         'state_dict/') or .safetensors.
-      which: 'raw', 'ema' (the moving average), or 'best': the moving average if there is one, which is what the papers
+      weights: 'raw', 'ema' (the moving average), or 'best': the average if there is one, which is what the papers
         evaluate; a file has no record of evaluations.
 
     Returns:
       NumPy arrays or PyTorch tensors by name; and 'state_dict_ema' or the like, '' where the file is one state dict.
 
     Raises:
-      ConfigError: for another `which`.
+      ConfigError: for another `weights`.
       CheckpointError: if the file is missing, of another type, broken, would run code, or has no such parameters.
     """
-    check_choice("weights", which, CHOICES)
+    check_choice("weights", weights, CHOICES)
     if in_bucket(path):
         raise CheckpointError(f"{path} is in a bucket, and is read from this machine's disks: copy it to one")
     if not path.is_file():
@@ -58,9 +58,9 @@ def read_state_dict(path: epath.Path, which: str = "best") -> tuple[dict[str, ob
         kind: next((name for name in names if isinstance(content.get(name), Mapping) and content[name]), None)
         for kind, names in _GROUPS.items()
     }
-    group = groups["ema"] or groups["raw"] if which == "best" else groups[which]
-    if group is None and (which == "ema" or (which == "raw" and groups["ema"])):
-        raise CheckpointError(f"{path} has no {which} parameters; it has {', '.join(map(str, list(content)[:5]))}")
+    group = groups["ema"] or groups["raw"] if weights == "best" else groups[weights]
+    if group is None and (weights == "ema" or (weights == "raw" and groups["ema"])):
+        raise CheckpointError(f"{path} has no {weights} parameters; it has {', '.join(map(str, list(content)[:5]))}")
     state_dict = content if group is None else content[group]
     strange = [str(name) for name, value in state_dict.items() if not (isinstance(name, str) and is_numbers(value))]
     if strange or not state_dict:

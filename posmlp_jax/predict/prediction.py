@@ -100,11 +100,11 @@ def predict(
         raise ConfigError(f"clips is {clips}, but the model takes images: {pretrained.description}")
     files = find_files(paths, kind)
     batches = -(-len(files) // batch_size)
-    # Before the first prediction is asked for: what is wrong with the checkpoint shows here.
     data = data_config(pretrained)
-    logits = classifier(pretrained.model(), data.mean, data.std, data.test_average)
+    # Before the first prediction is asked for: what is wrong with the checkpoint shows here.
+    classify = classifier(pretrained.model(), data.mean, data.std, data.test_average)
     loader = Loader(files, pretrained, clips, crops, -(-len(files) // batches))
-    return _predictions(logits, loader, class_names(pretrained), min(top_k, classes))
+    return _predictions(classify, loader, class_names(pretrained), min(top_k, classes))
 
 
 def class_names(pretrained: Pretrained) -> list[str]:
@@ -114,7 +114,7 @@ def class_names(pretrained: Pretrained) -> list[str]:
 
 
 def _predictions(
-    logits: Callable[[np.ndarray], jax.Array], loader: Loader, names: Sequence[str], top_k: int
+    classify: Callable[[np.ndarray], jax.Array], loader: Loader, names: Sequence[str], top_k: int
 ) -> Generator[Prediction, None, None]:
     @jax.jit
     def likeliest(logits):
@@ -125,7 +125,7 @@ def _predictions(
     with contextlib.closing(loader.batches()) as batches:
         under_way = deque()
         for images, batch in batches:
-            under_way.append((batch, likeliest(logits(images))))
+            under_way.append((batch, likeliest(classify(images))))
             # The device has the next batch to work on before the result of this one is waited for.
             if len(under_way) > 1:
                 yield from _read(*under_way.popleft(), names)

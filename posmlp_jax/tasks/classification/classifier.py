@@ -27,11 +27,11 @@ def classifier(
     graph, state = nnx.split(model.fold())
 
     @jax.jit
-    def logits(state, images: UInt8[ArrayLike, "batch *views_and_size 3"]) -> Float[Array, "batch classes"]:
+    def classify(state, images: UInt8[ArrayLike, "batch *views_and_size 3"]) -> Float[Array, "batch classes"]:
         return evaluation_logits(nnx.merge(graph, state), images, mean, std, average)
 
     # Weights are arguments: XLA would spend its time on folding constants.
-    return partial(logits, nnx.to_pure_dict(state))
+    return partial(classify, nnx.to_pure_dict(state))
 
 
 def evaluation_logits(
