@@ -28,6 +28,7 @@ from posmlp_jax.errors import PosMLPError
 from posmlp_jax.models.registry import NamedModel, build, model_config
 from posmlp_jax.predict import ClassProbability, Prediction, loading, predict
 from posmlp_jax.predict.__main__ import main
+from posmlp_jax.predict.picture import draw_predictions
 from posmlp_jax.predict.table import PredictionTable
 from posmlp_jax.tasks.classification import classifier
 from posmlp_jax.terminal import printable
@@ -380,6 +381,23 @@ def test_program_whose_reader_has_gone(pretrained, workdir, images):
     )
     assert done.returncode == 141
     assert done.stderr == f"using the {pretrained.choice}\n"
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (3, 1), (6, 2), (9, 2)])
+def test_a_picture_of_many_images_is_no_strip(pretrained, images, count, columns):
+    (one,) = predict(pretrained, images / "val" / "cat" / "0.png", top_k=2)
+    figure = draw_predictions(pretrained, [replace(one, classes=one.classes[:2])] * count)
+    places = [axes.get_position() for axes in figure.axes]
+    # In the order of the files, each beside or below the one before it, and within the figure.
+    for number, place in enumerate(places):
+        assert place.x0 == pytest.approx((number % columns) / columns)
+        assert place.x1 - place.x0 == pytest.approx(1 / columns)
+        assert place.y1 == pytest.approx(places[number - number % columns].y1)
+        assert number < columns or place.y1 == pytest.approx(places[number - columns].y0)
+    assert -1e-9 < places[-1].y0 < places[0].y1 < 1
+    # The classes' bars end within their part.
+    for axes in figure.axes:
+        assert all(patch.get_x() + patch.get_width() <= axes.get_xlim()[1] for patch in axes.patches)
 
 
 NAMES = (

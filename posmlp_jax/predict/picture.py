@@ -56,8 +56,9 @@ def draw_predictions(
 ) -> Figure | None:
     """A figure with a part for each file that could be read: its frames, or the image, and its classes.
 
-    The files are read once more. What lies outside the crops that the model saw is dark. Frames have their numbers
-    below them and, where the file says how many there are a second, their times.
+    Parts follow each other in the order of the files, narrow ones side by side. The files are read once more. What lies
+    outside the crops that the model saw is dark. Frames have their numbers below them and, where the file says how many
+    there are a second, their times.
 
     Args:
       pretrained: what made the predictions.
@@ -78,13 +79,26 @@ def draw_predictions(
     parts = parts[: max(np.searchsorted(heights, _MOST_HEIGHT, side="right"), 1)]
     wide = max(part.frames_width for part in parts)
     width = wide + _CLASSES_WIDTH + 3 * _MARGIN
-    height = sum(part.height for part in parts) + _MARGIN
-    figure = Figure(figsize=(width, height))
+    rows = _in_rows(parts, width)
+    height = sum(map(_row_height, rows)) + _MARGIN
+    figure = Figure(figsize=(len(rows[0]) * width, height))
     top = height - _MARGIN
-    for part in parts:
-        part.draw(figure, top, wide)
-        top -= part.height
+    for row in rows:
+        for column, part in enumerate(row):
+            part.draw(figure, top, column * width, width)
+        top -= _row_height(row)
     return figure
+
+
+def _in_rows(parts: Sequence["_Part"], width: float) -> list[Sequence["_Part"]]:
+    """Parts of one width in rows of as many as make the picture squarest, but no wider than one of clips may be."""
+    most = max(math.floor((_FRAMES_WIDTH + _CLASSES_WIDTH + 3 * _MARGIN) / width), 1)
+    choices = [[parts[at : at + columns] for at in range(0, len(parts), columns)] for columns in range(1, most + 1)]
+    return min(choices, key=lambda rows: abs(math.log(len(rows[0]) * width / sum(map(_row_height, rows)))))
+
+
+def _row_height(row: Sequence["_Part"]) -> float:
+    return max(part.height for part in row)
 
 
 def _look_again(pretrained: Pretrained, crops: int | None, prediction: Prediction) -> _Seen | None:
@@ -146,7 +160,7 @@ class _Part:
     def __init__(self, prediction: Prediction, seen: _Seen | None):
         self._prediction, self._seen = prediction, seen
         self._classes = prediction.classes[:MOST_CLASSES]
-        self.frames_width, frames_height = 2.6, 0.0
+        self.frames_width, frames_height = _IMAGE, 0.0
         if seen is not None:
             clips, count, height, width = seen.frames.shape[:4]
             side = _IMAGE if not prediction.frames else _FRAME if count <= 16 else _SMALL_FRAME
@@ -156,16 +170,18 @@ class _Part:
             # As many in each line, but for the last.
             self._columns = math.ceil(count / self._lines)
             self._pitch = self._frame[0] + (_LINE if prediction.frames else 0) + _GAP, self._frame[1] + _GAP
-            self.frames_width = max(self._columns * self._pitch[1], self.frames_width)
+            self.frames_width = self._columns * self._pitch[1]
             # Several clips have a heading each.
             self._heading = _LINE if clips > 1 else 0
             frames_height = clips * (self._lines * self._pitch[0] + self._heading)
         self.height = 1.6 * _LINE + max(frames_height, len(self._classes) * _BAR) + 1.5 * _MARGIN
 
-    def draw(self, figure: Figure, top: float, frames_width: float) -> None:
-        """Draws it below `top`, which is measured from the figure's lower edge."""
-        width, height = figure.get_size_inches()
-        axes = figure.add_axes((0, (top - self.height) / height, 1, self.height / height))
+    def draw(self, figure: Figure, top: float, left: float, width: float) -> None:
+        """Draws it in a column of the figure, below `top`; the two places are measured from its lower left corner."""
+        whole = figure.get_size_inches()
+        axes = figure.add_axes(
+            (left / whole[0], (top - self.height) / whole[1], width / whole[0], self.height / whole[1])
+        )
         # Inches, from the upper left corner.
         axes.set(xlim=(0, width), ylim=(self.height, 0))
         axes.set_axis_off()
@@ -174,8 +190,10 @@ class _Part:
             _write(axes, _MARGIN, 2.5 * _LINE, "cannot be read any more", color="grey")
         else:
             self._draw_frames(axes)
+            # Images have set limits and an aspect of their own.
+            axes.set(xlim=(0, width), ylim=(self.height, 0), aspect="auto")
         for row, each in enumerate(self._classes):
-            _draw_class(axes, each, frames_width + 2 * _MARGIN, 1.6 * _LINE + row * _BAR)
+            _draw_class(axes, each, width - _CLASSES_WIDTH - _MARGIN, 1.6 * _LINE + row * _BAR)
 
     def _draw_title(self, axes: Axes, width: float) -> None:
         title, frames = _drawable_file(self._prediction.file), self._prediction.frames
@@ -214,8 +232,6 @@ class _Part:
                     )
                 label = self._seen.labels[clip][number]
                 _write(axes, left + width / 2, top + height + _LINE / 2, label, ha="center", color="#444444")
-        # Images have set limits and an aspect of their own.
-        axes.set(xlim=(0, axes.figure.get_size_inches()[0]), ylim=(self.height, 0), aspect="auto")
 
 
 def _draw_class(axes: Axes, each: ClassProbability, left: float, top: float) -> None:
