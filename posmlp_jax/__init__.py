@@ -8,10 +8,10 @@ __all__ = ["create_model", "from_pretrained", "list_models"]
 
 
 def __getattr__(name: str):
-    # Only when it is asked for: training imports nearly all of the package, which loading processes can do without, and
-    # programs of the package should not find themselves imported already.
+    # Only when it is asked for: Orbax, which reads checkpoints, takes a third of a second to import, and processes that
+    # load data can do without.
     if name == "from_pretrained":
-        from posmlp_jax.checkpoints.transfer import from_pretrained
+        from posmlp_jax.checkpoints import from_pretrained
 
         return from_pretrained
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

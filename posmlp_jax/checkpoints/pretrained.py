@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,12 +12,13 @@ import jax
 from etils import epath
 
 from posmlp_jax.checkpoints.evaluations import deciding
+from posmlp_jax.checkpoints.folders import locate
 from posmlp_jax.checkpoints.run import read_keep_best, read_metrics, read_model
-from posmlp_jax.checkpoints.selection import NAMES, check_selection, choose_weights
+from posmlp_jax.checkpoints.selection import NAMES, check_selection, choose_weights, select_step
 from posmlp_jax.checkpoints.state import Weights, bind_model, create_weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.devices.hosts import from_host_0, together
-from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
+from posmlp_jax.errors import DamagedCheckpointError
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.paths import as_path
 
@@ -84,9 +85,9 @@ def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights
       CheckpointError: if there is no such checkpoint.
     """
     check_selection(step, weights)
-    workdir, step = _locate(as_path(path), step)
+    workdir, step = locate(as_path(path), step)
     with contextlib.closing(Checkpoints(workdir, alone=True)) as checkpoints:
-        step = checkpoints.select(step)
+        step = select_step(checkpoints, step)
         run = checkpoints.run(step)
         with checkpoints.damaged(step, "run"):
             (name, config), names = read_model(run), run["class_names"]
@@ -138,42 +139,4 @@ def open_newest(workdir: epath.Path) -> Pretrained:
     for step in reversed(steps[1:]):
         with contextlib.suppress(DamagedCheckpointError):
             return open_pretrained(workdir, step=step, weights="raw")
-    return open_pretrained(workdir, step=steps[0], weights="raw")
-
-
-def different_fields(there: BackboneConfig, here: BackboneConfig, may_differ: Collection[str]) -> list[str]:
-    """The fields, as "gate 'multiply' there, 'add' here", in which parameters of one model mean another in the other.
-
-    Args:
-      there: the one.
-      here: the other.
-      may_differ: fields that are not compared. What `gate_norm` means, which may be left open, is compared by itself.
-    """
-    if type(there) is not type(here):
-        return [f"the family is {type(there).__name__} there, {type(here).__name__} here"]
-    fields = [field for field in here.__dataclass_fields__ if field not in may_differ and field != "gate_norm"]
-    return [
-        f"{field} {getattr(there, field)!r} there, {getattr(here, field)!r} here"
-        for field in (*fields, "normalizes_gate")
-        if getattr(there, field) != getattr(here, field)
-    ]
-
-
-def _locate(path: epath.Path, step: str | int) -> tuple[epath.Path, str | int]:
-    """The working directory and the step that a path names.
-
-    Raises:
-      CheckpointError: for a file, or a path of one checkpoint and the step of another.
-    """
-    if path.is_file():
-        raise CheckpointError(
-            f"{path} is a file; make a checkpoint of it with "
-            f"python -m posmlp_jax.convert --source={path} --model=posmlp_t --output=DIR"
-        )
-    if path.name == "checkpoints" and path.is_dir():
-        return path.parent, step
-    if path.parent.name == "checkpoints" and path.name.isdecimal():
-        if str(step) not in ("latest", path.name):
-            raise CheckpointError(f"{path} is the checkpoint of step {path.name}, and step '{step}' asks for another")
-        return path.parent.parent, int(path.name)
-    return path, step
+    return open_pretrained(workdir, step=min(steps, default="latest"), weights="raw")

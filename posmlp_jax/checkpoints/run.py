@@ -1,10 +1,15 @@
 """What a checkpoint's `run` says, a JSON text: the step, the config, the model, the class names and the metrics."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from etils import epath
+
 from posmlp_jax.checkpoints.evaluations import Metric
+from posmlp_jax.checkpoints.folders import newest_checkpoint
+from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.registry import NamedModel
 
@@ -48,6 +53,20 @@ def read_metrics(run: Mapping[str, Any]) -> tuple[Metric, ...]:
 def read_keep_best(run: Mapping[str, Any]) -> str:
     """By what a `run` keeps its best checkpoint, as 'ema/top1', or ''."""
     return run["config"].get("keep_best", "")
+
+
+def newest_config(workdir: epath.PathLike) -> dict[str, Any]:
+    """The config that a working directory's newest checkpoint was made with.
+
+    Raises:
+      CheckpointError: if there is no checkpoint, or it cannot be read.
+    """
+    # Read as text: Orbax would ask JAX for its devices, which nothing may do before hosts have met (`hosts.connect`).
+    file = newest_checkpoint(workdir) / "run" / "metadata"
+    try:
+        return json.loads(file.read_text())["config"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{file}, which says what the model is, is missing or damaged; take another") from error
 
 
 def as_tuples(value):

@@ -5,7 +5,20 @@ import math
 import re
 from dataclasses import dataclass
 
-from posmlp_jax.checkpoints.evaluations import LOSS, WHOSE, Criterion, Evaluations, Metric, Results, better_split, score
+from posmlp_jax.checkpoints.evaluations import (
+    LOSS,
+    WHOSE,
+    Criterion,
+    Evaluations,
+    Metric,
+    Results,
+    better_split,
+    criteria,
+    score,
+)
+from posmlp_jax.checkpoints.folders import no_checkpoint_in
+from posmlp_jax.checkpoints.run import read_keep_best, read_metrics
+from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.errors import CheckpointError, ConfigError
 
 WEIGHTS = ("raw", "ema", "best")
@@ -36,6 +49,47 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     """Adds `--step` and `--weights`, for `open_pretrained`, which checks them."""
     parser.add_argument("--step", default="latest", help=STEP_HELP)
     parser.add_argument("--weights", default="best", help=WEIGHTS_HELP)
+
+
+def select_step(checkpoints: Checkpoints, which: str | int) -> int:
+    """The step of one checkpoint.
+
+    Args:
+      checkpoints: those that there are.
+      which: 'latest', 'best' (by the `keep_best` that the newest was trained with) or a step.
+
+    Raises:
+      CheckpointError: if there is none such.
+    """
+    steps, folder = checkpoints.steps(), checkpoints.directory
+    if not steps:
+        raise no_checkpoint_in(folder)
+    if which == "latest":
+        return steps[-1]
+    if which == "best":
+        return _best_step(checkpoints, steps)
+    if str(which) not in map(str, steps):
+        raise CheckpointError(f"there is no checkpoint of step {which} in {folder}; there are {steps}")
+    return int(which)
+
+
+def _best_step(checkpoints: Checkpoints, steps: list[int]) -> int:
+    run = checkpoints.run(steps[-1])
+    with checkpoints.damaged(steps[-1], "run"):
+        keep_best, metrics = read_keep_best(run), read_metrics(run)
+    if not keep_best:
+        raise CheckpointError(
+            f"{checkpoints.directory} has no best checkpoint: it was trained with keep_best='', and should be with "
+            "'eval/top1', for example"
+        )
+    criterion = criteria(metrics).get(keep_best)
+    best = criterion and checkpoints.evaluations.best(criterion, steps)
+    if best is None:
+        raise CheckpointError(
+            f"no evaluation on record of the checkpoints {steps} in {checkpoints.directory} has {keep_best}, by which "
+            "the best was to be kept; take one of them, or the latest"
+        )
+    return best
 
 
 def choose_weights(weights: str, step: int, has_ema: bool, evaluations: Evaluations, metric: Metric) -> Choice:

@@ -6,8 +6,6 @@ is written, with checksums, so what was killed on the way is never loaded, and w
 """
 
 import functools
-import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,14 +18,15 @@ from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
+from posmlp_jax.checkpoints.architecture import different_shapes
 from posmlp_jax.checkpoints.checksums import find_damage, has_checksums, write_checksums
 from posmlp_jax.checkpoints.evaluations import Criterion, Evaluations, Metric, criteria, score
-from posmlp_jax.checkpoints.run import describe_run, read_keep_best, read_metrics
-from posmlp_jax.checkpoints.state import TrainState, Weights, parameter_name
+from posmlp_jax.checkpoints.folders import checkpoints_folder, rename_damaged
+from posmlp_jax.checkpoints.run import describe_run
+from posmlp_jax.checkpoints.state import TrainState, Weights
 from posmlp_jax.devices.hosts import from_host_0
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError, PosMLPError
 from posmlp_jax.models.registry import NamedModel
-from posmlp_jax.paths import as_path
 from posmlp_jax.terminal import report
 from posmlp_jax.writing import writing_to
 
@@ -53,7 +52,7 @@ class Checkpoints:
         *,
         alone: bool = False,
     ):
-        self.directory = as_path(workdir) / "checkpoints"
+        self.directory = checkpoints_folder(workdir)
         self._metrics = metrics
         self._best = criteria(metrics)[keep_best] if keep_best else None
         self._manager = None
@@ -91,45 +90,9 @@ class Checkpoints:
         """The newest complete checkpoint's step, or None."""
         return None if self._manager is None else self._manager.latest_step()
 
-    def select(self, which: str | int) -> int:
-        """The step of one checkpoint.
-
-        Args:
-          which: 'latest', 'best' (by the `keep_best` that the newest was trained with) or a step.
-
-        Raises:
-          CheckpointError: if there is none such.
-        """
-        latest = self.latest_step()
-        if latest is None:
-            raise _nothing_in(self.directory)
-        if which == "latest":
-            return latest
-        steps = self.steps()
-        if which == "best":
-            run = self.run(latest)
-            keep_best = read_keep_best(run)
-            if not keep_best:
-                raise CheckpointError(
-                    f"{self.directory} has no best checkpoint: it was trained with keep_best='', and should be with "
-                    "'eval/top1', for example"
-                )
-            with self.damaged(latest, "run"):
-                criterion = criteria(read_metrics(run)).get(keep_best)
-            best = criterion and self.evaluations.best(criterion, steps)
-            if best is None:
-                raise CheckpointError(
-                    f"no evaluation on record of the checkpoints {steps} in {self.directory} has {keep_best}, by which "
-                    "the best was to be kept; take one of them, or the latest"
-                )
-            return best
-        if str(which) not in map(str, steps):
-            raise CheckpointError(f"there is no checkpoint of step {which} in {self.directory}; there are {steps}")
-        return int(which)
-
     def steps(self) -> list[int]:
-        """The steps of all checkpoints."""
-        return sorted(self._manager.all_steps())
+        """The steps of all complete checkpoints, sorted."""
+        return [] if self._manager is None else sorted(self._manager.all_steps())
 
     def is_best(self, step: int) -> bool:
         """Whether a step's evaluation is better than those of all checkpoints of other steps, by `keep_best`."""
@@ -260,7 +223,7 @@ class Checkpoints:
         *others, step = self.steps()
         if not others:
             raise error
-        renamed = from_host_0(functools.partial(_rename_damaged, epath.Path(self.directory) / str(step)))
+        renamed = from_host_0(functools.partial(rename_damaged, epath.Path(self.directory) / str(step)))
         report(f"{error.damage}; it is kept as {renamed}, and the run goes on from step {others[-1]}")
         self._manager.reload()
 
@@ -315,17 +278,11 @@ class Checkpoints:
         with self.damaged(step, item):
             # Not the manager's, which reads the metadata of everything else as well.
             metadata = self._handlers[item].metadata(self.directory / str(step) / item)
-            saved = _shapes(dict(metadata.tree))
-        wanted = _shapes(_tree(target))
-        differing = [name for name in sorted(saved | wanted) if saved.get(name) != wanted.get(name)]
+            differing = different_shapes(dict(metadata.tree), _tree(target))
         if differing:
-            listed = "; ".join(
-                f"{name.removeprefix('params.')} {saved.get(name, 'missing')} there, {wanted.get(name, 'missing')} here"
-                for name in differing[:3]
-            )
             raise CheckpointError(
                 f"the checkpoint {self.directory / str(step)} is of another architecture, "
-                f"{len(differing)} parameters differ: {listed}"
+                f"{len(differing)} parameters differ: {'; '.join(differing[:3])}"
             )
 
 
@@ -352,46 +309,6 @@ def _quiet(holds: bool) -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _rename_damaged(folder: epath.Path) -> str:
-    """Gives a checkpoint's folder a name that is no step's; returns it."""
-    names = (f"{folder.name}.damaged{count or ''}" for count in itertools.count())
-    path = next(path for path in (folder.with_name(name) for name in names) if not path.exists())
-    folder.rename(path)
-    return path.name
-
-
-def has_checkpoint(workdir: epath.PathLike) -> bool:
-    """Whether a working directory holds a complete checkpoint."""
-    return bool(_steps(as_path(workdir) / "checkpoints"))
-
-
-def newest_config(workdir: epath.PathLike) -> dict:
-    """The config that the newest checkpoint was made with, as text alone, without Orbax.
-
-    That asks JAX for its devices, which nothing may do before hosts have met (`hosts.connect`).
-
-    Raises:
-      CheckpointError: if there is no checkpoint, or it cannot be read.
-    """
-    directory = as_path(workdir) / "checkpoints"
-    steps = _steps(directory)
-    if not steps:
-        raise _nothing_in(directory)
-    file = directory / str(max(steps)) / "run" / "metadata"
-    try:
-        return json.loads(file.read_text())["config"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{file}, which says what the model is, is missing or damaged; take another") from error
-
-
-def _steps(directory: epath.Path) -> list[int]:
-    return list(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
-
-
-def _nothing_in(directory: epath.Path) -> CheckpointError:
-    return CheckpointError(f"there is no checkpoint in {directory}; name the folder of a run that has one")
-
-
 def _processes(alone: bool) -> ocp.options.MultiprocessingOptions:
     """Who reads and writes together."""
     if not alone or jax.process_count() == 1:
@@ -400,12 +317,6 @@ def _processes(alone: bool) -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
     )
-
-
-def _shapes(tree: dict) -> dict[str, tuple[int, ...]]:
-    """The shapes of a tree's arrays, or of what describes them, by dotted name."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
-    return {parameter_name(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _tree(weights: Weights) -> dict:

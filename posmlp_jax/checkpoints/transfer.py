@@ -14,7 +14,8 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from posmlp_jax.checkpoints.pretrained import Pretrained, different_fields, open_pretrained
+from posmlp_jax.checkpoints.architecture import different_fields
+from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
 from posmlp_jax.checkpoints.state import Arrays, Weights, bind_model, create_weights, parameter_name
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry

@@ -1,7 +1,6 @@
 """Training and evaluation."""
 
-from posmlp_jax.checkpoints.pretrained import open_pretrained
-from posmlp_jax.checkpoints.transfer import from_pretrained
+from posmlp_jax.checkpoints import from_pretrained, open_pretrained
 from posmlp_jax.training.config import default_config
 from posmlp_jax.training.evaluation import evaluate
 from posmlp_jax.training.loop import train

@@ -12,11 +12,12 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from posmlp_jax.checkpoints.architecture import different_fields
 from posmlp_jax.checkpoints.evaluations import WHOSE, Criterion, Evaluations, Results
-from posmlp_jax.checkpoints.pretrained import different_fields
+from posmlp_jax.checkpoints.folders import has_checkpoint
 from posmlp_jax.checkpoints.run import read_model
 from posmlp_jax.checkpoints.state import TrainState, Weights
-from posmlp_jax.checkpoints.store import Checkpoints, has_checkpoint
+from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.checkpoints.transfer import Transferred
 from posmlp_jax.data import Batches, train_batches
 from posmlp_jax.data.check import check_decodable

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 
 from ml_collections import ConfigDict
 
-from posmlp_jax.checkpoints.pretrained import Pretrained, different_fields
-from posmlp_jax.checkpoints.run import as_tuples
-from posmlp_jax.checkpoints.store import newest_config
+from posmlp_jax.checkpoints.architecture import different_fields
+from posmlp_jax.checkpoints.pretrained import Pretrained
+from posmlp_jax.checkpoints.run import as_tuples, newest_config
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.paths import as_path

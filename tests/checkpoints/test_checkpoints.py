@@ -13,7 +13,7 @@ from runs import assert_equal, metrics, saved_arrays, steps
 
 from posmlp_jax.checkpoints.evaluations import LOSS, Criterion, Evaluations, Metric, criteria, deciding, score
 from posmlp_jax.checkpoints.pretrained import open_together
-from posmlp_jax.checkpoints.selection import choose_weights
+from posmlp_jax.checkpoints.selection import choose_weights, select_step
 from posmlp_jax.checkpoints.state import TrainState, Weights, create_weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.errors import CheckpointError, ConfigError, DamagedCheckpointError
@@ -45,17 +45,17 @@ def test_the_newest_and_the_best_are_kept(trained):
     assert best not in (6, 9)  # Or this test says nothing.
     assert steps(workdir) == sorted({best, 6, 9})
     checkpoints = Checkpoints(workdir)
-    assert checkpoints.select("best") == best
-    assert checkpoints.select("latest") == 9
-    assert checkpoints.select("6") == checkpoints.select(6) == 6
+    assert select_step(checkpoints, "best") == best
+    assert select_step(checkpoints, "latest") == 9
+    assert select_step(checkpoints, "6") == select_step(checkpoints, 6) == 6
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 7 in .*; there are \[") as error:
-        checkpoints.select("7")
+        select_step(checkpoints, "7")
     assert "\n" not in str(error.value)
 
 
 def test_the_best_can_be_evaluated_and_loaded(trained):
     config, workdir = trained
-    best = Checkpoints(workdir).select("best")
+    best = select_step(Checkpoints(workdir), "best")
     line = evaluations(workdir)[best]
     assert {"step": best, "split": "ema", **evaluate(config, workdir, "best", "ema")["ema"]} == line
     model = from_pretrained(workdir, step="best", weights="ema")
@@ -84,7 +84,7 @@ def test_what_has_not_the_metric_is_never_best(trained, tmp_path):
     with pytest.raises(
         CheckpointError, match=r"no evaluation on record of the checkpoints \[.*\] in .* has ema/loss"
     ) as error:
-        Checkpoints(copy).select("best")
+        select_step(Checkpoints(copy), "best")
     assert "\n" not in str(error.value)
 
 
@@ -105,7 +105,7 @@ def test_without_its_record_a_run_is_known_by_its_log(trained, tmp_path, record)
         (copy / "checkpoints" / str(step) / "metrics").mkdir()
         flat = {f"{split}/{name}": x for split, result in before[step].items() for name, x in result.items()}
         (copy / "checkpoints" / str(step) / "metrics" / "metrics").write_text(json.dumps(flat))
-    assert Checkpoints(copy).select("best") == Checkpoints(workdir).select("best")
+    assert select_step(Checkpoints(copy), "best") == select_step(Checkpoints(workdir), "best")
     assert open_pretrained(copy).reason == open_pretrained(workdir).reason
     (copy / "checkpoints" / "9" / "metrics" / "metrics").write_text('{"eval/')
     assert open_pretrained(copy, weights="raw").step == 9
@@ -306,7 +306,7 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(trained, tmp_path, capsy
     assert metrics(copy) == metrics(workdir)
     assert_equal(saved_arrays(copy, 9), saved_arrays(workdir, 9))
     assert open_pretrained(copy).reason == open_pretrained(workdir).reason
-    assert Checkpoints(copy).select("best") == Checkpoints(workdir).select("best")
+    assert select_step(Checkpoints(copy), "best") == select_step(Checkpoints(workdir), "best")
 
 
 def test_a_run_whose_only_checkpoint_is_damaged_does_not_begin_again(trained, tmp_path):
@@ -425,7 +425,7 @@ def test_the_best_of_an_earlier_version(trained, tmp_path):
     copy = shutil.copytree(trained[1], tmp_path / "copy")
     for step in steps(copy):
         as_an_earlier_version(copy, step)
-    assert Checkpoints(copy).select("best") == Checkpoints(trained[1]).select("best")
+    assert select_step(Checkpoints(copy), "best") == select_step(Checkpoints(trained[1]), "best")
     assert open_pretrained(copy).reason == open_pretrained(trained[1]).reason
 
 

@@ -99,7 +99,7 @@ def restored(config, workdir):
     run = open_training(config)
     checkpoints = Checkpoints(workdir)
     target = run.abstract_state()
-    state = checkpoints.restore(checkpoints.select("latest"), target)
+    state = checkpoints.restore(checkpoints.latest_step(), target)
     checkpoints.close()
     assert sharding.shardings(state) == sharding.shardings(target)
     return state

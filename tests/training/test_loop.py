@@ -21,7 +21,7 @@ from posmlp_jax.training.stopping import Stopped
 
 def checkpoint(config, workdir):
     checkpoints = Checkpoints(workdir)
-    state = checkpoints.restore(checkpoints.select("latest"), open_training(config).abstract_state())
+    state = checkpoints.restore(checkpoints.latest_step(), open_training(config).abstract_state())
     checkpoints.close()
     return jax.device_get(state)
 
