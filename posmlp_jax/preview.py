@@ -7,6 +7,7 @@ any field of the config, as in `main.py`.
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 from absl import app, flags
 from matplotlib.figure import Figure
@@ -16,6 +17,11 @@ from posmlp_jax.command_line import quieten_libraries
 from posmlp_jax.data import open_source, train_batches
 from posmlp_jax.errors import exit_on_mistake
 from posmlp_jax.figures import save_figure
+from posmlp_jax.tasks.classification.losses import soft_targets
+from posmlp_jax.tasks.classification.mixing import MixOptions, draw_mask, mix
+from posmlp_jax.training.config import resolve_model
+from posmlp_jax.training.experiment import resolve_pretrained
+from posmlp_jax.training.flags import parse_config_flags
 
 ROWS, COLUMNS = 4, 8
 # A label's parts below this are not worth a place in a title.
@@ -27,22 +33,25 @@ def draw_grid(images: np.ndarray, targets: np.ndarray, class_names: Sequence[str
 
     Args:
       images: uint8 [rows, columns, height, width, 3].
-      targets: the share of each class, [rows, columns, num_classes].
+      targets: the share of each class, [rows, columns, num_classes]; where a row is one clip, [rows, 1, num_classes].
       class_names: in the order of the classes; None: numbers.
     """
-    rows, columns, height, width, _ = images.shape
-    titles = [_title(target, class_names) for target in targets.reshape(rows * columns, -1)]
-    lines = 1 + max(title.count("\n") for title in titles)
+    columns, height, width = images.shape[1:4]
+    titles = [[_title(target, class_names) for target in row] for row in targets]
+    lines = 1 + max(title.count("\n") for row in titles for title in row)
     # Inches: a title needs the width of a few words, and the whole should be no wider than a screen.
     side = max(1.25, min(2.0, width / 112))
     figure = Figure(
-        figsize=(side * columns, (side * height / width + 0.12 + 0.14 * lines) * rows), layout="constrained"
+        figsize=(side * columns, (side * height / width + 0.12 + 0.14 * lines) * len(images)), layout="constrained"
     )
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis, image, title in zip(axes, images.reshape(-1, height, width, 3), titles, strict=True):
+    axes = figure.subplots(len(images), columns, squeeze=False)
+    for axis, image in zip(axes.flat, images.reshape(-1, height, width, 3), strict=True):
         axis.imshow(image, interpolation="nearest" if width < 112 else "antialiased")
-        axis.set_title(title, fontsize=8)
         axis.set_axis_off()
+    for row, of_row in zip(axes, titles, strict=True):
+        # A clip's stands above its first frame.
+        for axis, title in zip(row, of_row, strict=False):
+            axis.set_title(title, fontsize=8, loc="center" if len(of_row) == columns else "left")
     return figure
 
 
@@ -67,14 +76,6 @@ def preview(config: ConfigDict) -> Figure:
     Raises:
       PosMLPError: for a mistake in the config, or missing data.
     """
-    # Training stands above data. Only here, where the whole config is at hand, does the preview need it.
-    import jax
-
-    from posmlp_jax.tasks.classification.losses import soft_targets
-    from posmlp_jax.tasks.classification.mixing import MixOptions, draw_mask, mix
-    from posmlp_jax.training.config import resolve_model
-    from posmlp_jax.training.experiment import resolve_pretrained
-
     config, base = resolve_pretrained(config)
     source = open_source(config.data, "train", kind=resolve_model(config, 1, base).kind)
     model = resolve_model(config, source.num_classes, base)
@@ -96,14 +97,12 @@ def preview(config: ConfigDict) -> Figure:
         targets = np.stack([np.asarray(row) for _, row in mixed])
     if of_clips:
         shown = np.linspace(0, size[0] - 1, min(size[0], COLUMNS)).round().astype(int)
-        images, targets = images[0][:, shown], np.repeat(targets[0][:, None], len(shown), axis=1)
+        images, targets = images[0][:, shown], targets[0][:, None]
     return draw_grid(images, targets, source.class_names)
 
 
 def run() -> None:
     """The program: writes the picture that the command line asks for."""
-    from posmlp_jax.training.flags import parse_config_flags
-
     # Not at the top: whoever imports this module may have flags of these names.
     config = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
     output = flags.DEFINE_string("output", "grid.png", "Where the picture goes.")
