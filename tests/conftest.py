@@ -66,6 +66,16 @@ def bucket():
 
 
 @pytest.fixture(scope="session")
+def digits_dir(tmp_path_factory):
+    """A data_dir with digits in it. Not to be written to."""
+    from posmlp_jax.data.prepare.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare("digits", data_dir=str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_config():
     """Makes a config that trains a two-stage PosMLP with BatchNorm on generated 16×16 images, 16 a step, in seconds."""
 

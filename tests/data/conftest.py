@@ -7,7 +7,6 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.training import default_config
 
 
@@ -25,14 +24,6 @@ def make_config(tmp_path):
         return config
 
     return make
-
-
-@pytest.fixture(scope="session")
-def digits_dir(tmp_path_factory):
-    """A data_dir with digits in it. Not to be written to."""
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare("digits", data_dir=str(folder))
-    return folder
 
 
 @pytest.fixture(scope="session")
