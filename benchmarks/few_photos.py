@@ -36,7 +36,7 @@ def make_photos(folder: Path, counts: dict[str, int], data_dir: str) -> None:
     for name, count in counts.items():
         (folder / name).mkdir(parents=True)
         for index in rng.permutation(np.flatnonzero(labels == source.class_names.index(name)))[:count]:
-            pixels = decode(source[int(index)]["image"])
+            pixels = decode(source[int(index)][0])
             photo = cv2.resize(pixels, tuple(rng.choice(SIDES, 2).tolist()), interpolation=cv2.INTER_CUBIC)
             cv2.imwrite(str(folder / name / f"{index:05d}.jpg"), photo[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
 
@@ -44,9 +44,7 @@ def make_photos(folder: Path, counts: dict[str, int], data_dir: str) -> None:
 def as_pixels(source: Source) -> tuple[np.ndarray, np.ndarray]:
     """The images at 16×16 as rows, and their labels."""
     size = (PIXELS, PIXELS)
-    rows = [
-        cv2.resize(decode(source[index]["image"]), size, interpolation=cv2.INTER_AREA) for index in range(len(source))
-    ]
+    rows = [cv2.resize(decode(source[index][0]), size, interpolation=cv2.INTER_AREA) for index in range(len(source))]
     return np.reshape(rows, (len(rows), -1)) / 255, source.read_labels()
 
 

@@ -18,13 +18,13 @@ from PIL import Image
 
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import Batches
-from posmlp_jax.data.augment import crops as transforms
+from posmlp_jax.data.augment.crops import random_flip, random_resized_crop
 from posmlp_jax.data.augment.erasing import RandomErasing
 from posmlp_jax.data.augment.randaugment import RandAugment
 from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.data.pipeline import train_batches
 from posmlp_jax.data.sources.image_folder import ImageFolderSource
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.training import default_config
 
 HEIGHT, WIDTH, SIZE = 375, 500, (224, 224)
@@ -58,10 +58,10 @@ def write_photos(folder: Path, count: int) -> ImageFolderSource:
     return ImageFolderSource(folder, "train")
 
 
-class Repeated(Source):
+class Repeated(LabelledSource):
     """As many images as ImageNet-1k has: those of a source again and again, none of them kept in memory."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: LabelledSource):
         self._source = source
         self.num_classes, self.class_names, self.description = source.num_classes, None, source.description
 
@@ -95,20 +95,18 @@ def measure_stages(source: ImageFolderSource) -> dict[str, float]:
     indices = range(min(len(source), 128))
     files = [source.read(index)[0] for index in indices]
     photos = [decode(data) for data in files]
-    crops = [transforms.random_resized_crop(image, SIZE, SCALE, RATIO, rng) for image in photos]
+    crops = [random_resized_crop(image, SIZE, SCALE, RATIO, rng)[0] for image in photos]
     augment = RandAugment.from_string(RECIPE)
     erase = RandomErasing(1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "pixel")
     batch = np.empty((len(crops), *SIZE, 3), np.uint8)
     return {
         "read": microseconds(source.read, indices),
         "decode": microseconds(decode, files),
-        "crop, resize": microseconds(
-            lambda image: transforms.random_resized_crop(image, SIZE, SCALE, RATIO, rng), photos
-        ),
+        "crop, resize": microseconds(lambda image: random_resized_crop(image, SIZE, SCALE, RATIO, rng), photos),
         "crop, resize (interpolation random)": microseconds(
-            lambda image: transforms.random_resized_crop(image, SIZE, SCALE, RATIO, rng, "random"), photos
+            lambda image: random_resized_crop(image, SIZE, SCALE, RATIO, rng, "random"), photos
         ),
-        "flip": microseconds(lambda image: transforms.random_flip(image, rng), crops),
+        "flip": microseconds(lambda image: random_flip(image, rng), crops),
         f"RandAugment ({RECIPE})": microseconds(lambda image: augment(image, rng), crops),
         "erasing (pixel, always)": microseconds(lambda image: erase(image, rng), crops),
         "into the batch": microseconds(lambda index: np.copyto(batch[index], crops[index]), range(len(crops))),

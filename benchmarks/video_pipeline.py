@@ -29,7 +29,7 @@ from posmlp_jax.data import train_batches
 from posmlp_jax.data.decoding.encoded_video import EncodedVideo
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
 from posmlp_jax.data.decoding.frames import decode_frames, probe
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import DataError
 
 HEIGHT, WIDTH = 256, 340
@@ -89,7 +89,7 @@ def encode(frames: np.ndarray, container: str, codec: str, key_frame_distance: i
     return buffer.getvalue()
 
 
-class OneVideo(Source):
+class OneVideo(LabelledSource):
     """As many videos as Kinetics-400 has, all of them the same."""
 
     kind = "video"

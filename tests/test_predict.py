@@ -21,7 +21,7 @@ from runs import ROOT, Process
 
 from posmlp_jax.checkpoints.state import split_model
 from posmlp_jax.checkpoints.store import Checkpoints
-from posmlp_jax.data.decoding import kept_images as cache
+from posmlp_jax.data.decoding import examples
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
 from posmlp_jax.data.sources.files import find_files
 from posmlp_jax.errors import PosMLPError
@@ -140,9 +140,9 @@ def test_one_shape_is_compiled_and_few_images_are_in_memory(pretrained, tmp_path
         write_image(tmp_path / f"{index:03}.png", index, SIZE)
     shapes, read = [], []
     monkeypatch.setattr(loading, "_THREADS", 2)
-    normalize, decode = classifier.normalize_images, cache.decode
+    normalize, decode = classifier.normalize_images, examples.decode
     monkeypatch.setattr(classifier, "normalize_images", lambda x, *rest: shapes.append(x.shape) or normalize(x, *rest))
-    monkeypatch.setattr(cache, "decode", lambda *data: read.append(1) or decode(*data))
+    monkeypatch.setattr(examples, "decode", lambda *data: read.append(1) or decode(*data))
     threads = threading.active_count()
     predictions = predict(pretrained, tmp_path, batch_size=4)
     next(predictions)

@@ -1,115 +1,81 @@
-"""Whether everything that an evaluation will look at can be decoded, before there is anything to lose."""
+"""Whether a config makes sense, and a source is what it says, before any batch is made."""
 
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from tqdm import tqdm
-
-from posmlp_jax.data.decoding.frames import decode_frames
-from posmlp_jax.data.decoding.images import decode, looks_whole
+from posmlp_jax.data.augment.augmentation import Augmentation
+from posmlp_jax.data.decoding.examples import InputSize
+from posmlp_jax.data.decoding.frame_sampling import FrameSampling
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.source import Source
-from posmlp_jax.errors import BrokenExampleError, DataError
+from posmlp_jax.data.targets import Labels
+from posmlp_jax.errors import ConfigError
 
-# Images are decoded for so many seconds; what is left then is only looked at.
-DECODE_SECONDS = 10.0
-_CHUNK = 32
-_NAMED = 10
+_AVERAGES = ("softmax", "logits")
+# Of frames, whose longer side may be 16 times as long.
+_MAX_SIDE = 2048
 
 
-def check_decodable(
-    source: Source,
-    *,
-    threads: int,
-    decode_seconds: float = DECODE_SECONDS,
-    process_index: int = 0,
-    process_count: int = 1,
-    report: Callable[[str], None] = print,
-) -> None:
-    """Looks at every image or video of a source that is evaluated, and finds those that would end the evaluation.
-
-    Images are decoded while `decode_seconds` last. Of the others the header is read, and whether the file ends as its
-    format says; only what does not look whole is decoded. Of each video one frame is decoded, which is enough, since
-    good frames take the places of others. A bar shows on a terminal when it takes more than a second.
-
-    Args:
-      source: the images or videos. Of one whose first image is not encoded, nothing is looked at.
-      threads: that work at once, at least one.
-      decode_seconds: see above.
-      process_index: which of `process_count` JAX processes this is; each looks at its share.
-      process_count: how many there are.
-      report: takes a line that says what was looked at, and how fast.
+def check_config(config: Any) -> None:
+    """Checks what the `data` section of a config says about sampling, augmentation and loading.
 
     Raises:
-      DataError: for what cannot be decoded or read: how many, and the first ten by name.
+      ConfigError: for the first value that makes no sense.
     """
-    indices = range(process_index, len(source), process_count)
-    if not indices or (not isinstance(source.read(indices[0])[0], bytes) and source.kind == "image"):
-        return
-    start = time.perf_counter()
-    check = _Check(source, start + decode_seconds)
-    chunks = [indices[first : first + _CHUNK] for first in range(0, len(indices), _CHUNK)]
-    wrong, only_looked_at = [], 0
-    executor = ThreadPoolExecutor(max(threads, 1))
-    bar = tqdm(
-        desc=f"checking evaluation {source.kind}s",
-        total=len(indices),
-        unit=f" {source.kind}s",
-        unit_scale=True,
-        delay=1,
-        leave=False,
-        disable=None if process_index == 0 else True,
-    )
-    try:
-        for chunk, (reasons, looked) in zip(chunks, executor.map(check, chunks), strict=True):
-            wrong += reasons
-            only_looked_at += looked
-            bar.update(len(chunk))
-    finally:
-        # Ctrl-C waits for what is under way, and not for all.
-        executor.shutdown(cancel_futures=True)
-        bar.close()
-    if wrong:
-        more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        raise DataError(
-            f"{len(wrong)} of the {len(indices)} evaluation {source.kind}s cannot be decoded, and an accuracy over the "
-            f"others would be another one; mend or delete: {'; '.join(wrong[:_NAMED])}{more} ({source.description})"
-        )
-    seconds = time.perf_counter() - start
-    how = f"; of {only_looked_at} only the header and the end of the file" if only_looked_at else ""
-    rate = len(indices) / max(seconds, 1e-9)
-    report(f"checked {len(indices)} evaluation {source.kind}s in {seconds:.1f} s ({rate:.0f}/s){how}")
+    Augmentation(config, (1, 1))
+    FrameSampling(config.sampling, 1, config.stride, config.fps)
+    if not 0 < config.eval_crop <= 1:
+        raise ConfigError(f"eval_crop must be a share in (0, 1], not {config.eval_crop}")
+    if not 0 <= config.max_broken <= 1:
+        raise ConfigError(f"max_broken must be a share in [0, 1], not {config.max_broken}")
+    if config.threads < 0 or config.processes < 0:
+        raise ConfigError(f"threads ({config.threads}) and processes ({config.processes}) must not be negative")
+    if config.balance not in ("none", "classes"):
+        raise ConfigError(f"data.balance is '{config.balance}', and should be 'none' or 'classes'")
+    for field in ("repeats", "test_clips"):
+        if config[field] < 1:
+            raise ConfigError(f"data.{field} is {config[field]}, and should be 1 or more")
+    if not 0 <= config.frame_side <= _MAX_SIDE:
+        raise ConfigError(f"data.frame_side is {config.frame_side}, and should be 0 (as stored) or up to {_MAX_SIDE}")
+    if config.test_crops not in (1, 3):
+        raise ConfigError(f"data.test_crops is {config.test_crops}, and should be 1 or 3")
+    if config.test_average not in _AVERAGES:
+        raise ConfigError(f"unknown data.test_average '{config.test_average}': one of {', '.join(_AVERAGES)}")
+    for size in config.train_sizes:
+        if not (_is_side(size) or (isinstance(size, tuple | list) and len(size) == 2 and all(map(_is_side, size)))):
+            raise ConfigError(
+                f"data.train_sizes holds {size!r}, and should hold sides of squares or pairs (height, width), as "
+                "(192, 224, (192, 256))"
+            )
 
 
-class _Check:
-    """Looks at some examples: why those that cannot be decoded cannot, and how many were not decoded.
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def check_source(source: Source, config: Any, input_size: InputSize) -> None:
+    """Checks that a source is what a config says and a model takes.
 
     Args:
-      source: the examples.
-      deadline: until when images are decoded, in seconds of `time.perf_counter`.
+      source: images or videos.
+      config: the `data` section.
+      input_size: the model's, (height, width) or (frames, height, width).
+
+    Raises:
+      ConfigError: when it is not.
     """
-
-    def __init__(self, source: Source, deadline: float):
-        self._source, self._deadline = source, deadline
-
-    def __call__(self, indices: Sequence[int]) -> tuple[list[str], int]:
-        reasons, only_looked_at = [], 0
-        for index in indices:
-            try:
-                only_looked_at += not self._decode(index)
-            except BrokenExampleError as error:
-                reasons.append(f"{self._source.example_id(index)}: {' '.join(str(error).split())}")
-            except DataError as error:  # Names the file itself.
-                reasons.append(" ".join(str(error).split()))
-        return reasons, only_looked_at
-
-    def _decode(self, index: int) -> bool:
-        """Whether the example was decoded, and not only looked at."""
-        example = self._source[index]
-        if self._source.kind == "video":
-            decode_frames(example["video"], [0])
-            return True
-        if time.perf_counter() > self._deadline and looks_whole(example["image"]):
-            return False
-        decode(example["image"])
-        return True
+    if source.kind == "video" and len(input_size) == 2:
+        raise ConfigError(
+            f"the model takes images, but these are videos: {source.description}; take a model of clips, as "
+            "--config.model.name=posmlp_video_s"
+        )
+    if source.kind == "image" and len(input_size) == 3:
+        raise ConfigError(
+            f"the model takes clips of {input_size[0]} frames, but these are images: {source.description}; take a "
+            "model of images, as --config.model.name=posmlp_video_s_image"
+        )
+    if source.kind == "image" and config.test_clips > 1:
+        raise ConfigError(f"data.test_clips is {config.test_clips}, but these are images: {source.description}")
+    if isinstance(source, LabelledSource):
+        Labels(source, config)  # Classes of `flip_label_pairs` that there are none of.
+    elif config.balance == "classes":
+        raise ConfigError(f"data.balance is 'classes', but these {source.kind}s have none: {source.description}")

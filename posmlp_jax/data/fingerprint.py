@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.source import Source
 
 _NAMED = 5
@@ -11,10 +12,13 @@ _NAMED = 5
 def fingerprint(source: Source) -> dict:
     """What a source is, as JSON: the number of its examples, its classes, each one's count, and a hash of its files.
 
-    Counts are None where everything would have to be read for them (`Source.class_counts`).
+    Counts are None where everything would have to be read for them (`LabelledSource.class_counts`). Of a source without
+    labels there are neither classes nor counts.
     """
-    counts = source.class_counts()
-    names = source.class_names or [str(label) for label in range(source.num_classes)]
+    names, counts = (), None
+    if isinstance(source, LabelledSource):
+        counts = source.class_counts()
+        names = source.class_names or [str(label) for label in range(source.num_classes)]
     return {
         "examples": len(source),
         "classes": list(names),
@@ -43,7 +47,9 @@ def changes(before: Mapping, now: Mapping) -> Iterator[str]:
     if not found and before["classes"] != now["classes"]:
         found.append("the classes are in another order")
     if not found and before["files"] != now["files"]:
-        found.append("as many examples of each class, but other files, by their names or sizes")
+        found.append(
+            f"as many examples{' of each class' * bool(now['classes'])}, but other files, by their names or sizes"
+        )
     yield from found[: _NAMED + 1]
     if len(found) > _NAMED + 1:
         yield f"{len(found) - _NAMED - 1} more"

@@ -11,7 +11,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from posmlp_jax.data.decoding.undecodable import BrokenExamples, DamagedVideos
+from posmlp_jax.data.decoding.replacement import BrokenExamples, DamagedVideos
 
 Batch = dict[str, np.ndarray]
 

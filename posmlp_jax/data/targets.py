@@ -1,14 +1,61 @@
-"""Classes that mirroring makes into each other, as 'left' and 'right'."""
+"""What a batch holds of an example besides its pixels: a task's targets, carried along by augmentation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from posmlp_jax.data.augment.placement import Placement
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.source import Source
-from posmlp_jax.errors import ConfigError, nearest
+from posmlp_jax.errors import ConfigError, DataError, nearest
 
 
-def flipped_labels(source: Source, pairs: Sequence[Sequence[str]]) -> np.ndarray:
+class Targets(Protocol):
+    """Makes the columns of a batch that a task needs of what a source gives as target. Can be pickled, for processes.
+
+    Attributes:
+      columns: the shape of one example's value and its type, by name: `{'label': ((), np.int32)}`. What is of any
+        number, as boxes are, is filled up to a most.
+    """
+
+    columns: Mapping[str, tuple[tuple[int, ...], Any]]
+
+    def __call__(self, target: Any, placement: Placement) -> Mapping[str, Any]:
+        """One example's values, by column.
+
+        Args:
+          target: as the source gives it, which is not modified.
+          placement: where what was in the image, or in each frame of the clip, is in the batch. Where evaluation has
+            several views of an example, it is that of the centre crop, which it would see as its only view.
+        """
+
+
+class Labels:
+    """The label of each example, int32, and that of its mirror image where classes have a side: classification's.
+
+    Args:
+      source: the examples.
+      config: the `data` section; with `flip`, its `flip_label_pairs` are exchanged (`flipped_labels`).
+
+    Raises:
+      ConfigError: as `flipped_labels`.
+      DataError: when the examples have no labels.
+    """
+
+    columns: ClassVar = {"label": ((), np.int32)}
+
+    def __init__(self, source: Source, config: Any):
+        if not isinstance(source, LabelledSource):
+            raise DataError(f"the {source.kind}s have no labels, which classification needs: {source.description}")
+        self._mirrored = flipped_labels(source, config.flip_label_pairs if config.flip else ())
+
+    def __call__(self, target: int, placement: Placement) -> Mapping[str, int]:
+        """The label, as the result shows it."""
+        return {"label": self._mirrored[target] if placement.mirrored else target}
+
+
+def flipped_labels(source: LabelledSource, pairs: Sequence[Sequence[str]]) -> np.ndarray:
     """Each class's label after mirroring, int64 [num_classes].
 
     Args:

@@ -11,9 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.pretrained import Pretrained
-from posmlp_jax.data.pipeline import EvalViews
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS, Kind
 from posmlp_jax.data.sources.files import FileSource, has_suffix
+from posmlp_jax.data.views import EvalViews
 from posmlp_jax.errors import BrokenExampleError
 from posmlp_jax.terminal import printable
 from posmlp_jax.training.config import default_config
@@ -82,7 +82,7 @@ class Loader:
     def _load(self, index: int, out: np.ndarray) -> Loaded:
         file = self._files[index]
         try:
-            example = self._views.fill(out, index)
+            example, _ = self._views.fill(out, index)
         except BrokenExampleError as error:
             reason = printable(error.reason)
         except OSError as error:

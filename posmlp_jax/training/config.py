@@ -101,6 +101,9 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 "erasing_probability": 0.0,
                 "erasing_mode": "pixel",
                 "erasing_count": 1,
+                # The sizes that training images have, step by step one of them at random: sides of squares or pairs
+                # (height, width), as (192, 224, (192, 256)); (): the model's own. A step is compiled for each.
+                "train_sizes": (),
                 # How many samples, augmented each by itself, a batch has of every example; an epoch is all of them.
                 "repeats": 1,
                 # Clips of videos: 'segment' or 'rounded_segment', a frame of each of num_frames parts, or 'dense', each

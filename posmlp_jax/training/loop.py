@@ -20,7 +20,7 @@ from posmlp_jax.checkpoints.state import TrainState, Weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.checkpoints.transfer import Transferred
 from posmlp_jax.data import Batches, train_batches
-from posmlp_jax.data.check import check_decodable
+from posmlp_jax.data.decoding.decodable import check_decodable
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.devices.hosts import AgreedMaximum, from_host_0, together
 from posmlp_jax.devices.memory import check_step_memory, out_of_memory

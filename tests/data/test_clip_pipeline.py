@@ -13,7 +13,7 @@ from posmlp_jax.data.augment.crops import uniform_crops
 from posmlp_jax.data.decoding.encoded_video import EncodedVideo
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
 from posmlp_jax.data.decoding.frames import decode_frames
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import ConfigError, DataError
 
 LENGTHS = (20, 9, 31, 14, 3, 25, 17)
@@ -21,7 +21,7 @@ INPUT = (4, 16, 24)
 NAMES = ("to left", "to right", "still")
 
 
-class Videos(Source):
+class Videos(LabelledSource):
     """Video files, of which some may be replaced by other bytes."""
 
     kind = "video"
@@ -40,7 +40,7 @@ class Videos(Source):
         return f"video {index}"
 
 
-class Pictures(Source):
+class Pictures(LabelledSource):
     """Images whose pixels all hold their index."""
 
     def __init__(self, length: int):

@@ -12,14 +12,14 @@ from helpers import assert_same_batches
 from posmlp_jax.data import eval_batches, open_source, pipeline, train_batches
 from posmlp_jax.data.augment import augmentation
 from posmlp_jax.data.decoding.images import decode
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
 BATCH = 24
 
 
-class Pictures(Source):
+class Pictures(LabelledSource):
     """Images whose pixels all hold their index; one may have a wrong label."""
 
     def __init__(self, length: int, mislabelled: int | None = None):
@@ -62,8 +62,8 @@ def test_batches(digits):
             "index": ((BATCH,), np.int64),
         }
         for image, label, index in zip(batch["image"], batch["label"], batch["index"], strict=True):
-            np.testing.assert_array_equal(image, decode(source[index]["image"]))
-            assert label == source[index]["label"]
+            np.testing.assert_array_equal(image, decode(source[index][0]))
+            assert label == source[index][1]
 
 
 @pytest.mark.parametrize("workers", [{"threads": 1}, {"threads": 5}, {"processes": 2}])

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from posmlp_jax.data.augment import crops as transforms
+from posmlp_jax.data.augment import crops
 from posmlp_jax.data.augment.color import ColorJitter
 from posmlp_jax.data.augment.erasing import RandomErasing
+from posmlp_jax.data.augment.placement import Movement, Placement, cut_out, stays
 from posmlp_jax.data.augment.randaugment import RandAugment
 from posmlp_jax.data.decoding.images import Size
 from posmlp_jax.errors import ConfigError, nearest
@@ -53,10 +54,10 @@ class Augmentation:
                 f"crop_scale {tuple(config.crop_scale)} must be (least, most) within 0 to 1, and crop_ratio "
                 f"{tuple(config.crop_ratio)} (least, most) above 0"
             )
-        if config.interpolation not in transforms.INTERPOLATIONS:
+        if config.interpolation not in crops.INTERPOLATIONS:
             raise ConfigError(
                 f"unknown data.interpolation '{config.interpolation}': "
-                f"{nearest(config.interpolation, transforms.INTERPOLATIONS)}"
+                f"{nearest(config.interpolation, crops.INTERPOLATIONS)}"
             )
         if config.crop_padding < 0:
             raise ConfigError(f"crop_padding must not be negative, but is {config.crop_padding}")
@@ -76,20 +77,17 @@ class Augmentation:
         randaugment = RandAugment.from_string(
             config.randaugment or "rand", config.randaugment_interpolation, [level / 255 for level in fill] or mean
         )
-        self._whole = self._color = None
-        if not config.randaugment:
-            self._color = jitter if config.color_jitter > 0 else None
-        elif config.randaugment_on == "frame":
-            self._whole = randaugment
-        else:
-            self._color = randaugment
+        on = config.randaugment_on if config.randaugment else None
+        self._on_frame = randaugment if on == "frame" else None
+        self._on_crop = randaugment if on == "crop" else None
+        self._jitter = jitter if on is None and config.color_jitter > 0 else None
         self._erasing = erasing if config.erasing_probability > 0 else None
 
     @property
     def min_size(self) -> Size | None:
         """How small a photograph may be decoded (`decoding.decode`) without a crop ever being enlarged for it."""
         height, width = self._size
-        if self._none or self._whole is not None:
+        if self._none or self._on_frame is not None:
             return None
         if self._crop != "random_resized":
             # The resizing that follows is antialiased over at least two pixels.
@@ -101,7 +99,7 @@ class Augmentation:
         """The augmented uint8 image [height, width, 3] of a uint8 RGB image of any size, which is not modified."""
         return self._erase(self._apply(image, rng)[0], rng)
 
-    def fill(self, out: np.ndarray, pixels: np.ndarray, rng: np.random.Generator) -> bool:
+    def fill(self, out: np.ndarray, pixels: np.ndarray, rng: np.random.Generator) -> Placement:
         """Augments an image, or all frames of a clip in the same way: one crop, flip, draw of operations, and box.
 
         Args:
@@ -110,41 +108,48 @@ class Augmentation:
           rng: up to erasing, every frame is the image that a copy of it gives.
 
         Returns:
-          Whether left and right are exchanged.
+          Where what was in the image, or in each frame, is in the result.
         """
         if pixels.ndim == 3:
-            image, flipped = self._apply(pixels, rng)
+            image, movement = self._apply(pixels, rng)
             out[...] = self._erase(image, rng)
-            return flipped
+            return Placement.of(pixels.shape[:2], movement)
         start = rng.bit_generator.state
         for place, frame in zip(out, pixels, strict=True):
             rng.bit_generator.state = start
-            place[...], flipped = self._apply(frame, rng)
+            place[...], movement = self._apply(frame, rng)
         erased = self._erase(out, rng)
         if erased is not out:
             out[...] = erased
-        return flipped
+        return Placement.of(pixels.shape[1:3], movement)
 
-    def _apply(self, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
-        """The image augmented up to erasing, and whether it is flipped."""
+    def _apply(self, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Movement]:
+        """The image augmented up to erasing, and where its pixels went."""
         if self._none:
-            return transforms.center_crop(image, self._size, self._eval_crop), False
-        if self._whole is not None:
-            image = self._whole(image, rng)
+            (box,) = crops.uniform_crop_boxes(image.shape[:2], self._size, self._eval_crop, 1)
+            return crops.center_crop(image, self._size, self._eval_crop), cut_out(box, self._size)
+        movement = stays()
+        if self._on_frame is not None:
+            image, movement = self._on_frame(image, rng)
         if self._crop == "random_resized":
             crop = (self._size, self._scale, self._ratio)
-            image = transforms.random_resized_crop(image, *crop, rng, self._interpolation)
+            image, moved = crops.random_resized_crop(image, *crop, rng, self._interpolation)
+            movement = moved @ movement
         else:
-            image = transforms.resize(image, self._size)
+            movement = cut_out((0, 0, *image.shape[:2]), self._size) @ movement
+            image = crops.resize(image, self._size)
             if self._crop == "pad":
-                image = transforms.pad_crop(image, self._padding, rng)
-        flipped = False
+                image, moved = crops.pad_crop(image, self._padding, rng)
+                movement = moved @ movement
         if self._flip:
-            before, image = image, transforms.random_flip(image, rng)
-            flipped = image is not before
-        if self._color is not None:
-            image = self._color(image, rng)
-        return image, flipped
+            image, moved = crops.random_flip(image, rng)
+            movement = moved @ movement
+        if self._on_crop is not None:
+            image, moved = self._on_crop(image, rng)
+            movement = moved @ movement
+        if self._jitter is not None:
+            image = self._jitter(image, rng)
+        return image, movement
 
     def _erase(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return pixels if self._none or self._erasing is None else self._erasing(pixels, rng)

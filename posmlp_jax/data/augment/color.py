@@ -5,12 +5,10 @@ nothing. They are Pillow's `ImageOps` and `ImageEnhance` functions, which is how
 the tables (autocontrast, equalize, invert, posterize, solarize) agree exactly, the blends within one level of 255.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from posmlp_jax.errors import ConfigError
 
@@ -103,53 +101,33 @@ def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
     return _blend(smooth, image, factor)
 
 
-def hue(image: np.ndarray, shift: float) -> np.ndarray:
-    """Turns every hue by `shift`, in turns, -0.5 to 0.5 (torchvision's `adjust_hue` on Pillow images)."""
-    # Pillow's 8-bit HSV is not cv2's, and no published recipe of ours shifts hues: exact before fast.
-    hsv = np.array(Image.fromarray(image).convert("HSV"))
-    hsv[..., 0] += np.uint8(int(shift * 255) % 256)
-    return np.array(Image.fromarray(hsv, "HSV").convert("RGB"))
-
-
 @dataclass(frozen=True)
 class ColorJitter:
-    """Changes brightness, contrast, saturation and, when asked for, hue, in a random order.
+    """Changes brightness, contrast and saturation in a random order.
 
-    As torchvision's `ColorJitter`, which timm uses. Each factor is uniform in [max(0, 1 - s), 1 + s], the hue's shift
-    uniform in [-s, s]; where s is 0 nothing changes and nothing is drawn.
+    As torchvision's `ColorJitter`, which timm uses. Each factor is uniform in [max(0, 1 - s), 1 + s] of a strength s;
+    where that is 0 nothing changes.
 
     Attributes:
-      strength: one s for brightness, contrast and saturation, or three, or four with the hue's last.
+      strength: s.
 
     Raises:
-      ConfigError: a strength that is negative, a hue strength above 0.5, or neither 1, 3 nor 4 of them.
+      ConfigError: a strength that is negative.
     """
 
-    strength: float | Sequence[float]
+    strength: float
 
     def __post_init__(self):
-        strengths = self._strengths
-        if len(strengths) not in (3, 4):
-            raise ConfigError(
-                f"color_jitter takes one number, or 3 or 4 (brightness, contrast, saturation, hue), "
-                f"not {len(strengths)}"
-            )
-        if min(strengths) < 0 or (len(strengths) == 4 and strengths[3] > 0.5):
-            raise ConfigError(f"color_jitter={self.strength}: strengths must be at least 0, and the hue's at most 0.5")
-
-    @property
-    def _strengths(self) -> tuple[float, ...]:
-        return tuple(self.strength) if isinstance(self.strength, Sequence) else (self.strength,) * 3
+        if self.strength < 0:
+            raise ConfigError(f"color_jitter={self.strength}: strengths must be at least 0")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Changes a uint8 RGB image (height, width, 3), which is not modified.
 
-        Returns a uint8 image of the same shape; `image` itself when every s is 0.
+        Returns a uint8 image of the same shape; `image` itself when the strength is 0.
         """
-        strengths = self._strengths
-        for index in rng.permutation(len(strengths)):
-            s = strengths[index]
-            if s > 0:
-                low, high = (-s, s) if index == 3 else (max(0.0, 1.0 - s), 1.0 + s)
-                image = (brightness, contrast, saturation, hue)[index](image, rng.uniform(low, high))
+        low, high = max(0.0, 1.0 - self.strength), 1.0 + self.strength
+        for index in rng.permutation(3):
+            if self.strength > 0:
+                image = (brightness, contrast, saturation)[index](image, rng.uniform(low, high))
         return image

@@ -1,4 +1,7 @@
-"""Crops, sizes and flips on the host: uint8 arrays [height, width, 3], RGB. Sizes are (height, width)."""
+"""Crops, sizes and flips on the host: uint8 arrays [height, width, 3], RGB. Sizes are (height, width).
+
+What is drawn at random comes with its `Movement`, where the pixels went.
+"""
 
 import math
 
@@ -6,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from posmlp_jax.data.augment.placement import Movement, cut_out, mirror, stays
 from posmlp_jax.data.decoding.images import Size
 
 INTERPOLATIONS = ("bicubic", "random", "bilinear")
@@ -44,19 +48,21 @@ def random_resized_crop(
     ratio: tuple[float, float],
     rng: np.random.Generator,
     interpolation: str = "bicubic",
-) -> np.ndarray:
+) -> tuple[np.ndarray, Movement]:
     """A random box of the image (`crop_box`), resized to `size`.
 
     With `interpolation` 'bicubic' by `fast_resize`; with 'random', as timm names it, by Pillow, bilinear or bicubic;
     with 'bilinear' by PyTorch's bilinear interpolation, which looks at the four nearest pixels however far it shrinks.
     """
-    top, left, height, width = crop_box(*image.shape[:2], scale, ratio, rng)
-    box = image[top : top + height, left : left + width]
+    box = top, left, height, width = crop_box(*image.shape[:2], scale, ratio, rng)
+    part = image[top : top + height, left : left + width]
     if interpolation == "random":
-        return resize(box, size, (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)[rng.integers(2)])
-    if interpolation == "bilinear":
-        return cv2.resize(box, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return fast_resize(box, size)
+        part = resize(part, size, (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)[rng.integers(2)])
+    elif interpolation == "bilinear":
+        part = cv2.resize(part, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    else:
+        part = fast_resize(part, size)
+    return part, cut_out(box, size)
 
 
 def fast_resize(image: np.ndarray, size: Size) -> np.ndarray:
@@ -82,17 +88,18 @@ def _smoothing(shrink: float) -> np.ndarray:
     return np.array([side, 1 - 2 * side, side], np.float32)
 
 
-def pad_crop(image: np.ndarray, padding: int, rng: np.random.Generator) -> np.ndarray:
+def pad_crop(image: np.ndarray, padding: int, rng: np.random.Generator) -> tuple[np.ndarray, Movement]:
     """Shifts the image by up to `padding` pixels in each direction; what comes in is its reflection."""
     height, width = image.shape[:2]
     top, left = rng.integers(2 * padding + 1, size=2)
     padded = cv2.copyMakeBorder(image, padding, padding, padding, padding, cv2.BORDER_REFLECT_101)
-    return padded[top : top + height, left : left + width]
+    moved = cut_out((float(top) - padding, float(left) - padding, height, width), (height, width))
+    return padded[top : top + height, left : left + width], moved
 
 
-def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def random_flip(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Movement]:
     """Mirrors left and right, half of the time; otherwise `image` itself."""
-    return cv2.flip(image, 1) if rng.random() < 0.5 else image
+    return (cv2.flip(image, 1), mirror(image.shape[1])) if rng.random() < 0.5 else (image, stays())
 
 
 def center_crop(image: np.ndarray, size: Size, eval_crop: float) -> np.ndarray:

@@ -17,7 +17,7 @@ _TRIES, _CLIP_TRIES = 10, 100
 class RandomErasing:
     """Replaces random rectangles by the mean colour ('const') or by noise ('pixel').
 
-    With `probability`, a number of rectangles uniform in min_count..count is drawn. Each covers a share of the image
+    With `probability`, a number of rectangles uniform in 1..count is drawn. Each covers a share of the image
     uniform in [0.02, 1/3], divided by that number, with height/width log-uniform in [0.3, 1/0.3]; one that does not
     fit is drawn again, ten times at most, then left out. All frames of a clip lose the same rectangles, which are tried
     a hundred times, but noise is new in each.
@@ -32,10 +32,9 @@ class RandomErasing:
       std: a channel's standard deviation that normalisation divides by, in the same unit.
       mode: 'const' or 'pixel'.
       count: the most rectangles.
-      min_count: the fewest.
 
     Raises:
-      ConfigError: an unknown mode, a probability outside [0, 1], or counts that are not 1 ≤ min_count ≤ count.
+      ConfigError: an unknown mode, a probability outside [0, 1], or a count below 1.
     """
 
     probability: float
@@ -43,17 +42,14 @@ class RandomErasing:
     std: Sequence[float]
     mode: str = "const"
     count: int = 1
-    min_count: int = 1
 
     def __post_init__(self):
         if self.mode not in ("const", "pixel"):
             raise ConfigError(f"random erasing has no mode '{self.mode}': {nearest(self.mode, ('const', 'pixel'))}")
         if not 0 <= self.probability <= 1:
             raise ConfigError(f"the probability of random erasing must lie in [0, 1], not {self.probability}")
-        if not 1 <= self.min_count <= self.count:
-            raise ConfigError(
-                f"random erasing needs 1 ≤ min_count ≤ count, not min_count={self.min_count}, count={self.count}"
-            )
+        if self.count < 1:
+            raise ConfigError(f"random erasing needs a count of 1 or more, not count={self.count}")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Erases from a uint8 RGB image [height, width, 3] or clip [T, height, width, 3], which is not modified.
@@ -67,7 +63,7 @@ class RandomErasing:
         mean_level = 255 * np.asarray(self.mean, np.float32)
         std_level = 255 * np.asarray(self.std, np.float32)
         image = image.copy()
-        number = int(rng.integers(self.min_count, self.count + 1))
+        number = int(rng.integers(1, self.count + 1))
         for _ in range(number):
             for _ in range(tries):
                 area = rng.uniform(*_AREA) * height * width / number

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from posmlp_jax.data.augment import affine, color
+from posmlp_jax.data.augment.placement import Movement, stays
 from posmlp_jax.errors import ConfigError, nearest
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -180,22 +181,24 @@ class RandAugment:
             operations.append(Operation(name, argument, interpolation))
         return operations
 
-    def apply(self, image: np.ndarray, operations: Sequence[Operation]) -> np.ndarray:
+    def apply(self, image: np.ndarray, operations: Sequence[Operation]) -> tuple[np.ndarray, Movement]:
         """Applies operations that `sample` drew, in order, to a uint8 RGB image (height, width, 3).
 
-        Returns a uint8 image of the same shape: `image` itself when there are no operations, else a new one.
+        Returns a uint8 image of the same shape, `image` itself when there are no operations, and where the pixels went.
         """
+        movement = stays()
         for name, argument, interpolation in operations:
             if name in _AFFINE_OPERATIONS:
                 fill = tuple(min(255, round(255 * value)) for value in self.mean)
-                image = _AFFINE_OPERATIONS[name](image, argument, interpolation, fill)
+                image, moved = _AFFINE_OPERATIONS[name](image, argument, interpolation, fill)
+                movement = moved @ movement
             elif argument is None:
                 image = _COLOR_OPERATIONS[name](image)
             else:
                 image = _COLOR_OPERATIONS[name](image, argument)
-        return image
+        return image, movement
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Movement]:
         """Draws and applies; see `sample` and `apply`."""
         return self.apply(image, self.sample(rng))
 

@@ -26,11 +26,10 @@ _SKIPPING = ("h264", "mpeg4")
 
 @dataclasses.dataclass(frozen=True)
 class VideoInfo:
-    """What `probe` finds: the number of frames, frames a second (0: not known), and the upright (height, width)."""
+    """What `probe` finds: the number of frames, and frames a second (0: not known)."""
 
     num_frames: int
     fps: float
-    size: Size
 
 
 def probe(file: bytes | str | os.PathLike) -> VideoInfo:
@@ -40,7 +39,8 @@ def probe(file: bytes | str | os.PathLike) -> VideoInfo:
       file: its contents, or its path.
 
     Raises:
-      BrokenExampleError: when it is no video file, has no video stream, or no frame of it can be decoded.
+      BrokenExampleError: when it is no video file, has no video stream, or frames that are too large, or none of them
+        can be decoded.
       OSError: when there is no such file, or it cannot be read.
     """
     with open_video(file) as (container, stream):
@@ -48,8 +48,8 @@ def probe(file: bytes | str | os.PathLike) -> VideoInfo:
         _, frame = next(_decode_in_order(stream.codec_context, packets), (0, None))
         if frame is None:
             raise BrokenExampleError("no frame of the video can be decoded")
-        size = _Converter()(frame).shape[:2]
-    return VideoInfo(packets.num_frames, packets.fps, size)
+        _Converter()(frame)
+    return VideoInfo(packets.num_frames, packets.fps)
 
 
 def decode_frames(

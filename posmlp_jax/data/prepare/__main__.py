@@ -5,10 +5,10 @@ A run that was stopped goes on where it was when the same command is given again
 
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data.prepare.datasets import BUILDERS
-from posmlp_jax.data.prepare.left_out import LIST, count_unreadable
+from posmlp_jax.data.prepare.left_out import LIST, count_left_out
 from posmlp_jax.data.prepare.prepare import MAX_BROKEN, prepare
 from posmlp_jax.data.prepare.shards import says_its_source
-from posmlp_jax.data.sources.locate import data_folder, find_version
+from posmlp_jax.data.sources.tfds_layout import data_folder, find_version
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = prepare(
         arguments.dataset, arguments.source, arguments.data_dir, arguments.name, max_broken=arguments.max_broken
     )
-    count = count_unreadable(folder)
+    count = count_left_out(folder)
     lacking = f"; {count} videos could not be read and are left out, see {folder / LIST}" if count else ""
     unknown = "" if says_its_source(folder) else "; it does not say from what, so --source was not compared"
     print(f"{'already prepared' if before else 'prepared'}: {folder}{lacking}{unknown}")

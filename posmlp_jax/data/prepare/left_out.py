@@ -14,7 +14,7 @@ LIST = "unreadable.txt"
 _FOLDER = "unreadable"
 
 
-class Unreadable:
+class LeftOut:
     """What could not be read so far, kept on the disk shard by shard, so that a continued run knows it too.
 
     Args:
@@ -80,7 +80,7 @@ def remove_lists(folder: epath.Path) -> None:
     (folder / _FOLDER).rmtree(missing_ok=True)
 
 
-def count_unreadable(folder: epath.Path) -> int:
+def count_left_out(folder: epath.Path) -> int:
     """How many examples a prepared data set lacks because they could not be read."""
     file = folder / LIST
     return len(file.read_text().splitlines()) if file.exists() else 0

@@ -7,7 +7,7 @@ from etils import epath
 
 from posmlp_jax.data.prepare.datasets import BUILDERS
 from posmlp_jax.data.prepare.shards import check_source, write_dataset
-from posmlp_jax.data.sources.locate import data_folder, find_version
+from posmlp_jax.data.sources.tfds_layout import data_folder, find_version
 from posmlp_jax.errors import ConfigError, DataError, nearest
 from posmlp_jax.paths import as_path, in_bucket
 

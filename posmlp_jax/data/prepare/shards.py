@@ -3,7 +3,7 @@
 `download_and_prepare` of tfds starts from the beginning after a stop, which for ImageNet costs hours. Here the shards
 go one by one into a folder `VERSION.incomplete`, each under a temporary name until it lies safely on the disk; the
 next run skips those that are there. The folder gets its name when everything is in it. Examples that cannot be read
-are left out (`unreadable`).
+are left out (`left_out`).
 
 In a bucket, where folders have no names to change, the shards go to where they stay, and `dataset_info.json`, without
 which nothing is taken for a data set, comes last. Nothing can be locked there: one program at a time may prepare it.
@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 from tqdm import tqdm
 
-from posmlp_jax.data.prepare.left_out import Unreadable, remove_lists
+from posmlp_jax.data.prepare.left_out import LeftOut, remove_lists
 from posmlp_jax.data.prepare.recipe import Example, Recipe
-from posmlp_jax.data.sources.locate import find_version
+from posmlp_jax.data.sources.tfds_layout import find_version
 from posmlp_jax.errors import DataError, refusal
 from posmlp_jax.paths import file_size, in_bucket, list_folder
 from posmlp_jax.writing import PARTIAL, atomic_file, atomic_write
@@ -74,22 +74,22 @@ def _write(recipe: Recipe, folder: epath.Path, max_broken: float) -> epath.Path:
     # Shards get their names when they are complete, so those that are there need no second look.
     shards = [name for name in names if name.startswith(f"{recipe.name}-") and not name.endswith(PARTIAL)]
     done = {name: _count(staging / name) for name in shards}
-    unreadable = Unreadable(recipe, staging, max_broken)
-    begun = sum(count + unreadable.resume(name) for name, count in done.items())
+    left_out = LeftOut(recipe, staging, max_broken)
+    begun = sum(count + left_out.resume(name) for name, count in done.items())
     lengths: dict[str, list[int]] = {}
     with tqdm(total=total, initial=begun, unit=f" {recipe.noun}", desc=recipe.name) as bar:
         for split, contents in recipe.splits.items():
             names = [_shard_name(recipe.name, split, i, len(contents.shards)) for i in range(len(contents.shards))]
             for name, shard in zip(names, contents.shards, strict=True):
                 if name not in done:
-                    done[name] = _write_shard(recipe, unreadable.leave_out(name, shard, bar), staging / name, bar)
+                    done[name] = _write_shard(recipe, left_out.leave_out(name, shard, bar), staging / name, bar)
             lengths[split] = [done[name] for name in names]
-            if (found := sum(done[name] + unreadable.number_in(name) for name in names)) != contents.num_examples:
+            if (found := sum(done[name] + left_out.number_in(name) for name in names)) != contents.num_examples:
                 raise DataError(
                     f"the source of {recipe.name} has {found} {split} {recipe.noun} instead of "
                     f"{contents.num_examples}: get it anew, delete {staging} and start again"
                 )
-    unreadable.write_list()
+    left_out.write_list()
     _write_metadata(recipe, staging, lengths)
     if staging != target:
         staging.rename(target)

@@ -129,7 +129,7 @@ def _parts(path: str) -> list[str]:
 
 
 class FileSource(Source):
-    """Image or video files as they lie on the disk, without labels: every one is 0.
+    """Image or video files as they lie on the disk, of which nothing else is known: every target is None.
 
     Args:
       files: their names.
@@ -139,15 +139,14 @@ class FileSource(Source):
     def __init__(self, files: Sequence[str], kind: Kind):
         self._files = files
         self.kind = "image" if kind is IMAGES else "video"
-        self.num_classes, self.class_names = 1, None
         self.description = f"{len(files)} {kind.noun}"
 
     def __len__(self) -> int:
         """The number of files."""
         return len(self._files)
 
-    def read(self, index: int) -> tuple[bytes | EncodedVideo, int]:
-        """The bytes of an image file, or a video that stays on the disk.
+    def read(self, index: int) -> tuple[bytes | EncodedVideo, None]:
+        """The bytes of an image file, or a video that stays on the disk, and no target.
 
         Raises:
           BrokenExampleError: when it is no video file, or has no frame.
@@ -155,9 +154,9 @@ class FileSource(Source):
         """
         file = self._files[index]
         if self.kind == "video":
-            return open_encoded(file), 0
+            return open_encoded(file), None
         # Not `as_path` of names on this machine: a file that is called ~ has been found by that name.
-        return (as_path(file) if in_bucket(file) else Path(file)).read_bytes(), 0
+        return (as_path(file) if in_bucket(file) else Path(file)).read_bytes(), None
 
     def example_id(self, index: int) -> str:
         """The file's name."""

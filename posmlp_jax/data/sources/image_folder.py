@@ -16,7 +16,7 @@ from posmlp_jax.data.sources.class_folders import (
     list_classes,
     list_known_classes,
 )
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import ConfigError, DataError, refusal
 from posmlp_jax.paths import as_path, file_size, in_bucket, relative_name
 
@@ -24,7 +24,7 @@ from posmlp_jax.paths import as_path, file_size, in_bucket, relative_name
 _SIZED = 20_000
 
 
-class ImageFolderSource(Source):
+class ImageFolderSource(LabelledSource):
     """Images in `directory/{train,val or test}/CLASS/`, or in `directory/CLASS/` with a held-out share.
 
     The classes are the sub-folders of the training folder in sorted order. Hidden files and folders are ignored.

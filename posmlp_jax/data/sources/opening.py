@@ -5,11 +5,10 @@ from typing import Any, Literal
 
 from posmlp_jax.data.prepare.datasets import BUILDERS
 from posmlp_jax.data.sources.image_folder import ImageFolderSource
-from posmlp_jax.data.sources.locate import data_folder, find_version
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.subset import stratified_subset
 from posmlp_jax.data.sources.synthetic import SyntheticSource, SyntheticVideos
-from posmlp_jax.data.sources.tfds_layout import PreparedSource, find_prepared
+from posmlp_jax.data.sources.tfds_layout import PreparedSource, data_folder, find_prepared, find_version
 from posmlp_jax.errors import DataError
 
 
@@ -19,7 +18,7 @@ def open_source(
     *,
     num_classes: int | None = None,
     kind: Literal["image", "video"] = "image",
-) -> Source:
+) -> LabelledSource:
     """The images or videos to train on, or those to evaluate with.
 
     Args:
@@ -45,7 +44,7 @@ def open_source(
     return stratified_subset(source, config.train_fraction) if split == "train" else source
 
 
-def _open(config: Any, split: str, num_classes: int | None, kind: str) -> Source:
+def _open(config: Any, split: str, num_classes: int | None, kind: str) -> LabelledSource:
     if config.name == "synthetic":
         classes = config.num_classes if num_classes is None else min(config.num_classes, num_classes)
         offset = 0 if split == "train" else config.num_examples

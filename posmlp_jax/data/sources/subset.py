@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import ConfigError
 
 
-class Subset(Source):
+class Subset(LabelledSource):
     """Some images of a source.
 
     Args:
@@ -20,7 +20,7 @@ class Subset(Source):
       description: one line, what the subset is.
     """
 
-    def __init__(self, source: Source, indices: np.ndarray, description: str):
+    def __init__(self, source: LabelledSource, indices: np.ndarray, description: str):
         self._source, self._indices = source, indices
         self.kind, self.num_classes, self.class_names = source.kind, source.num_classes, source.class_names
         self.description, self.generated = description, source.generated
@@ -46,14 +46,14 @@ class Subset(Source):
         return self._source.example_id(int(self._indices[index]))
 
 
-def stratified_subset(source: Source, fraction: float) -> Source:
+def stratified_subset(source: LabelledSource, fraction: float) -> LabelledSource:
     """The share `fraction` of each class: the paper's ImageNet-1k^0.5 (Figure 1(f)) is 0.5.
 
     Which images these are depends on their places in the source alone, never on a seed; a smaller share is a part of
     every larger one. Each class has `fraction` of its images, rounded, and at least one.
 
     Args:
-      source: the images. All labels are read (`Source.read_labels`).
+      source: the images. All labels are read (`LabelledSource.read_labels`).
       fraction: in (0, 1]; 1 is `source` itself.
 
     Raises:

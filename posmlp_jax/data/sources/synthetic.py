@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from posmlp_jax.data.decoding.encoded_video import EncodedVideo
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 
 # As Kinetics is usually stored, but of 5 seconds, and only so many different ones: encoding takes half a second each.
 FILMS = 4
@@ -18,7 +18,7 @@ _HEIGHT, _WIDTH, _FRAMES, _FPS, _KEY_FRAME_DISTANCE = 256, 340, 150, 30, 12
 _LOCKS = [threading.Lock() for _ in range(FILMS)]
 
 
-class SyntheticSource(Source):
+class SyntheticSource(LabelledSource):
     """Noise over one brightness per class and colour: cheap, the same for the same index, and learnable.
 
     Args:

@@ -1,8 +1,12 @@
-"""Data sets in tfds' own layout on disk, array_record or TFRecord, read without TensorFlow."""
+"""Data sets in tfds' own layout on disk, array_record or TFRecord, read without TensorFlow.
+
+They lie in `data_dir/name[/config]/version`; `posmlp_jax.data.prepare` writes them, and so does tfds.
+"""
 
 import contextlib
 import difflib
 import io
+import os
 import re
 import resource
 from collections.abc import Iterator, Sequence
@@ -14,11 +18,10 @@ from etils import epath
 
 from posmlp_jax.data.decoding.encoded_video import EncodedVideo
 from posmlp_jax.data.prepare.datasets import BUILDERS
-from posmlp_jax.data.sources.locate import data_folder, find_version
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.tfrecord import TFRecordReader
 from posmlp_jax.errors import DataError
-from posmlp_jax.paths import in_bucket, list_folder
+from posmlp_jax.paths import as_path, in_bucket, list_folder
 from posmlp_jax.writing import atomic_write
 
 # name, name/config, name:1.2.3 or name/config:1.2.3, as tfds has it.
@@ -26,6 +29,23 @@ _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+
 # Text features that name an example, in the order of preference.
 _ID_FEATURES = ("file_name", "filename", "id")
 _VIDEO_FEATURES = ("video", "num_frames", "fps", "id")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+def data_folder(data_dir: str) -> epath.Path:
+    """The folder of all prepared data sets: `data_dir`, or where tfds keeps them when that is ''."""
+    return as_path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def find_version(folder: epath.Path, version: str | None = None) -> epath.Path | None:
+    """The sub-folder of `folder` with the highest version (or `version`) that was prepared to the end, or None."""
+    if not folder.is_dir():
+        return None
+    names = [version] if version else [name for name in list_folder(folder)[0] if _VERSION.fullmatch(name)]
+    prepared = [name for name in names if (folder / name / "dataset_info.json").exists()]
+    if not prepared:
+        return None
+    return folder / max(prepared, key=lambda name: tuple(map(int, name.split("."))))
 
 
 def find_prepared(name: str, data_dir: str) -> epath.Path:
@@ -78,7 +98,7 @@ def _how_to_prepare(name: str, data_dir: str) -> str:
     return f"and neither we nor tfds know how to prepare it ({hint})"
 
 
-class PreparedSource(Source):
+class PreparedSource(LabelledSource):
     """A split of a data set that `prepare`, or tfds, has written.
 
     Args:
@@ -149,7 +169,7 @@ class PreparedSource(Source):
         return EncodedVideo(data, int(example["num_frames"]), float(example["fps"]), name), label
 
     def read_labels(self) -> np.ndarray:
-        """As `Source.read_labels`; kept in a file beside the data where that can be written.
+        """As `LabelledSource.read_labels`; kept in a file beside the data where that can be written.
 
         The labels lie in the same records as the images or videos: the first time, all of these are read from the disk.
         """

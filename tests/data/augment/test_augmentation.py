@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posmlp_jax.data.augment import crops as transforms
+from posmlp_jax.data.augment import crops
 from posmlp_jax.data.augment.augmentation import Augmentation
 from posmlp_jax.data.augment.color import ColorJitter
 from posmlp_jax.data.augment.erasing import RandomErasing
@@ -35,11 +35,14 @@ def data_config():
 def by_hand(image, size, rng, crop="random_resized", interpolation="bicubic", color=None, erasing=None):
     """Crop, flip, colours, erasing."""
     if crop == "random_resized":
-        image = transforms.random_resized_crop(image, size, (0.08, 1.0), (3 / 4, 4 / 3), rng, interpolation)
+        image, _ = crops.random_resized_crop(image, size, (0.08, 1.0), (3 / 4, 4 / 3), rng, interpolation)
     elif crop == "pad":
-        image = transforms.pad_crop(transforms.resize(image, size), 4, rng)
+        image, _ = crops.pad_crop(crops.resize(image, size), 4, rng)
     image = image[:, ::-1].copy() if rng.random() < 0.5 else image
-    image = color(image, rng) if color else image
+    if isinstance(color, RandAugment):
+        image, _ = color(image, rng)
+    elif color:
+        image = color(image, rng)
     return erasing(image, rng) if erasing else image
 
 
@@ -78,7 +81,7 @@ def test_the_order_is_timms(data_config, changes, expected, size):
 def test_none_is_what_evaluation_sees(data_config, size):
     everything = {"randaugment": RECIPE, "color_jitter": 0.4, "erasing_probability": 1.0, "crop": "pad"}
     augmentation = Augmentation(data_config(augment="none", **everything), size)
-    expected = transforms.center_crop(PHOTO, size, 0.9)
+    expected = crops.center_crop(PHOTO, size, 0.9)
     for seed in range(5):
         np.testing.assert_array_equal(augmentation(PHOTO, np.random.default_rng(seed)), expected)
     assert augmentation.min_size is None

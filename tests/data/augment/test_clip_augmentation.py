@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posmlp_jax.data.augment import crops as transforms
+from posmlp_jax.data.augment import crops
 from posmlp_jax.data.augment.augmentation import CROPS, Augmentation
 from posmlp_jax.data.augment.erasing import RandomErasing
 from posmlp_jax.data.augment.randaugment import OPERATIONS, RandAugment
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.targets import flipped_labels
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import default_config
@@ -38,7 +38,7 @@ def augmentation(**changes) -> Augmentation:
 
 def fill(augment, pixels, rng) -> tuple[np.ndarray, bool]:
     out = np.empty((*pixels.shape[:-3], *SIZE, 3), np.uint8)
-    return out, augment.fill(out, pixels, rng)
+    return out, augment.fill(out, pixels, rng).mirrored
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +146,9 @@ def test_randaugment_on_whole_frames_comes_first(frames, fill, interpolation):
         augment.fill(clip, frames, np.random.default_rng(seed))
         for frame, result in zip(frames, clip, strict=True):
             rng.bit_generator.state = state
-            image = operations.apply(frame, drawn)
-            image = transforms.random_resized_crop(image, SIZE, (0.08, 1.0), (3 / 4, 4 / 3), rng)
-            np.testing.assert_array_equal(result, transforms.random_flip(image, rng))
+            image, _ = operations.apply(frame, drawn)
+            image, _ = crops.random_resized_crop(image, SIZE, (0.08, 1.0), (3 / 4, 4 / 3), rng)
+            np.testing.assert_array_equal(result, crops.random_flip(image, rng)[0])
 
 
 def test_what_moved_pixels_leave_behind(frames):
@@ -184,11 +184,11 @@ def test_an_image_is_filled_in_as_it_is_augmented(frames):
     plain = augmentation(crop="resize")
     for seed in range(10):
         image, flipped = fill(plain, frames[0], np.random.default_rng(seed))
-        unflipped = transforms.resize(frames[0], SIZE)
+        unflipped = crops.resize(frames[0], SIZE)
         np.testing.assert_array_equal(image, unflipped[:, ::-1] if flipped else unflipped)
 
 
-class Classes(Source):
+class Classes(LabelledSource):
     def __init__(self, names, count=None):
         self.class_names, self.num_classes, self.description = names, count or len(names), "classes"
 
@@ -233,12 +233,12 @@ def test_three_crops_along_the_longer_side(picture, height, width, eval_crop, si
         corners = [(round(rows / 2), place) for place in (0, round(columns / 2), columns)]
     else:
         corners = [(place, round(columns / 2)) for place in (0, round(rows / 2), rows)]
-    crops = transforms.uniform_crops(image, size, eval_crop, 3)
-    for crop, (top, left) in zip(crops, corners, strict=True):
+    three = crops.uniform_crops(image, size, eval_crop, 3)
+    for crop, (top, left) in zip(three, corners, strict=True):
         np.testing.assert_array_equal(crop, resized[top : top + size[0], left : left + size[1]])
-    np.testing.assert_array_equal(crops[1], transforms.center_crop(image, size, eval_crop))
+    np.testing.assert_array_equal(three[1], crops.center_crop(image, size, eval_crop))
     shrink = height / covering[0], width / covering[1]
     for count, wanted in ((3, corners), (1, corners[1:2])):
-        boxes = transforms.uniform_crop_boxes((height, width), size, eval_crop, count)
+        boxes = crops.uniform_crop_boxes((height, width), size, eval_crop, count)
         expected = [np.multiply((*corner, *size), (*shrink, *shrink)) for corner in wanted]
         np.testing.assert_allclose(boxes, expected)

@@ -73,26 +73,16 @@ def test_enhancements_are_within_one_level_of_pillow(operation, enhancer, factor
     assert_matches(lambda image: operation(image, factor), lambda photo: enhancer(photo).enhance(factor), 1)
 
 
-@pytest.mark.parametrize("shift", [-0.5, -0.1, 0.07, 0.3])
-def test_hue_equals_torchvision_on_pillow_images(shift):
-    def reference(photo):
-        hue, saturation, value = (np.array(plane) for plane in photo.convert("HSV").split())
-        turned = (hue.astype(int) + int(shift * 255)) % 256
-        return Image.fromarray(np.stack([turned, saturation, value], -1).astype(np.uint8), "HSV").convert("RGB")
-
-    assert_matches(lambda image: color.hue(image, shift), reference, 0)
-
-
 def test_color_jitter_of_nothing_is_the_image_itself():
     image = np.array(PHOTOS[0])
     assert color.ColorJitter(0.0)(image, np.random.default_rng(0)) is image
 
 
 def test_color_jitter_draws_uniform_factors():
-    # The brightness factor can be read off a white image wherever it darkens: the other two leave white as it is.
+    # The brightness factor can be read off a white image wherever it darkens: the other two leave greys as they are.
     white = np.full((2, 2, 3), 255, np.uint8)
     rng = np.random.default_rng(0)
-    levels = np.array([color.ColorJitter((0.4, 0, 0))(white, rng)[0, 0, 0] for _ in range(2000)])
+    levels = np.array([color.ColorJitter(0.4)(white, rng)[0, 0, 0] for _ in range(2000)])
     darkened = levels[levels < 255] / 255
     assert abs(len(darkened) / 2000 - 0.5) < 0.05
     assert darkened.min() == pytest.approx(0.6, abs=0.01)
@@ -116,15 +106,14 @@ def test_color_jitter_equals_pillows_operations_in_the_drawn_order():
     assert len(orders) == 6
 
 
-def test_color_jitter_with_hue_depends_on_the_generator_alone():
+def test_color_jitter_depends_on_the_generator_alone():
     image = np.array(PHOTOS[1])
-    same = [color.ColorJitter((0.4, 0.4, 0.4, 0.1))(image, np.random.default_rng(7)) for _ in range(2)]
+    same = [color.ColorJitter(0.4)(image, np.random.default_rng(7)) for _ in range(2)]
     np.testing.assert_array_equal(*same)
     np.testing.assert_array_equal(image, np.asarray(PHOTOS[1]))
-    assert (same[0] != color.ColorJitter((0.4, 0.4, 0.4, 0.1))(image, np.random.default_rng(8))).any()
+    assert (same[0] != color.ColorJitter(0.4)(image, np.random.default_rng(8))).any()
 
 
-@pytest.mark.parametrize("strength", [-0.1, (0.4, 0.4), (0.4, 0.4, 0.4, 0.6)])
-def test_color_jitter_rejects_bad_strengths(strength):
-    with pytest.raises(ConfigError, match=r"color_jitter.*(at least 0|takes one number)"):
-        color.ColorJitter(strength)
+def test_color_jitter_rejects_negative_strengths():
+    with pytest.raises(ConfigError, match=r"color_jitter=-0.1: strengths must be at least 0"):
+        color.ColorJitter(-0.1)

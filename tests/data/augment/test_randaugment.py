@@ -204,14 +204,14 @@ class TestApplying:
             operations = augment.sample(rng)
             seen.add(operations[0].name)
             expected = np.asarray(apply_with_pillow(Image.fromarray(PHOTO), operations[0])).astype(int)
-            difference = np.abs(augment.apply(PHOTO, operations).astype(int) - expected)
+            difference = np.abs(augment.apply(PHOTO, operations)[0].astype(int) - expected)
             assert difference.max() <= 1, operations
             assert difference.mean() <= 0.05, operations
         assert seen == set(OPERATIONS)
 
     def test_depends_on_the_generator_alone(self):
         augment = RandAugment.from_string(RECIPE)
-        first, again = ([augment(PHOTO, np.random.default_rng(seed)) for seed in range(40)] for _ in range(2))
+        first, again = ([augment(PHOTO, np.random.default_rng(seed))[0] for seed in range(40)] for _ in range(2))
         np.testing.assert_array_equal(first, again)
         assert len({image.tobytes() for image in first}) > 25
 
@@ -220,19 +220,21 @@ class TestApplying:
         operations = augment.sample(np.random.default_rng(5))
         assert operations
         np.testing.assert_array_equal(
-            augment.apply(PHOTO[:, ::-1], operations), augment.apply(PHOTO[:, ::-1].copy(), operations)
+            augment.apply(PHOTO[:, ::-1], operations)[0], augment.apply(PHOTO[:, ::-1].copy(), operations)[0]
         )
 
     def test_moved_pixels_leave_the_mean_colour(self):
         operation = [Operation("TranslateXRel", 0.25, "bilinear")]
-        assert RandAugment().apply(PHOTO, operation)[0, -1].tolist() == [124, 116, 104]
-        assert RandAugment(mean=(0.45, 0.0, 1.0)).apply(PHOTO, operation)[0, -1].tolist() == [115, 0, 255]
+        assert RandAugment().apply(PHOTO, operation)[0][0, -1].tolist() == [124, 116, 104]
+        assert RandAugment(mean=(0.45, 0.0, 1.0)).apply(PHOTO, operation)[0][0, -1].tolist() == [115, 0, 255]
 
     def test_survives_pickling(self):
         augment = RandAugment.from_string(RECIPE)
         copy = pickle.loads(pickle.dumps(augment))
         assert copy == augment
-        np.testing.assert_array_equal(copy(PHOTO, np.random.default_rng(2)), augment(PHOTO, np.random.default_rng(2)))
+        np.testing.assert_array_equal(
+            copy(PHOTO, np.random.default_rng(2))[0], augment(PHOTO, np.random.default_rng(2))[0]
+        )
 
     @pytest.mark.parametrize("kind", ["1x1", "1x7", "black", "grey", "read-only", "mirrored", "cropped"])
     @pytest.mark.parametrize("increasing", ["inc0", "inc1"])
@@ -250,7 +252,7 @@ class TestApplying:
         rng = np.random.default_rng(0)
         augment = RandAugment.from_string(f"rand-m9-mstd3-mmax30-n3-p1-{increasing}")
         for _ in range(60):
-            result = augment(image, rng)
+            result, _ = augment(image, rng)
             assert result.shape == image.shape
             assert result.dtype == np.uint8
         np.testing.assert_array_equal(image, before)

@@ -98,7 +98,7 @@ def test_ranges_of_packets_hold_only_what_they_share():
 
 def test_probe(file):
     info = probe(file)
-    assert (info.num_frames, info.size) == (40, (64, 96))
+    assert info.num_frames == 40
     assert info.fps == pytest.approx(25, rel=0.01)
 
 
@@ -183,7 +183,6 @@ def test_rotated_videos_are_turned_upright(moving_picture, encoded_video, rotati
     expected = upright(stored)
     frames, _ = decode_frames(video(data), range(6))
     np.testing.assert_array_equal(frames, expected)
-    assert probe(data).size == expected.shape[1:3]
 
 
 @pytest.mark.parametrize(("height", "width"), [(63, 97), (64, 95), (17, 2), (33, 31)])
@@ -225,7 +224,7 @@ def test_pixels_that_are_not_square_stay_as_they_are(moving_picture, encoded_vid
     data = encoded_video(moving_picture(4), codec="libx264", options={**X264, "aspect": "4:1"})
     with av.open(io.BytesIO(data)) as container:
         assert container.streams.video[0].sample_aspect_ratio not in (None, 1)
-    assert probe(data).size == (64, 96)
+    assert decode_frames(video(data), [0])[0].shape == (1, 64, 96, 3)
 
 
 def test_a_file_that_breaks_off(moving_picture, encoded_video, tmp_path):

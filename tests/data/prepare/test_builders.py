@@ -95,9 +95,9 @@ def test_cifar10_from_every_source(cifar, tmp_path, kind, packed):
         for i in range(len(prepared)):
             number = int(prepared.example_id(i)[:-1].split("_")[1])
             seen.add(number)
-            example = prepared[i]
-            np.testing.assert_array_equal(decode(example["image"]), images[number])
-            assert example["label"] == labels[number]
+            image, label = prepared[i]
+            np.testing.assert_array_equal(decode(image), images[number])
+            assert label == labels[number]
         assert seen == set(range(len(labels)))
 
 
@@ -171,16 +171,14 @@ def test_imagenet_from_the_official_tars(ilsvrc, tmp_path):
     source = PreparedSource(prepared, "train")
     assert source.class_names == tuple(classes)
     read = {source.example_id(i).split("(")[1][:-1]: source[i] for i in range(len(source))}
-    assert read == {
-        file: {"image": data, "label": classes.index(name)} for name in classes for file, data in train[name].items()
-    }
+    assert read == {file: (data, classes.index(name)) for name in classes for file, data in train[name].items()}
     source = PreparedSource(prepared, "validation")
     read = {source.example_id(i).split("(")[1][:-1]: source[i] for i in range(len(source))}
     assert read == {
-        f"ILSVRC2012_val_{i + 1:08d}.JPEG": {
-            "image": validation[f"ILSVRC2012_val_{i + 1:08d}.JPEG"],
-            "label": classes.index(validation_labels[i]),
-        }
+        f"ILSVRC2012_val_{i + 1:08d}.JPEG": (
+            validation[f"ILSVRC2012_val_{i + 1:08d}.JPEG"],
+            classes.index(validation_labels[i]),
+        )
         for i in range(10)
     }
     # tfds' own imagenet2012 5.1.0.

@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from posmlp_jax.data.decoding.frames import decode_frames
-from posmlp_jax.data.prepare import clips as video
+from posmlp_jax.data.prepare import videos
 from posmlp_jax.data.prepare.__main__ import run as run_prepare
 from posmlp_jax.data.prepare.lists import read_list
 from posmlp_jax.data.prepare.prepare import prepare
@@ -23,15 +23,15 @@ ROOT = Path(__file__).parents[3]
 KILLED = """
 import os, signal, sys
 from posmlp_jax.data.prepare import prepare
-from posmlp_jax.data.prepare import clips as video
-video.PER_SHARD = 5
-stop, read, count = int(sys.argv[1]), video._read_file, [0]
+from posmlp_jax.data.prepare import videos
+videos.PER_SHARD = 5
+stop, read, count = int(sys.argv[1]), videos._read_file, [0]
 def read_file(path):
     count[0] += 1
     if count[0] == stop:
         os.kill(os.getpid(), signal.SIGKILL)
     return read(path)
-video._read_file = read_file
+videos._read_file = read_file
 try:
     prepare.run(sys.argv[2:])
 finally:
@@ -77,7 +77,7 @@ def contents(folder: Path, split: str) -> dict[str, tuple[bytes, int]]:
     """The videos of a split, by id, and their labels."""
     source = PreparedSource(folder, split)
     examples = [source[index] for index in range(len(source))]
-    return {one["video"].id: (one["video"].data, one["label"]) for one in examples}
+    return {video.id: (video.data, label) for video, label in examples}
 
 
 def exit_code(arguments: list[str]) -> int:
@@ -101,7 +101,7 @@ def test_video_folder(write_clips, tmp_path):
     assert (prepared.kind, prepared.num_classes, prepared.class_names) == ("video", 2, ("a", "b b"))
     assert "(train/" in prepared.example_id(0)
     assert sorted(prepared.read_labels()) == [0] * 5 + [1] * 5
-    one = prepared[0]["video"]
+    one = prepared[0][0]
     assert one.num_frames == 3 + list(written.values()).index(one.data)
     assert one.fps == 25
     assert decode_frames(one, [0, 2])[0].shape == (2, 16, 16, 3)
@@ -270,7 +270,7 @@ def test_something_something_v1(something_v1, tmp_path):
     assert prepared.class_names == ("Dropping something into something, hard", "Holding something")
     assert contents(folder, "train") == {"100218": (frames["100218"], 1), "24413": (frames["24413"], 0)}
     assert contents(folder, "validation") == {"8": (frames["8"], 1)}
-    one = PreparedSource(folder, "validation")[0]["video"]
+    one = PreparedSource(folder, "validation")[0][0]
     assert (one.num_frames, one.fps) == (2, 12.0)
     assert decode_frames(one, [1, 0])[0].shape == (2, 16, 24, 3)
 
@@ -421,7 +421,7 @@ def test_too_many_that_cannot_be_read(with_broken, tmp_path, capsys):
 
 
 def test_a_shard_of_which_nothing_can_be_read(write_clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "PER_SHARD", 1)
+    monkeypatch.setattr(videos, "PER_SHARD", 1)
     source = write_clips("train/a/1.mp4", "train/a/2.mp4", "train/a/3.mp4", "val/a/1.mp4")
     (source / "train/a/2.mp4").write_bytes(b"nonsense")
     folder = prepare("video_folder", str(source), str(tmp_path), max_broken=0.5)
@@ -459,7 +459,7 @@ def test_videos_in_sub_splits_and_subsets(write_clips, tmp_path):
     assert len(parts[0]) == len(parts[1]) == 10
     subset = stratified_subset(PreparedSource(folder, "train"), 0.5)
     assert subset.kind == "video"
-    assert np.bincount([subset[i]["label"] for i in range(len(subset))]).tolist() == [5, 5]
+    assert np.bincount([subset[i][1] for i in range(len(subset))]).tolist() == [5, 5]
 
 
 @pytest.mark.parametrize(

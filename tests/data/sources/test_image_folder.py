@@ -12,7 +12,7 @@ from posmlp_jax.errors import ConfigError, DataError
 
 def files(source: ImageFolderSource) -> dict[str, int]:
     """The label of each file."""
-    return {source.example_id(i): source[i]["label"] for i in range(len(source))}
+    return {source.example_id(i): source[i][1] for i in range(len(source))}
 
 
 @pytest.mark.parametrize("eval_split", ["", "validation", "test"])  # What configs for other data sets say.
@@ -29,7 +29,7 @@ def test_train_and_evaluation_folders(image_folder, make_config, evaluation, eva
         **{str(root / f"train/b/image{i}.jpg"): 1 for i in range(3)},
     }
     assert files(val) == {str(root / evaluation / "b/image0.jpg"): 1}
-    assert train[0]["image"] == (root / "train/a/image0.jpg").read_bytes()
+    assert train[0][0] == (root / "train/a/image0.jpg").read_bytes()
     copy = pickle.loads(pickle.dumps(train))
     assert files(copy) == files(train)
     assert "5 images of 2 classes" in train.description
@@ -38,7 +38,7 @@ def test_train_and_evaluation_folders(image_folder, make_config, evaluation, eva
 @pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jpeg", ".PNG", ".png", ".webp"])
 def test_suffixes(image_folder, suffix):
     root = image_folder({"train/a": 1, "val/a": 1}, suffix)
-    assert decode(ImageFolderSource(root, "train")[0]["image"]).shape == (24, 32, 3)
+    assert decode(ImageFolderSource(root, "train")[0][0]).shape == (24, 32, 3)
 
 
 def test_named_folders(image_folder, make_config):

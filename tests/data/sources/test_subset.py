@@ -8,13 +8,13 @@ import pytest
 
 from posmlp_jax.data import open_source, train_batches
 from posmlp_jax.data.decoding import images as decoding
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.subset import stratified_subset
 from posmlp_jax.data.sources.tfds_layout import PreparedSource, find_prepared
 from posmlp_jax.errors import ConfigError, DataError
 
 
-class Labels(Source):
+class Labels(LabelledSource):
     """Images that cannot be decoded, with the given labels."""
 
     def __init__(self, labels):
@@ -31,7 +31,7 @@ class Labels(Source):
         return f"image {index}"
 
 
-def names(source: Source) -> list[str]:
+def names(source: LabelledSource) -> list[str]:
     return [source.example_id(index) for index in range(len(source))]
 
 
@@ -41,12 +41,12 @@ def test_each_class_keeps_its_share():
     for fraction, counts in ((0.5, [50, 20, 4, 1, 150]), (0.1, [10, 4, 1, 1, 30]), (1e-6, [1] * 5)):
         subset = stratified_subset(source, fraction)
         examples = [subset[index] for index in range(len(subset))]
-        kept = np.bincount([example["label"] for example in examples], minlength=10)
+        kept = np.bincount([label for _, label in examples], minlength=10)
         assert kept[[0, 1, 2, 5, 9]].tolist() == counts
         assert len(subset) == kept.sum() == sum(counts)
-        for index, example in enumerate(examples):
-            assert example["image"].decode() == subset.example_id(index)
-            assert example["label"] == labels[int(subset.example_id(index).split()[1])]
+        for index, (image, label) in enumerate(examples):
+            assert image.decode() == subset.example_id(index)
+            assert label == labels[int(subset.example_id(index).split()[1])]
         assert len(set(names(subset))) == len(subset)
         assert (subset.num_classes, subset.class_names) == (10, tuple("abcdefghij"))
     assert stratified_subset(source, 1.0) is source
@@ -84,16 +84,16 @@ def forbid_decoding(monkeypatch):
         raise AssertionError("an image was decoded")
 
     monkeypatch.setattr(decoding, "decode", decode)
-    monkeypatch.setattr("posmlp_jax.data.decoding.kept_images.decode", decode)
+    monkeypatch.setattr("posmlp_jax.data.decoding.examples.decode", decode)
 
 
 def test_prepared_data(make_config, digits_dir, tmp_path, forbid_decoding):
     shutil.copytree(digits_dir / "digits", tmp_path / "digits")
     config = make_config(train_fraction=0.25)
     whole = PreparedSource(find_prepared("digits", str(tmp_path)), "train")
-    labels = np.array([whole[index]["label"] for index in range(len(whole))])
+    labels = np.array([whole[index][1] for index in range(len(whole))])
     subset = open_source(config, "train")
-    assert np.bincount([subset[index]["label"] for index in range(len(subset))]).tolist() == [
+    assert np.bincount([subset[index][1] for index in range(len(subset))]).tolist() == [
         round(0.25 * count) for count in np.bincount(labels)
     ]
     assert subset.description.startswith(f"{len(subset)} images, a share of 0.25 of each class, of digits train in")

@@ -19,14 +19,14 @@ def test_synthetic(make_config):
     assert len(train) == len(val) == 30
     assert train.num_classes == 5
     assert open_source(config, "train", num_classes=3).num_classes == 3
-    assert sorted(train[i]["label"] for i in range(30)) == sorted(list(range(5)) * 6)
+    assert sorted(train[i][1] for i in range(30)) == sorted(list(range(5)) * 6)
     for i in (0, 17, 29):
-        image = pickle.loads(pickle.dumps(train))[i]["image"]
-        assert (image == train[i]["image"]).all()
+        image = pickle.loads(pickle.dumps(train))[i][0]
+        assert (image == train[i][0]).all()
         assert image.shape == (256, 256, 3)
-        assert (image != val[i]["image"]).any()
+        assert (image != val[i][0]).any()
     # The classes differ by their mean colours, by far more than the noise changes the mean.
-    means = [train[i]["image"].mean((0, 1)) for i in range(30)]
+    means = [train[i][0].mean((0, 1)) for i in range(30)]
     for i in range(30):
         same = [abs(means[i] - means[j]).max() for j in range(30) if (i - j) % 5 == 0]
         other = [abs(means[i] - means[j]).max() for j in range(30) if (i - j) % 5]
@@ -39,15 +39,16 @@ def test_synthetic_videos(make_config):
     train, val = (open_source(config, split, kind="video") for split in ("train", "eval"))
     assert (train.kind, len(train), train.num_classes) == ("video", 12, 6)
     assert "12 generated videos of 340×256, 6 classes" in train.description
-    assert [train[i]["label"] for i in range(12)] == [*range(6), *range(6)]
+    assert [train[i][1] for i in range(12)] == [*range(6), *range(6)]
     assert train.example_id(0) != val.example_id(0)
-    video = train[2]["video"]
+    video = train[2][0]
     with av.open(io.BytesIO(video.data)) as container:
         assert container.streams.video[0].codec_context.name == "h264"
     info = probe(video.data)
-    assert (info.num_frames, info.fps, info.size) == (video.num_frames, video.fps, (256, 340)) == (150, 30, (256, 340))
-    assert pickle.loads(pickle.dumps(train))[2]["video"] == train[8]["video"] == video
-    means = [decode_frames(train[i]["video"], [0, 149])[0].mean((1, 2)) for i in range(5)]
+    assert (info.num_frames, info.fps) == (video.num_frames, video.fps) == (150, 30)
+    assert decode_frames(video, [0])[0].shape == (1, 256, 340, 3)
+    assert pickle.loads(pickle.dumps(train))[2][0] == train[8][0] == video
+    means = [decode_frames(train[i][0], [0, 149])[0].mean((1, 2)) for i in range(5)]
     for i in range(5):
         assert abs(means[i][0] - means[i][1]).max() < 20  # The clouds move.
         assert [abs(means[i] - means[j]).max() > 12 for j in range(5)] == [(i - j) % 4 != 0 for j in range(5)]

@@ -70,10 +70,10 @@ def test_digits_are_the_table(digits_dir, make_config):
             assert (number % 5 == 0) == test
             seen[number] = source[index]
     assert sorted(seen) == list(range(1797))
-    for number, example in seen.items():
-        assert example["label"] == labels[number]
+    for number, (image, label) in seen.items():
+        assert label == labels[number]
         grey = np.rint(pixels[number] * 255 / 16).astype(np.uint8)
-        np.testing.assert_array_equal(decode(example["image"]), np.repeat(grey[:, :, None], 3, axis=2))
+        np.testing.assert_array_equal(decode(image), np.repeat(grey[:, :, None], 3, axis=2))
     assert source.class_names == tuple("0123456789")
     assert str(digits_dir) in source.description
 
@@ -92,8 +92,7 @@ def test_tfrecord_gives_the_same_examples(digits_dir, tfrecord_dir, split):
     other = PreparedSource(find_prepared("digits", str(digits_dir)), split)
     assert len(ours) == len(theirs) == len(other)
     for i in range(len(theirs)):
-        expected = {"image": theirs[i]["image"], "label": theirs[i]["label"]}
-        assert ours[i] == other[i] == expected
+        assert ours[i] == other[i] == (theirs[i]["image"], theirs[i]["label"])
         assert theirs[i]["id"].decode() in ours.example_id(i)
     assert "tensorflow" not in sys.modules
 

@@ -5,7 +5,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from posmlp_jax.data.prepare.clips import Clip, clips_recipe
 from posmlp_jax.data.prepare.lists import (
     TRAIN_NAMES,
     VALIDATION_NAMES,
@@ -16,7 +15,7 @@ from posmlp_jax.data.prepare.lists import (
     read_text,
 )
 from posmlp_jax.data.prepare.recipe import Builder, Recipe
-from posmlp_jax.data.prepare.video_files import VideoFiles
+from posmlp_jax.data.prepare.videos import Clip, VideoFiles, clips_recipe
 from posmlp_jax.errors import DataError
 
 # DeepMind's own columns; newer files add is_cc.

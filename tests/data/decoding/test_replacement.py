@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from posmlp_jax.data import eval_batches, train_batches
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import BrokenExampleError, DataError
 
 
-class Pictures(Source):
+class Pictures(LabelledSource):
     """Images whose pixels all hold their index, except those that are broken."""
 
     def __init__(self, length: int, broken: set[int]):
@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_read_is_not_a_broken_image(image_folder, take):
     assert not isinstance(caught.value, BrokenExampleError)
 
 
-class Files(Source):
+class Files(LabelledSource):
     """Encoded images as they are."""
 
     def __init__(self, files: list[bytes]):

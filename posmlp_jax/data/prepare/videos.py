@@ -1,7 +1,8 @@
-"""What the video data sets share: their features, and how files become examples."""
+"""What the video data sets share: finding the files that lists name, their features, and files made examples."""
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from posmlp_jax.data.decoding.frames import probe
 from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.data.prepare.recipe import Example, Recipe, count_by_class, cut
+from posmlp_jax.data.sources.class_folders import VIDEOS
 from posmlp_jax.errors import BrokenExampleError
 
 PER_SHARD = 256
@@ -23,6 +25,40 @@ class Clip:
     path: Path
     label: int
     id: str
+
+
+class VideoFiles:
+    """The video files in a folder and in all folders below it.
+
+    Args:
+      root: the folder.
+    """
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._paths: set[Path] = set()
+        self._named: dict[str, list[Path]] = {}
+        for folder, folders, files in os.walk(root, followlinks=True):
+            folders.sort()
+            for file in sorted(files):
+                if file.lower().endswith(VIDEOS.suffixes):
+                    path = Path(folder) / file
+                    self._paths.add(path)
+                    for name in {file, path.stem}:
+                        self._named.setdefault(name, []).append(path)
+
+    def find(self, text: str) -> Path:
+        """The file that a list calls `text`.
+
+        `text` is a path below the root, an absolute path, or the name of a file anywhere below the root, with or
+        without its suffix. Of several files of the same name the first is taken, but none when `text` says a folder
+        that they are not in. A file that is not there has a path all the same: reading it says so.
+        """
+        path = self._root / text
+        if path in self._paths or os.path.isabs(text):
+            return path
+        found = self._named.get(text)
+        return found[0] if found else path
 
 
 def features(classes: Sequence[str] | int, *, frames: bool = False) -> Any:

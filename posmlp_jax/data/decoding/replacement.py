@@ -1,30 +1,20 @@
-"""What cannot be decoded. In training another image or video takes the place, up to a share of them that is set.
+"""What takes the place of an image or video that cannot be decoded, and how often that has happened.
 
-Of a video that is only damaged, the frames that can be decoded take the places of the others.
+In training it is another one, up to a share of them that is set. Of a video that is only damaged, the frames that can
+be decoded take the places of the others.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
-from posmlp_jax.data.decoding.clips import DecodedClips
+from posmlp_jax.data.decoding.examples import Decoded, DecodedClips, DecodedImages, Decoder
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
-from posmlp_jax.data.decoding.kept_images import Decoded, DecodedImages
 from posmlp_jax.data.sources.source import Source
 from posmlp_jax.errors import BrokenExampleError, DataError
 
 _TRIES = 50
 _NAMED = 10
-
-
-class Decoder(Protocol):
-    """`DecodedImages` or `DecodedClips`; `kind` is that of its source."""
-
-    kind: str
-
-    def __call__(self, index: int, rng: np.random.Generator | None = None) -> Decoded:
-        """Example `index`."""
 
 
 def read_decodable(

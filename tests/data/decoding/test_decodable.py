@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from posmlp_jax.data.check import check_decodable
+from posmlp_jax.data.decoding.decodable import check_decodable
 from posmlp_jax.data.decoding.encoded_video import EncodedVideo
 from posmlp_jax.data.decoding.images import decode, looks_whole
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import BrokenExampleError, DataError
 
 
-class Files(Source):
+class Files(LabelledSource):
     """Examples from a list of bytes or videos."""
 
     def __init__(self, files: list, kind: str = "image"):

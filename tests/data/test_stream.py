@@ -7,9 +7,9 @@ import pytest
 from helpers import assert_same_batches
 
 from posmlp_jax.data import train_batches
-from posmlp_jax.data.sources.balance import BalancedOrder
-from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.subset import stratified_subset
+from posmlp_jax.data.stream import BalancedOrder
 from posmlp_jax.errors import ConfigError
 
 SIZES = {0: 21, 1: 3, 3: 8, 4: 1}  # Class 2 has no example.
@@ -17,7 +17,7 @@ LABELS = np.random.default_rng(0).permutation(np.repeat(list(SIZES), list(SIZES.
 BATCH = 12
 
 
-class Pictures(Source):
+class Pictures(LabelledSource):
     """Images whose pixels all hold their index."""
 
     num_classes, class_names, description = 5, None, "pictures"
