@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[3]
 # Prepares videos in shards of five; the first argument is at which video the process is killed, or 0.
 KILLED = """
 import os, signal, sys
-from posmlp_jax.data.prepare import prepare
 from posmlp_jax.data.prepare import videos
+from posmlp_jax.data.prepare.__main__ import run
 videos.PER_SHARD = 5
 stop, read, count = int(sys.argv[1]), videos._read_file, [0]
 def read_file(path):
@@ -33,7 +33,7 @@ def read_file(path):
     return read(path)
 videos._read_file = read_file
 try:
-    prepare.run(sys.argv[2:])
+    run(sys.argv[2:])
 finally:
     print("videos read:", count[0])
 """
