@@ -1,7 +1,7 @@
 """What a trained model keeps at other resolutions: `python -m benchmarks.resolutions WORKDIR … [--scales=1,2]`.
 
-Image size and windows are scaled together, the weights carried over (`posmlp_jax.resizing`), and the run's evaluation
-split is evaluated without further training.
+Image size and windows are scaled together, the weights carried over (`posmlp_jax.checkpoints.resizing`), and the run's
+evaluation split is evaluated without further training.
 """
 
 import warnings

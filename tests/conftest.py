@@ -37,6 +37,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # The shapes and types that these modules' signatures give are checked in every call while tests run, also in workers of
 # pytest-xdist; `test_signatures.py` sees to it that none is missing. The programs that tests start run unchecked.
 CHECKED = [
+    "posmlp_jax.checkpoints.resizing",
     "posmlp_jax.data.augment.placement",
     "posmlp_jax.gating",
     "posmlp_jax.layers",
@@ -44,7 +45,6 @@ CHECKED = [
     "posmlp_jax.models.posmlp_video",
     "posmlp_jax.models.stages",
     "posmlp_jax.relations",
-    "posmlp_jax.resizing",
     "posmlp_jax.tasks.classification.classifier",
     "posmlp_jax.tasks.classification.losses",
     "posmlp_jax.tasks.classification.mixing",

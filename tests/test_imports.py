@@ -1,14 +1,20 @@
-"""Importing the package leaves the process of whoever imports it as it was."""
+"""What importing the package brings along, and that it leaves the process of whoever imports it as it was."""
 
+import json
 import os
 import subprocess
 import sys
 import time
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from runs import save_model
 
+from posmlp_jax import create_model
 from posmlp_jax.command_line import quieten_libraries
 
 ROOT = Path(__file__).parent.parent
@@ -50,13 +56,74 @@ for name in names:
 # Shapes in signatures are only checked by tests: no one else pays for it.
 assert "beartype" not in sys.modules
 """
+# All that a model takes which is made or loaded; the arguments are modules that there should not be, and a checkpoint.
+LIGHT = """
+import json, sys
+from importlib.abc import MetaPathFinder
+
+class Missing(MetaPathFinder):
+    names = set(json.loads(sys.argv[1]))
+    def find_spec(self, name, path=None, target=None):
+        if name in self.names:
+            raise ModuleNotFoundError(f"no module named {name}", name=name)
+
+sys.meta_path.insert(0, Missing())
+import posmlp_jax
+from posmlp_jax import create_model
+assert "orbax" not in sys.modules
+from posmlp_jax import from_pretrained
+for model in (create_model("posmlp_t", **json.loads(sys.argv[3])), from_pretrained(sys.argv[2])):
+    assert model.head.kernel.shape == (16, 5)
+print(json.dumps(sorted(sys.modules)))
+"""
+TINY = {"image_size": 16, "widths": (8, 16), "depths": (1, 1), "expansions": (2, 2), "windows": (4, 2)}
+TINY |= {"groups": (2, 4), "num_classes": 5}
+
+
+def brought_by(*names: str) -> set[str]:
+    """These distributions and all that they require, as their metadata say."""
+    found, left = set(), [Requirement(name) for name in names]
+    while left:
+        wanted = left.pop()
+        for extra in {"", *wanted.extras}:
+            if (key := (canonicalize_name(wanted.name), extra)) not in found:
+                found.add(key)
+                required = map(Requirement, metadata.requires(wanted.name) or ())
+                left += [one for one in required if one.marker is None or one.marker.evaluate({"extra": extra})]
+    return {name for name, _ in found}
+
+
+def test_a_model_takes_few_libraries(tmp_path):
+    """JAX, Flax, einops, Orbax and jaxtyping, with what these bring, are enough to make a model, and to load one."""
+    save_model(tmp_path, "posmlp_t", create_model("posmlp_t", **TINY))
+    enough = brought_by("jax", "flax", "einops", "orbax-checkpoint", "jaxtyping")
+    installed = {
+        module: {canonicalize_name(name) for name in distributions}
+        for module, distributions in metadata.packages_distributions().items()
+    }
+    others = [module for module, distributions in installed.items() if not distributions & enough]
+    assert {"cv2", "av", "grain", "tensorflow_datasets", "tensorboardX", "ml_collections", "PIL", "tqdm"} < {*others}
+    done = python(LIGHT, json.dumps(others), str(tmp_path), json.dumps(TINY))
+    assert done.returncode == 0, done.stderr
+    imported = json.loads(done.stdout)
+    assert {name.split(".")[1] for name in imported if name.startswith("posmlp_jax.")} == {
+        *("errors", "paths", "writing", "terminal"),
+        *("relations", "gating", "windows", "layers"),
+        *("models", "devices", "checkpoints"),
+    }
+
+
+def python(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
 
 
 def test_importing_changes_nothing():
     # With another number than cv2 would be set to, whatever the machine has.
     script = f"import cv2; cv2.setNumThreads(3)\n{IMPORTS}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = python(script)
     assert done.returncode == 0, done.stderr
 
 

@@ -16,12 +16,12 @@ from flax import nnx
 
 from posmlp_jax.checkpoints.architecture import different_fields
 from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
+from posmlp_jax.checkpoints.resizing import inflates, resizes
 from posmlp_jax.checkpoints.state import Arrays, Weights, bind_model, create_weights, parameter_name
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.models.posmlp_video import PosMLPVideoConfig
-from posmlp_jax.resizing import inflates, resizes
 
 Names = tuple[str, ...]
 INTERPOLATES_DENSE = (

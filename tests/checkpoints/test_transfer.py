@@ -8,11 +8,11 @@ from helpers import randomized
 from runs import assert_equal, save_model
 
 from posmlp_jax import create_model, from_pretrained
+from posmlp_jax.checkpoints.resizing import resize_bias, resize_dense, resize_table
 from posmlp_jax.checkpoints.state import create_weights, module_weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.checkpoints.transfer import transfer
 from posmlp_jax.errors import CheckpointError, ConfigError
-from posmlp_jax.resizing import resize_bias, resize_dense, resize_table
 from posmlp_jax.training import open_pretrained
 
 TINY = {

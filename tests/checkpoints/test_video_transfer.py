@@ -11,12 +11,12 @@ from helpers import randomized
 from runs import assert_equal, save_model
 
 from posmlp_jax import create_model, from_pretrained
+from posmlp_jax.checkpoints.resizing import interpolation_matrix
 from posmlp_jax.checkpoints.state import module_weights
 from posmlp_jax.checkpoints.transfer import transfer
 from posmlp_jax.data.prepare.datasets.moving_digits import encode
 from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.errors import CheckpointError, ConfigError
-from posmlp_jax.resizing import interpolation_matrix
 from posmlp_jax.training import default_config, open_pretrained
 from posmlp_jax.training.experiment import open_training
 

@@ -8,8 +8,7 @@ import pytest
 from flax import nnx
 from helpers import randomized
 
-from posmlp_jax.models import create_model
-from posmlp_jax.resizing import (
+from posmlp_jax.checkpoints.resizing import (
     inflate,
     inflates,
     interpolate,
@@ -19,6 +18,7 @@ from posmlp_jax.resizing import (
     resize_table,
     resizes,
 )
+from posmlp_jax.models import create_model
 
 
 def keys(t: float) -> float:
