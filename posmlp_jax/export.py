@@ -124,7 +124,9 @@ def save_exported(
     exported = export_model(model, platforms=platforms, features=features)
     about = describe(pretrained, exported, dtype)
     try:
-        atomic_write(sidecar, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        # A name that is no UTF-8 keeps its odd bytes as JSON's own escapes, \udce9.
+        text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+        atomic_write(sidecar, text.encode(errors="backslashreplace"))
         atomic_write(output, exported.serialize())
     except BaseException as error:
         reason = refusal(error)

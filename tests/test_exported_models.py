@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import naive
@@ -123,6 +124,14 @@ def test_a_video_model(tmp_path):
     assert about["input"]["shape"] == ["batch", 3, 16, 16, 3]
     assert about["input"]["sampling"] == "segment"
     assert (about["input"]["fps"], about["input"]["frame_side"]) == (0, 0)
+
+
+def test_class_names_of_any_script_and_such_as_are_no_utf8(workdir, tmp_path):
+    names = (os.fsdecode(b"caf\xe9"), "鸟", *"23456789")
+    export.save_exported(replace(open_pretrained(workdir), class_names=names), tmp_path / "model", platforms=["cpu"])
+    written = (tmp_path / "model.json").read_bytes()
+    assert json.loads(written)["class_names"] == list(names)
+    assert '"鸟"' in written.decode()
 
 
 def test_compute_type(workdir, images, tmp_path):

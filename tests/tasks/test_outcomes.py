@@ -163,6 +163,8 @@ def test_the_picture(tmp_path):
 
 def test_classes_are_counted_in_a_line():
     assert describe_counts(np.array([3, 0, 12]), ("cat", "line\nbreak", "dog")) == "cat: 3, line\\nbreak: 0, dog: 12"
+    alone = describe_counts(np.array([3]), ("cat",))
+    assert alone == "cat: 3 (the only class: accuracy is 100 % whatever a model has learned, and says nothing)"
     many = describe_counts(np.arange(100)[::-1], class_names(None, 100))
     assert many == "100 classes, from 0: 99, 1: 98, 2: 97 to 97: 2, 98: 1, 99: 0"
 

@@ -15,11 +15,15 @@ _UNEQUAL = 2
 def describe_counts(counts: np.ndarray, class_names: Sequence[str]) -> str:
     """'bird: 40, ship: 240', in the order of the labels, or of many classes the largest and the smallest.
 
+    Of a single class it says what that means.
+
     Args:
       counts: examples of each class, int [K].
       class_names: K of them.
     """
     named = [f"{printable(name)}: {count}" for name, count in zip(class_names, counts, strict=True)]
+    if len(named) == 1:
+        return f"{named[0]} (the only class: accuracy is 100 % whatever a model has learned, and says nothing)"
     if len(named) <= _LISTED:
         return ", ".join(named)
     order = np.argsort(-counts, kind="stable")
