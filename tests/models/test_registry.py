@@ -1,6 +1,7 @@
 """The matrix: every registered model is tested by being registered. Real numbers come from small models of its kind."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,20 @@ PARAMETERS = {
     "posmlp_video_s_image": VIDEO_S - temporal_parameters(72, (3, 4, 9, 3)) + (1000 - 174) * (576 + 1),
     "posmlp_video_b_image": VIDEO_B - temporal_parameters(112, (4, 6, 15, 4)) + (1000 - 174) * (896 + 1),
 }
+# Models whose small forms do the same operations on arrays of other widths (`test_what_is_alike`): what is compiled is
+# looked at for one of them, and for the others by `make test-slow`. A new model is alike to none until it says so.
+ALIKE = {
+    "posmlp_s": "posmlp_t",
+    "posmlp_b": "posmlp_t",
+    "gmlp_b": "gmlp_s",
+    "posmlp_video_b": "posmlp_video_s",
+    "posmlp_video_b_32": "posmlp_video_s_32",
+    "posmlp_video_b_image": "posmlp_video_s_image",
+}
 MODELS = pytest.mark.parametrize("name", list_models())
+KINDS = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in list_models()]
+)
 ONE_OF_A_FAMILY = pytest.mark.parametrize("name", ["posmlp_t", "gmlp_s", "posmlp_video_s"])
 
 
@@ -106,6 +120,7 @@ def before_batch_norm(parameter: str) -> bool:
     return parameter.startswith("stem.convs.") and parameter.endswith(".bias")
 
 
+@functools.cache
 def abstract_model(name: str, **overrides):
     return nnx.eval_shape(lambda: create_model(name, **overrides))
 
@@ -129,10 +144,10 @@ def test_parameter_count(name):
 @MODELS
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_logits_are_float32(name, dtype):
-    model = abstract_model(name, dtype=dtype)
+    model = abstract_model(name, **small(name), dtype=dtype)
     images = image_shapes(model.config.input_size)
     logits = jax.eval_shape(lambda model, images: model(images), model, images)
-    assert (logits.shape, logits.dtype) == ((2, model.config.num_classes), jnp.float32)
+    assert (logits.shape, logits.dtype) == ((2, 5), jnp.float32)
     maps = jax.eval_shape(lambda model, images: model.features(images), model, images)
     assert {m.dtype for m in maps} == {jnp.dtype(dtype)}
     assert {value.dtype for value in jax.tree.leaves(nnx.state(model))} == {jnp.dtype(jnp.float32)}
@@ -202,6 +217,19 @@ def test_rectangular_models():
 # Numbers
 
 
+def operations(name: str) -> list[str]:
+    """The operations of a small model's forward pass, in order, inner functions' included."""
+    parameters, call = functional(random_model(name))
+    jaxpr = jax.make_jaxpr(call)(parameters, random_images(name))
+    return re.findall(r"(?<== )[a-z_]\w*", str(jaxpr))
+
+
+@pytest.mark.parametrize(("name", "other"), ALIKE.items())
+def test_what_is_alike(name, other):
+    assert len(operations(name)) > 100
+    assert operations(name) == operations(other)
+
+
 def assert_all_learn(name: str, **overrides) -> None:
     """Every single value has a gradient, at random parameters and with the running statistics."""
     gradients, _ = gradients_and_logits(name, train=False, **overrides)
@@ -211,7 +239,7 @@ def assert_all_learn(name: str, **overrides) -> None:
         assert np.all(value != 0), parameter
 
 
-@MODELS
+@KINDS
 def test_every_parameter_has_a_gradient(name):
     assert_all_learn(name)
 
@@ -253,7 +281,7 @@ def test_zero_tables_hold_back_gradients_at_first():
     assert without == {f"{block}.{name}" for block in blocks for name in held_back}
 
 
-@MODELS
+@KINDS
 def test_remat_changes_nothing(name):
     """Value and gradients, with the same values dropped."""
     gradients, logits = gradients_and_logits(name, train=True)
@@ -289,7 +317,7 @@ def test_jit_changes_nothing(name, overrides):
     assert_same_gradients(eager_gradients, gradients)
 
 
-@MODELS
+@KINDS
 def test_bfloat16_is_close_to_float32(name):
     """bfloat16 rounds to 2⁻⁹ relative. A dozen such roundings in a row in these small models, each of a size with its
     result and of either sign, add up to about √12·2⁻⁹ = 0.7 %; no more than five times that is accepted. Parameters and
@@ -303,7 +331,7 @@ def test_bfloat16_is_close_to_float32(name):
     assert 1e-5 < error < 0.035
 
 
-@MODELS
+@KINDS
 def test_evaluation_is_deterministic(name):
     """The same result again, in any place of the batch; random numbers on offer are not used; nothing is updated."""
     call, images = compiled(name, train=False), random_images(name)
@@ -318,7 +346,7 @@ def test_evaluation_is_deterministic(name):
     jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(nnx.state(model)), before)
 
 
-@MODELS
+@KINDS
 def test_training_drops(name):
     """The same values with the same key, others with another."""
     call, images = compiled(name, train=True), random_images(name)
