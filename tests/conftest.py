@@ -22,12 +22,19 @@ def _wants_gpu() -> bool:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Workers of pytest-xdist inherit what the main process, whose command line this is, has set.
+flags = [os.environ.get("XLA_FLAGS", "")]
 if not _wants_gpu():
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-flags = os.environ.get("XLA_FLAGS", "")
-if "xla_force_host_platform_device_count" not in flags:
+    # What tests compile runs for milliseconds, so XLA shall not optimise it: a gradient of a tiny PosMLP takes 1 s of
+    # processor time to compile, not 7. The programs that tests start inherit this. `JAX_DISABLE_MOST_OPTIMIZATIONS=0
+    # make test` compiles as users do, and tests/test_convert.py compares what is published so in any case.
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and "xla_cpu_use_fusion_emitters" not in flags[0]:
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+if "xla_force_host_platform_device_count" not in flags[0]:
     # Eight devices on one CPU: what is sharded is tested as on a machine with eight accelerators.
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
+    flags.append("--xla_force_host_platform_device_count=8")
+os.environ["XLA_FLAGS"] = " ".join(flags).strip()
 # Most of the tests' time is XLA's. Compiled functions are kept between runs, and shared by parallel workers; `rm -r
 # .cache` is always safe. JAX's own threshold of one second would leave out nearly everything here.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))

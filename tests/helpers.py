@@ -10,6 +10,13 @@ from flax import nnx
 from posmlp_jax.models import GMLPConfig, PosMLPConfig, PosMLPVideoConfig, model_config
 from posmlp_jax.relations import create_relation
 
+# Options of `jax.jit` with which XLA compiles as it does for users, where the tests' own setting is to optimise little.
+OPTIMIZED = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+    "xla_cpu_use_fusion_emitters": True,
+}
+
 
 def functional(module: nnx.Module) -> tuple[dict[str, jax.Array], Callable]:
     """A module as its parameters, by dotted name, and a pure function `call(parameters, *args, **kwargs)`."""

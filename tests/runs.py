@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -41,6 +42,11 @@ TINY = [
 ]
 RATES = ("images_per_second", "images_per_second_per_chip", "clips_per_second", "clips_per_second_per_chip")
 TIMINGS = (*RATES, "step_seconds", "data_wait", "tflops")
+
+
+def on_devices(count: int) -> str:
+    """The tests' `XLA_FLAGS`, for a program with another number of devices."""
+    return re.sub(r"(device_count=)\d+", rf"\g<1>{count}", os.environ["XLA_FLAGS"])
 
 
 class Process:

@@ -7,7 +7,7 @@ import naive
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import randomized
+from helpers import OPTIMIZED, randomized
 from published_buffers import ENDS, with_buffers
 
 from posmlp_jax import create_model
@@ -75,7 +75,8 @@ def test_published_outputs(name, overrides):
     empty = make_model(**overrides)
     model = load_torch_state_dict(empty, state_dict)
     assert all(np.all(np.isnan(leaf)) for leaf in jax.tree.leaves(nnx.state(empty)))  # It is left as it was.
-    our_features, our_logits = jax.jit(lambda images: (model.features(images)[-1], model(images)))(images)
+    forward = jax.jit(lambda images: (model.features(images)[-1], model(images)), compiler_options=OPTIMIZED)
+    our_features, our_logits = forward(images)
     if isinstance(model, PosMLPVideo):  # Written before its final norm.
         weights = (np.asarray(values[...], np.float64) for values in (model.norm.scale, model.norm.bias))
         features = naive.layer_norm(features.astype(np.float64), *weights, 1e-5).reshape(our_features.shape)

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs import on_devices
 
 from posmlp_jax import training
 from posmlp_jax.training.experiment import open_training
+
+pytestmark = pytest.mark.trains
 
 ROOT = Path(__file__).parent.parent
 # Added at the end of what would take minutes.
@@ -55,7 +58,7 @@ def run_bash(folder: Path, script: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", script],
         cwd=folder,
-        env=os.environ | paths | {"PYTHONPATH": str(folder), "XLA_FLAGS": ""},
+        env=os.environ | paths | {"PYTHONPATH": str(folder), "XLA_FLAGS": on_devices(1)},
         capture_output=True,
         text=True,
         timeout=600,

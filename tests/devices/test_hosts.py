@@ -8,11 +8,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from runs import TINY, Process, losses, metrics, run, steps
+from runs import TINY, Process, losses, metrics, on_devices, run, steps
 
 from posmlp_jax.devices.hosts import AgreedMaximum, connect, from_host_0, together
 from posmlp_jax.devices.mesh import create_mesh
 from posmlp_jax.errors import ConfigError
+
+pytestmark = pytest.mark.trains
 
 STEPS = 40
 RUN = [
@@ -41,7 +43,7 @@ def start(*arguments: str, each: tuple[list[str], list[str]] = ([], [])) -> list
             f"--coordinator_address=localhost:{port}",
             "--num_processes=2",
             f"--process_id={index}",
-            XLA_FLAGS="--xla_force_host_platform_device_count=4",
+            XLA_FLAGS=on_devices(4),
         )
         for index in (0, 1)
     ]
@@ -50,7 +52,7 @@ def start(*arguments: str, each: tuple[list[str], list[str]] = ([], [])) -> list
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("alone")
-    result = run(*RUN, f"--workdir={workdir}", XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    result = run(*RUN, f"--workdir={workdir}")
     assert result.code == 0, result.errors
     return workdir
 
@@ -144,7 +146,7 @@ def test_a_checkpoint_that_one_host_lacks_ends_both(alone, tmp_path):
 
 def test_two_hosts_start_from_a_checkpoint_as_one_does(alone, tmp_path):
     tuning = [*RUN, f"--config.init_from={alone}", "--config.length=4 steps", "--config.optimizer.layer_decay=0.5"]
-    result = run(*tuning, f"--workdir={tmp_path / 'one'}", XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    result = run(*tuning, f"--workdir={tmp_path / 'one'}")
     assert result.code == 0, result.errors
     first, second = start(*tuning, f"--workdir={tmp_path / 'two'}")
     assert [first.end(), second.end()] == [0, 0], first.errors + second.errors

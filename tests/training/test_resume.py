@@ -11,9 +11,20 @@ from runs import ROOT, TINY, Process, assert_equal, metrics, run, saved_arrays, 
 
 from posmlp_jax.training import from_pretrained
 
+pytestmark = pytest.mark.trains
+
 STEPS = 60
 RUN = [*TINY, f"--config.length={STEPS} steps", "--config.eval_every=30 steps", "--config.checkpoint_every=4 steps"]
 SLOW = ROOT / "tests" / "slow_saves.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_as_for_users():
+    """What are to be the same bits are those of the programs that users run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+        patch.setenv("XLA_FLAGS", "")
+        yield
 
 
 @pytest.fixture(scope="module")
