@@ -2,20 +2,26 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
+# Each worker goes through files as a whole, whose tests share what they train, and takes over from the other at the end.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # Compiled programs are kept, so that the second run of anything starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
-.PHONY: demo test test-slow lint format torch clean
+.PHONY: demo test test-fast test-slow lint format torch clean
 
 demo: .venv/installed
 	$(BIN)/python main.py --config=configs/digits.py --workdir=runs/digits
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
+
+# While working: what neither trains nor starts programs.
+test-fast: .venv/installed-dev
+	$(PYTEST) -m "not slow and not gpu and not trains"
 
 test-slow: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2 -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

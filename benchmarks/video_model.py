@@ -11,12 +11,12 @@ The variants are timed in turn, so that a busy machine slows all of them.
 `--trace` gives the first number alone, which needs no memory for it and no time.
 """
 
-from functools import partial
+import statistics
+import time
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.inference import median_seconds
 from posmlp_jax import create_model
 from posmlp_jax.checkpoints.state import Weights, split_model
 from posmlp_jax.command_line import CommandParser, run_program
@@ -56,11 +56,6 @@ def kept_bytes(loss, arguments) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
 
 
-def waited_for(function, arguments) -> None:
-    """Calls the function, and comes back when its result is there."""
-    jax.block_until_ready(function(*arguments))
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Prints one line for each variant, with the ratios to the first."""
     parser = CommandParser("benchmarks.video_model", __doc__)
@@ -81,14 +76,22 @@ def main(arguments: list[str] | None = None) -> None:
             for loss, arguments in steps.values()
         ]
         columns["planned MiB"] = [function.memory_analysis().temp_size_in_bytes / 2**20 for function, _ in compiled]
-        calls = [partial(waited_for, function, arguments) for function, arguments in compiled]
-        for call in calls:  # The first call of each is slower.
-            call()
-        columns["ms a step"] = [1e3 * seconds for seconds in median_seconds(calls, options.repeats)]
+        columns["ms a step"] = median_milliseconds(compiled, options.repeats)
     print(f"{'':16}", *(f"{column:>20}" for column in columns))
     for row, name in enumerate(steps):
         cells = (f"{values[row]:12.1f} ({values[row] / values[0]:.2f})" for values in columns.values())
         print(f"{name:16}", *(f"{cell:>20}" for cell in cells))
+
+
+def median_milliseconds(compiled: list, repeats: int) -> list[float]:
+    """Of each function, called with its arguments."""
+    times = [[] for _ in compiled]
+    for _ in range(repeats + 1):  # The first is thrown away.
+        for (function, arguments), own in zip(compiled, times, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(function(*arguments))
+            own.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(own[1:]) for own in times]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from runs import ROOT, TINY, run
 
 import main
 
+pytestmark = pytest.mark.trains
+
 
 def test_train_then_evaluate(tmp_path):
     # No shell makes a home folder of a ~ behind a =.

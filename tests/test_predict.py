@@ -35,6 +35,8 @@ from posmlp_jax.terminal import printable
 from posmlp_jax.training import default_config, evaluate, open_pretrained
 from posmlp_jax.training.config import plain
 
+pytestmark = pytest.mark.trains
+
 CLASSES = ("cat", "dog", "emu")
 SIZE = (16, 24)
 MODEL = {

@@ -28,6 +28,8 @@ from posmlp_jax.predict.picture import draw_predictions
 from posmlp_jax.training import default_config, open_pretrained
 from posmlp_jax.training.step.step import StepOptions, make_eval_step
 
+pytestmark = pytest.mark.trains
+
 CLASSES = ("left", "right", "up", "down")
 MODEL = {
     "num_frames": 4,

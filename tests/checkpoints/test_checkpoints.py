@@ -23,6 +23,8 @@ from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.training import evaluate, from_pretrained, loop, open_pretrained, train
 from posmlp_jax.training.experiment import open_init
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture(scope="module")
 def trained(tiny_config, tmp_path_factory):

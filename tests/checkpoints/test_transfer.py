@@ -15,6 +15,8 @@ from posmlp_jax.checkpoints.transfer import transfer
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.training import open_pretrained
 
+pytestmark = pytest.mark.trains
+
 TINY = {
     "image_size": 32,
     "widths": (8, 16),

@@ -12,6 +12,8 @@ from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import train
 from posmlp_jax.training.experiment import open_training
 
+pytestmark = pytest.mark.trains
+
 P = PartitionSpec
 
 

@@ -22,6 +22,8 @@ from posmlp_jax.training.evaluation import make_evaluator
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.step.step import StepOptions, make_eval_step
 
+pytestmark = pytest.mark.trains
+
 TINY = {
     "model.num_frames": 4,
     "model.image_size": 16,

@@ -13,6 +13,8 @@ from posmlp_jax.errors import CheckpointError, DataError
 from posmlp_jax.training import lock, train
 from posmlp_jax.training.lock import WorkdirLock
 
+pytestmark = pytest.mark.trains
+
 HOST = socket.gethostname()
 HOLD = """
 import fcntl, json, os, sys, time

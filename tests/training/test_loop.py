@@ -18,6 +18,8 @@ from posmlp_jax.training.config import plain
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
 
+pytestmark = pytest.mark.trains
+
 
 def checkpoint(config, workdir):
     checkpoints = Checkpoints(workdir)

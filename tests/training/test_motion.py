@@ -10,6 +10,8 @@ from benchmarks.motion import ORDERS, PAIRS, pair_accuracies, read_scores
 from posmlp_jax.data.prepare.datasets.moving_digits import CLASSES
 from posmlp_jax.models import create_model
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.mark.parametrize("block", ["parallel", "temporal_spatial", "spatial_temporal", "joint", "spatial"])
 def test_without_temporal_parts_the_order_of_frames_changes_nothing(block):

@@ -19,6 +19,8 @@ from posmlp_jax.training.lock import WorkdirLock
 from posmlp_jax.training.records.metrics import MetricsWriter
 from posmlp_jax.writing import LineWriter, Pace
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture(autouse=True)
 def quick_lock(monkeypatch):

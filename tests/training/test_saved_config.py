@@ -12,6 +12,8 @@ from posmlp_jax.training import default_config, open_pretrained
 from posmlp_jax.training.config import plain
 from posmlp_jax.training.saved_config import check_overrides, evaluated, from_plain, get_config
 
+pytestmark = pytest.mark.trains
+
 TINY = {
     "image_size": 16,
     "widths": (8, 16),

@@ -25,6 +25,8 @@ from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.step.freezing import training_bind
 from posmlp_jax.training.step.probe import standardized_head, with_statistics
 
+pytestmark = pytest.mark.trains
+
 TINY = {"image_size": 16, "widths": (16, 32), "depths": (1, 1), "expansions": (2, 2), "windows": (4, 2)}
 TINY["groups"] = (2, 4)
 COUNTS = {1: 180, 3: 150, 4: 100, 7: 80, 8: 60}
