@@ -97,11 +97,11 @@ def test_ctrl_c_before_the_first_step_is_one_line(monkeypatch, capsys):
 
 
 def test_programs_start_without_warnings():
-    modules = ["convert", "predict", "export", "data.prepare", "data.preview", "analysis.curves", "analysis.complexity"]
+    modules = ["convert", "predict", "export", "data.prepare", "preview", "analysis.curves", "models.cost"]
     python = [sys.executable, "-W", "error::RuntimeWarning", "-m"]
     started = {
         module: subprocess.Popen(
-            [*python, f"posmlp_jax.{module}", *([] if module == "analysis.complexity" else ["--help"])],
+            [*python, f"posmlp_jax.{module}", *([] if module == "models.cost" else ["--help"])],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -111,5 +111,5 @@ def test_programs_start_without_warnings():
     for module, process in started.items():
         output, _ = process.communicate()
         # Absl's help ends with 1.
-        assert process.returncode == (module == "data.preview"), f"{module}: {output}"
+        assert process.returncode == (module == "preview"), f"{module}: {output}"
         assert "Warning" not in output
