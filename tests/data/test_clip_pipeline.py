@@ -251,7 +251,6 @@ def test_broken_videos_are_replaced_and_damaged_ones_used(files, take, make_conf
     batches, under_way = take(source, 10, report=lines.append)
     assert under_way.broken.indices == {2}
     assert under_way.damaged.indices == {5}
-    assert under_way.damaged.frames >= 1
     assert (
         sum(line.startswith("a training video is replaced by another: video 2: not a video file") for line in lines)
         == 1

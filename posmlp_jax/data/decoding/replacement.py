@@ -76,14 +76,10 @@ class BrokenExamples:
       source: the images or videos.
       max_share: the share of them, in [0, 1], that may be broken.
       report: takes the lines that name them.
-
-    Attributes:
-      replaced: how often one was replaced, over all epochs.
     """
 
     def __init__(self, source: Source, max_share: float, report: Callable[[str], None]):
         self._source, self._max_share, self._named = source, max_share, _Announced(report)
-        self.replaced = 0
 
     @property
     def indices(self) -> set[int]:
@@ -98,7 +94,6 @@ class BrokenExamples:
         """
         kind, length = self._source.kind, len(self._source)
         for index in broken[broken >= 0].tolist():
-            self.replaced += 1
             count = len(self.indices | {index})
             if count > self._max_share * length:
                 raise DataError(
@@ -130,14 +125,10 @@ class DamagedVideos:
     Args:
       source: the videos.
       report: takes the lines that name them.
-
-    Attributes:
-      frames: how many frames were others than those that were asked for, over all epochs.
     """
 
     def __init__(self, source: Source, report: Callable[[str], None]):
         self._source, self._named = source, _Announced(report)
-        self.frames = 0
 
     @property
     def indices(self) -> set[int]:
@@ -147,7 +138,6 @@ class DamagedVideos:
     def add(self, indices: np.ndarray, damaged: np.ndarray) -> None:
         """Takes the `index` and `damaged` columns of a batch: int64 [B], and int32 [B], the number of such frames."""
         for index, frames in zip(indices[damaged > 0].tolist(), damaged[damaged > 0].tolist(), strict=True):
-            self.frames += frames
             self._named.add(
                 index,
                 lambda index=index, frames=frames: (

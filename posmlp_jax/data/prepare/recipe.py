@@ -32,7 +32,8 @@ class Recipe:
       features: a `tfds.features.FeaturesDict`; the shards' examples fit it.
       splits: by name.
       fingerprint: what identifies source and sharding, so that a stopped run is only continued with the same ones, and
-        a finished one only taken for what this source gives. `counts` in it (`count_by_class`) says what has changed.
+        a finished one only taken for what this source gives. `counts` in it (`count_by_class`) says what has changed,
+        and `sizes` is only compared where both have it.
       description: one paragraph for dataset_info.json.
       homepage: where the examples come from.
       noun: what the examples are, for messages.

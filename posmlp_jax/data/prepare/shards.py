@@ -207,11 +207,13 @@ def _change(recipe: Recipe, folder: epath.Path) -> str:
     try:
         before = json.loads((folder / _PLAN).read_text())
         counts, counts_before = plan["source"].pop("counts", {}), before["source"].pop("counts", {})
+        sizes, sizes_before = plan["source"].pop("sizes", None), before["source"].pop("sizes", None)
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # No JSON, or another.
         raise DataError(f"{folder / _PLAN} is damaged: delete {folder} to prepare it anew") from error
-    # The counts only say what has changed: older versions have not stored them.
+    # Older versions have stored neither sizes nor counts, and the counts only say what has changed.
     if plan == before:
-        return ""
+        other = sizes and sizes_before and sizes != sizes_before
+        return f"{recipe.noun} of the same names, but other sizes" if other else ""
     if not counts or not counts_before:
         return f"it has other {recipe.noun}"
     changes = []

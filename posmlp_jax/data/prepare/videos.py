@@ -104,9 +104,11 @@ def clips_recipe(
       homepage: where the videos come from.
       frames_fps: when the clips are folders of JPEG frames, how many were taken a second.
     """
-    digest = hashlib.sha256(repr(classes).encode())
+    digest, sizes = hashlib.sha256(repr(classes).encode()), hashlib.sha256()
     for split, clips in splits.items():
         digest.update("".join(f"{split} {clip.id} {clip.label}\n" for clip in clips).encode())
+        if frames_fps is None:
+            sizes.update("".join(f"{_size(clip.path)}\n" for clip in clips).encode())
     counts = count_by_class({split: [clip.label for clip in clips] for split, clips in splits.items()}, classes)
     per_shard = PER_SHARD
 
@@ -121,11 +123,24 @@ def clips_recipe(
             split: cut(reader(clips), np.random.default_rng(0).permutation(len(clips)), per_shard)
             for split, clips in splits.items()
         },
-        fingerprint={"sha256": digest.hexdigest(), "per_shard": per_shard, "counts": counts},
+        fingerprint={
+            "sha256": digest.hexdigest(),
+            "sizes": sizes.hexdigest(),
+            "per_shard": per_shard,
+            "counts": counts,
+        },
         description=description,
         homepage=homepage,
         noun="videos",
     )
+
+
+def _size(file: Path) -> int | None:
+    """In bytes; None of a file that is missing, which is found out when it is read."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
 
 
 def _read(clip: Clip, frames_fps: float | None) -> Example:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posmlp_jax.data.decoding import frames as decoding
 from posmlp_jax.data.decoding.encoded_video import EncodedVideo, open_encoded
-from posmlp_jax.data.decoding.frames import decode_frames, probe
+from posmlp_jax.data.decoding.frames import _decode, _ranges, decode_frames, probe
 from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.errors import BrokenExampleError
 
@@ -64,7 +63,7 @@ def file(kind, moving_picture, encoded_video):
 def test_frames_are_those_of_decoding_everything(kind, file, tmp_path, monkeypatch):
     if kind != "avi, H.264, B-frames":
         # All frames come out at the first try, from the key frames before them.
-        monkeypatch.setattr(decoding, "_decode_in_order", None)
+        monkeypatch.setattr("posmlp_jax.data.decoding.frames._decode_in_order", None)
     expected = decode_everything(file)
     assert expected.shape == (40, 64, 96, 3)
     rng = np.random.default_rng(0)
@@ -86,14 +85,14 @@ def test_ranges_of_packets_hold_only_what_they_share():
     ranges = [(0, 10), (5, 8), (9, 20), (19, 20), (30, 40), (38, 45)]
     read = []
     packets = (read.append(number) or number for number in range(100))
-    given = decoding._ranges(packets, ranges)
+    given = _ranges(packets, ranges)
     for start, end in ranges:
         assert [next(given) for _ in range(start, end)] == list(range(start, end))
         assert next(given) is None
     assert list(given) == []
     assert read == list(range(45))
     # A file that has become shorter.
-    assert list(decoding._ranges(iter(range(7)), [(2, 4), (5, 9)])) == [2, 3, None, 5, 6, None]
+    assert list(_ranges(iter(range(7)), [(2, 4), (5, 9)])) == [2, 3, None, 5, 6, None]
 
 
 def test_probe(file):
@@ -116,8 +115,9 @@ def test_frames_look_like_what_was_encoded(moving_picture, encoded_video):
 def test_only_what_is_needed_is_decoded(moving_picture, encoded_video, monkeypatch):
     data = encoded_video(moving_picture(), codec="mpeg4", gop=10)
     put_in = []
-    original = decoding._decode
-    monkeypatch.setattr(decoding, "_decode", lambda codec, packet: put_in.append(packet) or original(codec, packet))
+    monkeypatch.setattr(
+        "posmlp_jax.data.decoding.frames._decode", lambda codec, packet: put_in.append(packet) or _decode(codec, packet)
+    )
     decode_frames(video(data), [32, 5])
     # From the key frames 0 and 30; each time the decoder is emptied.
     assert [packet and packet.pts for packet in put_in] == [*range(6), None, 30, 31, 32, None]

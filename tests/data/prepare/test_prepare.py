@@ -10,11 +10,12 @@ import tensorflow_datasets as tfds
 
 from posmlp_jax.data.prepare import shards
 from posmlp_jax.data.prepare.__main__ import run as run_prepare
-from posmlp_jax.data.prepare.datasets import image_folder as builder
 from posmlp_jax.data.prepare.prepare import prepare
+from posmlp_jax.data.prepare.recipe import Split
 from posmlp_jax.errors import DataError
 
 ROOT = Path(__file__).parents[3]
+FOLDERS = "posmlp_jax.data.prepare.datasets.image_folder"
 
 # Prepares a folder of images in shards of five; the first argument is at which image the process is killed, or 0.
 KILLED = """
@@ -88,7 +89,7 @@ def test_a_killed_run_goes_on(folder, tmp_path):
 
 
 def test_what_is_written_can_be_read_with_tfds(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "PER_SHARD", 5)
+    monkeypatch.setattr(f"{FOLDERS}.PER_SHARD", 5)
     done = prepare("image_folder", str(folder), str(tmp_path), under="mine")
     assert done == tmp_path / "mine/1.0.0"
     dataset = tfds.builder_from_directory(done)
@@ -106,7 +107,7 @@ def test_what_is_written_can_be_read_with_tfds(folder, tmp_path, monkeypatch):
 
 
 def test_another_source_is_refused(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(builder, "PER_SHARD", 5)
+    monkeypatch.setattr(f"{FOLDERS}.PER_SHARD", 5)
     write = shards._write_shard
     monkeypatch.setattr(
         shards, "_write_shard", lambda recipe, shard, file, bar: write(recipe, shard, file, bar) or 1 / 0
@@ -180,7 +181,7 @@ def test_a_source_that_cannot_be_compared(folder, tmp_path, capsys):
 
 
 def test_a_source_that_changes_meanwhile(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "_split", lambda *_: builder.Split([lambda: ()], 23))
+    monkeypatch.setattr(f"{FOLDERS}._split", lambda *_: Split([lambda: ()], 23))
     with pytest.raises(DataError, match="the source of mine has 0 train images instead of 23"):
         prepare("image_folder", str(folder), str(tmp_path), under="mine")
 

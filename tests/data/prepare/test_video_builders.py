@@ -478,3 +478,20 @@ def test_wrong_video_folders(write_clips, tmp_path, paths, message):
     source = write_clips(*paths)
     with pytest.raises(DataError, match=message):
         prepare("video_folder", str(source), str(tmp_path))
+
+
+def test_videos_of_other_sizes_are_another_source(write_clips, tmp_path):
+    source = write_clips("train/a/1.mp4", "train/a/2.mp4", "val/a/1.mp4")
+    arguments = ("video_folder", str(source), str(tmp_path / "prepared"))
+    folder = prepare(*arguments)
+    assert prepare(*arguments) == folder
+    (source / "train/a/2.mp4").write_bytes((source / "val/a/1.mp4").read_bytes() + b"\0")
+    with pytest.raises(
+        DataError, match="was prepared from another source: videos of the same names, but other sizes; del"
+    ):
+        prepare(*arguments)
+    # Versions before this one have not stored sizes.
+    plan = json.loads((folder / "plan.json").read_text())
+    del plan["source"]["sizes"]
+    (folder / "plan.json").write_text(json.dumps(plan))
+    assert prepare(*arguments) == folder

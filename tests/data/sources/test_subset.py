@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from posmlp_jax.data import open_source, train_batches
-from posmlp_jax.data.decoding import images as decoding
 from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.subset import stratified_subset
 from posmlp_jax.data.sources.tfds_layout import PreparedSource, find_prepared
@@ -83,7 +82,7 @@ def forbid_decoding(monkeypatch):
     def decode(*_):
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr(decoding, "decode", decode)
+    monkeypatch.setattr("posmlp_jax.data.decoding.images.decode", decode)
     monkeypatch.setattr("posmlp_jax.data.decoding.examples.decode", decode)
 
 
