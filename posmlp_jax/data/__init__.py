@@ -1,4 +1,10 @@
-"""Data: `open_source` finds the images or videos, `train_batches` and `eval_batches` make batches of them."""
+"""Data: `open_source` finds the images or videos, `train_batches` and `eval_batches` make batches of them.
+
+An example goes through the rooms `sources` (where it lies), `decoding` (bytes to pixels) and `augment` (pixels to
+pixels); `pipeline` leads it, `targets` says what a batch holds besides pixels, and `stream` what comes when. A data set
+that has to be made first is a file in `prepare.datasets`; another kind of place, from which examples are read as they
+lie, is one in `sources`.
+"""
 
 from posmlp_jax.data.check import check_config, check_source
 from posmlp_jax.data.loading import Batches

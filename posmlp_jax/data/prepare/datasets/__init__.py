@@ -1,4 +1,7 @@
-"""The data sets that `posmlp_jax.data.prepare` can make, by name."""
+"""The data sets that `posmlp_jax.data.prepare` can make, by name: a file with a `Builder` for each, and its line here.
+
+What it takes besides stands in `prepare`: `recipe` for everything, `videos` and `lists` for videos.
+"""
 
 from posmlp_jax.data.prepare.datasets import (
     cifar10,
