@@ -25,7 +25,8 @@ def report(line: str) -> None:
 def as_text(table: Table) -> str:
     """A table as plain lines, no wider than the terminal; of any width where the output is a file or a pipe."""
     width = shutil.get_terminal_size((_ANY_WIDTH, 0)).columns
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    # In a notebook too a text, and nowhere in colours.
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
     console.print(table)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 

@@ -36,7 +36,7 @@ def create_mesh(devices: int = 0, fsdp: int = 1) -> Mesh:
     shape = (len(chosen) // fsdp, fsdp)
     try:
         # Auto axes: with JAX's newer default, explicit types, cutting a sharded map into windows is an error.
-        return jax.make_mesh(shape, AXES, (AxisType.Auto,) * 2, devices=chosen)
+        return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=chosen)
     except (AssertionError, NotImplementedError, ValueError) as error:
         # On a TPU neighbours on the mesh are to be neighbours on the torus, and not every shape is a part of it.
         raise ConfigError(

@@ -1,12 +1,12 @@
 """Predictions as text to be read in a terminal."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from posmlp_jax.predict.prediction import Prediction
 from posmlp_jax.terminal import printable
 
 _GAP = "  "
@@ -36,8 +36,8 @@ class PredictionTable:
         self._head = f"{set_cell_size('file', self._file)}{_GAP}probability{_GAP}class\n"
         self._console = Console(width=width)
 
-    def __call__(self, prediction: Any) -> str:
-        """The rows of one `Prediction`, a row for each class."""
+    def __call__(self, prediction: Prediction) -> str:
+        """The rows of one prediction, a row for each class."""
         head, self._head = self._head, ""
         file = printable(prediction.file)
         lines = []
