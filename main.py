@@ -28,6 +28,7 @@ from posmlp_jax.checkpoints.selection import BEST_WEIGHTS, STEP_HELP, check_sele
 from posmlp_jax.command_line import quieten_libraries
 from posmlp_jax.devices.hosts import connect
 from posmlp_jax.errors import ConfigError, exit_on_mistake, nearest
+from posmlp_jax.tasks import find_task
 from posmlp_jax.training import saved_config
 from posmlp_jax.training.flags import given_value, overridden, parse_config_flags
 from posmlp_jax.training.stopping import RunEnded
@@ -83,9 +84,11 @@ def main(argv: list[str]) -> None:
     results = training.train(_CONFIG.value, workdir)
     if jax.process_index():
         return
-    averaged = f" (moving average {100 * results['ema']['top1']:.2f} %)" if "ema" in results else ""
+    metric = find_task(_CONFIG.value.task).metrics[0]
+    value, *average = (metric.format(results[split][metric.name]) for split in results)
+    averaged = f" (moving average {average[0]})" if average else ""
     folder = shlex.quote(workdir)
-    print(f"\ntest top-1: {100 * results['eval']['top1']:.2f} %{averaged}; everything is in {workdir}")
+    print(f"\ntest {metric.label}: {value}{averaged}; everything is in {workdir}")
     print(f"next: python main.py --mode=eval --workdir={folder}  evaluates it again")
     print(f"      python -m posmlp_jax.analysis.curves {folder}  draws its curves")
     print(f"      python -m posmlp_jax.predict --checkpoint={folder} FILES  names what is in yours")

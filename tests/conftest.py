@@ -55,7 +55,9 @@ CHECKED = [
     "posmlp_jax.tasks.classification.classifier",
     "posmlp_jax.tasks.classification.losses",
     "posmlp_jax.tasks.classification.mixing",
+    "posmlp_jax.tasks.classification.task",
     "posmlp_jax.tasks.pixels",
+    "posmlp_jax.tasks.task",
     "posmlp_jax.training.step.step",
     "posmlp_jax.windows",
 ]
@@ -89,8 +91,8 @@ def tiny_config():
 
     from posmlp_jax.training import default_config
 
-    def make(**changes):
-        config = default_config("posmlp_t")
+    def make(task="classification", **changes):
+        config = default_config("posmlp_t", task)
         config.model.update(
             image_size=16,
             widths=(8, 16),

@@ -16,7 +16,9 @@ import orbax.checkpoint as ocp
 
 from posmlp_jax.checkpoints.state import module_weights
 from posmlp_jax.checkpoints.store import Checkpoints
+from posmlp_jax.data.sources.synthetic import SyntheticSource
 from posmlp_jax.models.registry import NamedModel
+from posmlp_jax.tasks.classification.task import Classification
 from posmlp_jax.training import default_config
 from posmlp_jax.training.config import plain
 
@@ -113,6 +115,14 @@ class Process:
     @property
     def error_lines(self) -> list[str]:
         return [line for line in self.errors.splitlines() if line]
+
+
+def classification(model, **changes) -> Classification:
+    """The task for a model's config and a data set of as many nameless classes; changes of fields, 'data.mean' too."""
+    config = default_config()
+    config.label_smoothing = 0.0
+    config.update_from_flattened_dict(changes)
+    return Classification(config, model, SyntheticSource(0, model.num_classes))
 
 
 def run(*arguments: str, **environment: str) -> Process:

@@ -6,14 +6,16 @@ from functools import partial
 import jax
 import pytest
 from jax import export
+from runs import classification
 
 from posmlp_jax import list_models
 from posmlp_jax.checkpoints.state import bind_model, create_state
 from posmlp_jax.models import GMLPConfig
+from posmlp_jax.training.compiled import batch_shapes
 from posmlp_jax.training.config import default_config, resolve_model
 from posmlp_jax.training.step.optimizer import create_optimizer
 from posmlp_jax.training.step.schedules import learning_rate
-from posmlp_jax.training.step.step import StepOptions, batch_shapes, make_train_step
+from posmlp_jax.training.step.step import StepOptions, make_train_step
 
 PLATFORMS = ["tpu", "cuda"]
 
@@ -22,21 +24,16 @@ PLATFORMS = ["tpu", "cuda"]
 def test_train_step_lowers(name):
     config = default_config(name)
     config.model.dtype = "bfloat16"  # As it is chosen on accelerators.
-    model = resolve_model(config, num_classes=1000)
+    model = resolve_model(config, {"num_classes": 1000})
     # A block of each kind: the others only repeat it.
     model = model.replace(depth=1) if isinstance(model, GMLPConfig) else model.replace(depths=(1,) * len(model.depths))
     schedule = learning_rate(config.optimizer, config.length, batch_size=8, num_examples=80)
     optimizer = create_optimizer(config.optimizer, schedule)
-    options = StepOptions(
-        num_classes=1000,
-        mean=tuple(config.data.mean),
-        std=tuple(config.data.std),
-        label_smoothing=config.label_smoothing,
-        ema_decay=config.ema_decay,
-    )
-    step = make_train_step(bind_model(model), optimizer, schedule, options)
+    task = classification(model, label_smoothing=config.label_smoothing)
+    step = make_train_step(bind_model(model), task, optimizer, schedule, StepOptions(ema_decay=config.ema_decay))
     state = jax.eval_shape(partial(create_state, model, optimizer, 0, ema=True))
-    exported = export.export(jax.jit(step), platforms=PLATFORMS)(state, batch_shapes(8, model.input_size, None))
+    batch = batch_shapes(8, model.input_size, task.targets(task.source), None)
+    exported = export.export(jax.jit(step), platforms=PLATFORMS)(state, batch)
     assert exported.platforms == tuple(PLATFORMS)
     # The state comes back with the shapes and types it came with, and four scalars beside it.
     metrics = [jax.ShapeDtypeStruct((), "float32")] * 4

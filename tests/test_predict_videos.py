@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from helpers import randomized
 from PIL import Image
-from runs import save_model
+from runs import classification, save_model
 
 from posmlp_jax.checkpoints.state import split_model
 from posmlp_jax.data import eval_batches, open_source
@@ -26,7 +26,7 @@ from posmlp_jax.predict import Prediction, picture, predict
 from posmlp_jax.predict.__main__ import main
 from posmlp_jax.predict.picture import draw_predictions
 from posmlp_jax.training import default_config, open_pretrained
-from posmlp_jax.training.step.step import StepOptions, make_eval_step
+from posmlp_jax.training.step.step import make_eval_step
 
 pytestmark = pytest.mark.trains
 
@@ -106,13 +106,13 @@ def test_agrees_with_evaluation_video_by_video(pretrained, clips, tmp_path, prot
     config.update(protocol)
     source = open_source(config, "eval")
     bind, weights = split_model(pretrained.model())
-    options = StepOptions(num_classes=len(CLASSES), mean=MEAN, std=STD, test_average=config.test_average)
-    step = jax.jit(make_eval_step(bind, options))
+    options = {"data.mean": MEAN, "data.std": STD, "data.test_average": config.test_average}
+    step = jax.jit(make_eval_step(bind, classification(pretrained.config, **options)))
     views = {"clips": config.test_clips, "crops": config.test_crops}
     expected = {}
     for batch in eval_batches(source, config, pretrained.config.input_size, batch_size=1, **views):
         # What evaluation says of each label is −log of its probability.
-        losses = [step(weights, {**batch, "label": np.full(1, label)})["loss"] for label in range(len(CLASSES))]
+        losses = [step(weights, {**batch, "label": np.full(1, label)})[0]["loss"] for label in range(len(CLASSES))]
         expected[source.class_names[batch["label"][0]]] = np.exp(-np.array(losses, np.float64))
     predictions = list(predict(trained_with(pretrained, **protocol), clips / "val", top_k=4, batch_size=3))
     assert len(predictions) == len(expected) == 4

@@ -6,12 +6,16 @@ import sys
 import matplotlib.pyplot as plt
 from etils import epath
 
+from posmlp_jax.checkpoints.evaluations import Metric
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.errors import DataError
 from posmlp_jax.figures import save_figure
 from posmlp_jax.paths import as_path
+from posmlp_jax.tasks import find_task
+from posmlp_jax.training.config import task_name
+from posmlp_jax.training.workdir import read_config
 
-# Loss and top-1 of what `metrics.jsonl` calls its splits, and the learning rate beneath them.
+# What `metrics.jsonl` calls its splits.
 _LINES = {"train": ("training", ":"), "eval": ("evaluation", "-"), "ema": ("evaluation, moving average", "--")}
 
 
@@ -33,11 +37,23 @@ def read_metrics(workdir: epath.Path) -> list[dict]:
     return rows
 
 
+def deciding_metric(workdir: epath.Path) -> Metric:
+    """The metric that decides in a run's task; runs before there were tasks were of classification.
+
+    Raises:
+      ConfigError: for a task that this version does not know.
+      CheckpointError: if the run's config cannot be read.
+    """
+    return find_task(task_name(read_config(workdir) or {})).metrics[0]
+
+
 def draw_curves(workdirs: list[epath.Path]) -> plt.Figure:
-    """A figure with loss, top-1 and learning rate over steps, one colour a run."""
+    """A figure with the loss, the metric that decides and the learning rate over steps, one colour a run."""
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
+    deciding = []
     for index, workdir in enumerate(workdirs):
-        metrics = read_metrics(workdir)
+        metrics, metric = read_metrics(workdir), deciding_metric(workdir)
+        deciding.append(f"{metric.label} (%)" if metric.percent else metric.label)
         for split, (label, style) in _LINES.items():
             rows = [row for row in metrics if row["split"] == split and row["loss"] is not None]
             if not rows:
@@ -46,10 +62,13 @@ def draw_curves(workdirs: list[epath.Path]) -> plt.Figure:
             name = label if len(workdirs) == 1 else f"{workdir.name}, {label}"
             options = {"linestyle": style, "color": f"C{index}", "label": name}
             axes[0].plot(steps, [row["loss"] for row in rows], **options)
-            axes[1].plot(steps, [100 * row["top1"] for row in rows], **options)
+            measured = [row for row in rows if row.get(metric.name) is not None]
+            values = [row[metric.name] * (100 if metric.percent else 1) for row in measured]
+            axes[1].plot([row["step"] for row in measured], values, **options)
             if split == "train":
                 axes[2].plot(steps, [row["learning_rate"] for row in rows], color=f"C{index}")
-    for axis, title in zip(axes, ("loss (nats)", "top-1 (%)", "learning rate"), strict=True):
+    titles = ("loss", " and ".join(dict.fromkeys(deciding)), "learning rate")
+    for axis, title in zip(axes, titles, strict=True):
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
         axis.set_xlim(left=0)

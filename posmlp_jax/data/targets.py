@@ -1,7 +1,7 @@
 """What a batch holds of an example besides its pixels: a task's targets, carried along by augmentation."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from posmlp_jax.data.sources.source import Source
 from posmlp_jax.errors import ConfigError, DataError, nearest
 
 
+@runtime_checkable
 class Targets(Protocol):
     """Makes the columns of a batch that a task needs of what a source gives as target. Can be pickled, for processes.
 
@@ -87,3 +88,14 @@ def flipped_labels(source: LabelledSource, pairs: Sequence[Sequence[str]]) -> np
         first, second = map(source.class_names.index, pair)
         labels[first], labels[second] = second, first
     return labels
+
+
+class NoTargets:
+    """Nothing besides pixels."""
+
+    columns: ClassVar = {}
+
+    def __call__(self, target: Any, placement: Placement) -> Mapping[str, Any]:
+        """No values."""
+        del target, placement
+        return {}

@@ -18,7 +18,8 @@ from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.models.registry import NamedModel
-from posmlp_jax.tasks.classification.metrics import METRICS
+from posmlp_jax.tasks import TASKS, find_task
+from posmlp_jax.training.records.profile import profiled_steps
 from posmlp_jax.training.step.moving_average import has_average
 from posmlp_jax.training.step.schedules import SCHEDULES
 
@@ -39,6 +40,7 @@ _NOT_THE_EXPERIMENT = (
     "log_every",
     "eval_every",
     "checkpoint_every",
+    "profile",
     "keep_checkpoints",
     "keep_best",
     "devices",
@@ -46,14 +48,22 @@ _NOT_THE_EXPERIMENT = (
 )
 # What fields stood for in runs that began before there were such fields, where that is not today's default.
 _BEFORE = {"ema_warmup": False}
-_BEST = tuple(criteria(METRICS))
 
 
-def default_config(model: str = "posmlp_t") -> ConfigDict:
-    """A complete, locked config: `model` on ImageNet-1k with crops and flips."""
+def default_config(model: str = "posmlp_t", task: str = "classification") -> ConfigDict:
+    """A complete, locked config: `model` on ImageNet-1k with crops and flips.
+
+    Args:
+      model: one of `list_models()`.
+      task: what it is trained for, one of `tasks.TASKS`, whose own fields (`Task.fields`) are among the config's.
+
+    Raises:
+      ConfigError: for an unknown task.
+    """
     return ConfigDict(
         {
             "seed": 0,
+            "task": task,
             "model": _model_section(model),
             "data": {
                 # A tfds data set (imagenet2012, cifar10, moving_digits, …), 'image_folder' or 'synthetic'.
@@ -167,10 +177,6 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
                 # Global norm of the gradients; 0: no clipping.
                 "clip_norm": 1.0,
             },
-            "label_smoothing": 0.1,
-            # Mixup and CutMix: each one's α (0: off), and how often a batch is mixed, and then by CutMix. Each group of
-            # so many examples has a λ and box of its own, as in timm each GPU's images have; 0: the batch has one.
-            "mixing": {"mixup": 0.0, "cutmix": 0.0, "probability": 1.0, "switch_probability": 0.5, "group": 0},
             # Moving average of parameters and batch statistics, evaluated beside the raw ones: what a step leaves of
             # it, or instead (with a decay of 0) its length, as '5 epochs' or '10 %' of the run, the steps after which
             # 1/e of it is left. 0 and '': no average.
@@ -188,10 +194,14 @@ def default_config(model: str = "posmlp_t") -> ConfigDict:
             "keep_best": "",
             # Whether a run goes on although the data are others than when it began.
             "accept_changed_data": False,
+            # The steps, as '100:105' from the 100th up to before the 105th, whose profile is written to the working
+            # directory's profile/, for TensorBoard, XProf or Perfetto; '': none.
+            "profile": "",
             # How many of the machine's devices to use; 0: all.
             "devices": 0,
             # Over how many of them parameters and optimizer state are split, to save memory; 1: every device has all.
             "fsdp": 1,
+            **find_task(task).fields(),
         }
     )
 
@@ -205,13 +215,18 @@ def _model_section(name: str) -> dict:
     return {"name": name, **{field: config_dict.placeholder(object) for field in sorted(fields)}}
 
 
+def task_name(config: Mapping) -> str:
+    """The name of a config's task; runs that began before there were tasks were all of classification."""
+    return config.get("task", "classification")
+
+
 def check_fields(config: Mapping, schema: Mapping | None = None, prefix: str = "") -> None:
     """Checks that `config` has the schema's fields and no others.
 
     Raises:
       ConfigError: names the first field that is unknown, with the nearest, or missing.
     """
-    schema = default_config() if schema is None else schema
+    schema = default_config(task=task_name(config)) if schema is None else schema
     for name in config:
         if name not in schema:
             raise ConfigError(f"unknown config field '{prefix}{name}'; {nearest(name, schema)}")
@@ -228,7 +243,11 @@ def check_override(path: str) -> None:
     Raises:
       ConfigError: if there is no such field (the message has the nearest).
     """
+    # Which task's fields there are is known when the config file is read.
     section, prefix = default_config(), ""
+    with section.unlocked():
+        for task in TASKS.values():
+            section.update(task.fields())
     for part in path.split("."):
         if not isinstance(section, ConfigDict) or part not in section:
             if not isinstance(section, ConfigDict):
@@ -244,15 +263,16 @@ def check_values(config: ConfigDict) -> None:
     Raises:
       ConfigError: for the first one that cannot be.
     """
+    task = find_task(config.task)
+    best = tuple(criteria(task.metrics))
     rules = [
         ("batch_size", config.batch_size >= 1, "1 or more"),
         ("accumulate", config.accumulate >= 1, "1 or more"),
         ("eval_batch_size", config.eval_batch_size >= 0, "0 (as batch_size) or more"),
         ("devices", config.devices >= 0, "0 (all) or more"),
         ("fsdp", config.fsdp >= 1, "1 (off) or more"),
-        ("keep_best", config.keep_best in ("", *_BEST), f"'' (off) or one of {', '.join(_BEST)}"),
+        ("keep_best", config.keep_best in ("", *best), f"'' (off) or one of {', '.join(best)}"),
         ("keep_checkpoints", config.keep_checkpoints >= 1, "1 or more"),
-        ("label_smoothing", 0 <= config.label_smoothing < 1, "at least 0 and less than 1"),
         ("ema_decay", 0 <= config.ema_decay < 1, "at least 0 (off) and less than 1"),
         ("optimizer.clip_norm", config.optimizer.clip_norm >= 0, "0 (off) or more"),
         ("optimizer.schedule", config.optimizer.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
@@ -278,28 +298,21 @@ def check_values(config: ConfigDict) -> None:
         )
     if config.keep_best.startswith("ema/") and not has_average(config):
         raise ConfigError(f"keep_best is {config.keep_best}, but ema_decay is 0: there is no moving average")
-    mixing = config.mixing
-    if min(mixing.mixup, mixing.cutmix) < 0 or not all(
-        0 <= value <= 1 for value in (mixing.probability, mixing.switch_probability)
-    ):
-        raise ConfigError("mixing takes α of 0 (off) or more and probabilities from 0 to 1")
-    if mixing.group < 0 or mixing.group % 2:
-        raise ConfigError(f"mixing.group is {mixing.group}, and should be 0 (the whole batch) or an even number")
-    if (mixing.mixup or mixing.cutmix) and config.batch_size // config.accumulate % 2:
-        raise ConfigError(f"mixing pairs examples, so batch_size {config.batch_size} / accumulate should be even")
     if config.batch_size % config.accumulate:
         raise ConfigError(
             f"accumulate {config.accumulate} does not divide batch_size {config.batch_size} into equal parts"
         )
+    task.check_config(config)
+    profiled_steps(config.profile)
 
 
-def resolve_model(config: ConfigDict, num_classes: int, base: NamedModel | None = None) -> BackboneConfig:
+def resolve_model(config: ConfigDict, fields: Mapping, base: NamedModel | None = None) -> BackboneConfig:
     """The model's config: the named one's, the fields that `config.model` sets, then what data and devices decide.
 
     Args:
       config: the whole config.
-      num_classes: the data's. This, and the compute type (bfloat16 on accelerators, float32 on CPUs), are taken only
-        where the config leaves them open.
+      fields: those that the task takes from the data. They, and the compute type (bfloat16 on accelerators, float32 on
+        CPUs), are taken only where the config leaves them open.
       base: the model to start from instead of the named one.
 
     Raises:
@@ -311,8 +324,7 @@ def resolve_model(config: ConfigDict, num_classes: int, base: NamedModel | None 
             "model.dtype is float64, which JAX takes for float32 unless the environment has JAX_ENABLE_X64=1; models "
             "are trained in float32 or bfloat16"
         )
-    overrides.setdefault("num_classes", num_classes)
-    overrides.setdefault("dtype", "float32" if jax.default_backend() == "cpu" else "bfloat16")
+    overrides = {**fields, "dtype": "float32" if jax.default_backend() == "cpu" else "bfloat16", **overrides}
     if base is not None:
         return base.config.replace(**overrides)
     return registry.model_config(config.model.name, **overrides)
@@ -345,7 +357,7 @@ def differences(saved: Mapping, current: Mapping) -> Iterator[str]:
 
     What the saved one lacks, because the version that wrote it had no such field, counts as what it stood for then.
     """
-    defaults = dict(flatten(plain(default_config()))) | _BEFORE
+    defaults = dict(flatten(plain(default_config(task=task_name(saved))))) | _BEFORE
     flat_saved, flat_current = defaults | dict(flatten(saved)), dict(flatten(current))
     for name in [*flat_saved, *(name for name in flat_current if name not in flat_saved)]:
         before, now = flat_saved.get(name), flat_current.get(name)

@@ -1,19 +1,19 @@
-"""Accuracy of a model over the whole evaluation split."""
+"""What some weights make of the whole evaluation split."""
 
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from posmlp_jax.checkpoints.evaluations import WHOSE, better_split
+from posmlp_jax.checkpoints.evaluations import LOSS, WHOSE, better_split
 from posmlp_jax.checkpoints.pretrained import open_together
 from posmlp_jax.checkpoints.state import Weights, create_weights
 from posmlp_jax.checkpoints.store import Checkpoints
@@ -22,28 +22,14 @@ from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.devices.hosts import from_host_0, together
 from posmlp_jax.devices.mesh import place, replicated, to_devices
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.tasks.classification.metrics import METRICS
-from posmlp_jax.tasks.classification.outcomes import Outcomes, class_names
-from posmlp_jax.tasks.classification.report import report_by_class
-from posmlp_jax.training.experiment import Experiment, check_class_names, open_evaluation
-from posmlp_jax.training.records.metrics import EvaluationProgress, report
+from posmlp_jax.tasks.task import Evaluation, Rows, Scalars, Task
+from posmlp_jax.terminal import report
+from posmlp_jax.training.experiment import Experiment, open_evaluation
+from posmlp_jax.training.records.metrics import EvaluationProgress
 from posmlp_jax.training.saved_config import evaluated, get_config
 from posmlp_jax.training.step.step import make_eval_step
 from posmlp_jax.training.stopping import Interrupted
 from posmlp_jax.training.workdir import data_changes
-
-
-class Evaluation(NamedTuple):
-    """What some weights make of the whole evaluation split.
-
-    Attributes:
-      metrics: mean `loss` (nats), `top1` and, of more than five classes, `top5` (shares), `balanced_accuracy` (the mean
-        of the classes' own top-1) and `count`. All but the count are NaN where the loss is not a number.
-      outcomes: example by example.
-    """
-
-    metrics: dict[str, float]
-    outcomes: Outcomes
 
 
 class Evaluator(Protocol):
@@ -68,15 +54,15 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
     Every example counts once, whatever the batch size, the number of hosts and that of its views (`eval_batches`).
     """
     report_once = functools.cache(report)
-    step = jax.jit(make_eval_step(experiment.bind, experiment.options), out_shardings=replicated(experiment.mesh))
-
-    names = class_names(experiment.eval_source.class_names, experiment.model.num_classes)
+    step = jax.jit(make_eval_step(experiment.bind, experiment.task), out_shardings=replicated(experiment.mesh))
+    targets = experiment.task.targets(experiment.eval_source)
 
     def evaluator(weights: Weights, stop: Callable[[], int] = lambda: 0) -> Evaluation:
         batches = eval_batches(
             experiment.eval_source,
             experiment.config.data,
             experiment.model.input_size,
+            targets=targets,
             batch_size=experiment.eval_batch_size,
             clips=clips,
             crops=crops,
@@ -93,39 +79,47 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
                     raise Interrupted(signum)
                 pending.append(step(weights, batch))
                 if len(pending) > 2:
-                    totals.add(pending.pop(0))
+                    totals.add(*pending.pop(0))
                     progress.advance(experiment.eval_batch_size)
         for result in pending:
-            totals.add(result)
-        return totals.evaluation(names)
+            totals.add(*result)
+        return totals.evaluation(experiment.task)
 
     return evaluator
 
 
 class _Totals:
-    """Adds up what `make_eval_step`'s function gives batch by batch."""
+    """Puts together what `make_eval_step`'s function gives batch by batch: of all hosts, on each of them."""
 
     def __init__(self):
         self._sums = defaultdict(float)
-        self._labels, self._predictions = [], []
+        self._rows = defaultdict(list)
 
-    def add(self, result: dict[str, jax.Array]) -> None:
-        result = jax.device_get(result)
-        labels, predictions = result.pop("label"), result.pop("prediction")
-        self._labels.append(labels[labels >= 0].astype(np.int64))
-        self._predictions.append(predictions[labels >= 0].astype(np.int64))
-        for name, value in result.items():
+    def add(self, sums: Scalars, rows: Rows) -> None:
+        sums, rows = jax.device_get((sums, rows))
+        for name, value in sums.items():
             self._sums[name] += float(value)
+        kept = rows.pop("weight") > 0
+        for name, values in rows.items():
+            self._rows[name].append(values[kept])
 
-    def evaluation(self, names: tuple[str, ...]) -> Evaluation:
-        outcomes = Outcomes(np.concatenate(self._labels), np.concatenate(self._predictions), names)
-        count = self._sums["count"]
-        means = {name: total / count for name, total in self._sums.items() if name != "count"}
-        means["balanced_accuracy"] = outcomes.balanced_accuracy
+    def evaluation(self, task: Task) -> Evaluation:
+        count = self._sums.pop("count")
+        means = {name: total / count for name, total in self._sums.items()}
         if not math.isfinite(means["loss"]):
-            # Logits that are no numbers choose no class.
-            means = dict.fromkeys(means, math.nan)
-        return Evaluation(means | {"count": count}, outcomes)
+            # What a model says in numbers that are none is not worth scoring.
+            nothing = dict.fromkeys(("loss", *(metric.name for metric in task.metrics)), math.nan)
+            return Evaluation(nothing | {"count": count}, None)
+        rows = {name: np.concatenate(values) for name, values in self._rows.items()}
+        details = None
+
+        def score() -> dict[str, float]:
+            nonlocal details
+            values, details = task.score(means, rows)
+            return {name: float(value) for name, value in values.items()}
+
+        # A library that scores may be slow, or have a random order: there is one answer.
+        return Evaluation({"loss": means["loss"], **from_host_0(score), "count": count}, details)
 
 
 def evaluate(
@@ -155,8 +149,9 @@ def evaluate(
     config = together(partial(get_config, workdir)) if config is None else config
     config, model = together(partial(evaluated, config, pretrained))
     experiment = together(partial(open_evaluation, config, model))
-    together(partial(check_class_names, pretrained.class_names, experiment.eval_source))
-    for line in from_host_0(lambda: data_changes(workdir, {"evaluation": fingerprint(experiment.eval_source)})) or ():
+    source, task = experiment.eval_source, experiment.task
+    together(partial(task.check_names, pretrained.class_names, source))
+    for line in from_host_0(lambda: data_changes(workdir, {"evaluation": fingerprint(source)})) or ():
         report(f"not what the run was evaluated on: {line}; what is new here may have been trained on")
     checkpoints = Checkpoints(workdir)
     if weights:
@@ -167,31 +162,30 @@ def evaluate(
     clips, crops = config.data.test_clips, config.data.test_crops
     evaluator = make_evaluator(experiment, clips=clips, crops=crops)
     views = f", {clips} clips × {crops} crops of each" if clips * crops > 1 else ""
-    report(f"evaluating {what} on {experiment.eval_source.description}{views}")
+    report(f"evaluating {what} on {source.description}{views}")
     evaluations = {}
     for item in items:
         split = "ema" if item == "ema" else "eval"
         evaluations[split] = evaluator(checkpoints.restore_weights(step, item, target))
-        report(format_result(split, evaluations[split].metrics, experiment.eval_source.kind))
+        report(format_result(task, split, evaluations[split].metrics))
     if len(evaluations) > 1:
-        better = better_split({split: each.metrics for split, each in evaluations.items()}, METRICS[0])
+        results = {split: evaluation.metrics for split, evaluation in evaluations.items()}
+        better = better_split(results, task.metrics[0])
         report(f"better: the {WHOSE[better]}")
     checkpoints.close()
     if all(math.isnan(evaluation.metrics["loss"]) for evaluation in evaluations.values()):
         raise CheckpointError(f"{what} cannot be evaluated, the loss is not a number; take another --step")
-    report_by_class(workdir, step, evaluations, experiment.eval_source.kind)
+    task.report(workdir, step, evaluations)
     return {split: evaluation.metrics for split, evaluation in evaluations.items()}
 
 
-def format_result(split: str, result: dict[str, float], kind: str) -> str:
-    """One line: top-1, top-5 where there is one, loss, and over how many examples of a `Source.kind`.
+def format_result(task: Task, split: str, result: Mapping[str, float]) -> str:
+    """One line: the task's metrics, the loss, and over how many examples.
 
-    Or that there is no accuracy, where the loss is not a number.
+    Or that there is nothing to say, where the loss is not a number.
     """
+    head, kind = f"evaluation of the {WHOSE[split]}", task.source.kind
     if math.isnan(result["loss"]):
-        return f"evaluation of the {WHOSE[split]}: the loss is not a number  ({result['count']:.0f} {kind}s)"
-    top5 = f"top-5 {100 * result['top5']:.2f} %  " if "top5" in result else ""
-    return (
-        f"evaluation of the {WHOSE[split]}: top-1 {100 * result['top1']:.2f} %  {top5}"
-        f"loss {result['loss']:.4f}  ({result['count']:.0f} {kind}s)"
-    )
+        return f"{head}: the loss is not a number  ({result['count']:.0f} {kind}s)"
+    shown = [*task.format_metrics(result), f"loss {LOSS.format(result['loss'])}", f"({result['count']:.0f} {kind}s)"]
+    return f"{head}: {'  '.join(shown)}"

@@ -1,8 +1,8 @@
 """A config made into the things that a run consists of; its mistakes show here, before anything is written."""
 
 import copy
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,13 +16,16 @@ from posmlp_jax.checkpoints.pretrained import Pretrained, open_newest, open_toge
 from posmlp_jax.checkpoints.selection import check_selection
 from posmlp_jax.checkpoints.state import Bind, TrainState, bind_model, create_state, initial_state
 from posmlp_jax.checkpoints.transfer import Transferred, transfer
-from posmlp_jax.data import Source, check_source, open_source
+from posmlp_jax.data import Batches, Source, check_source, train_batches, training_sizes
+from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.devices.memory import check_batch_memory
 from posmlp_jax.devices.mesh import check_batch_size, create_mesh, place, shardings
-from posmlp_jax.errors import CheckpointError, ConfigError, DataError
+from posmlp_jax.errors import ConfigError, DataError
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.models.registry import NamedModel
-from posmlp_jax.tasks.classification.mixing import MixOptions
+from posmlp_jax.tasks import find_task
+from posmlp_jax.tasks.task import Task
+from posmlp_jax.terminal import report
 from posmlp_jax.training.config import check_fields, check_values, resolve_model
 from posmlp_jax.training.step.freezing import check_probe, training_bind
 from posmlp_jax.training.step.moving_average import decay_of, has_average
@@ -53,7 +56,7 @@ class Experiment:
     model: BackboneConfig
     bind: Bind
     mesh: Mesh
-    options: StepOptions
+    task: Task
     eval_source: Source
     eval_batch_size: int
 
@@ -78,6 +81,32 @@ class Training(Experiment):
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     train_bind: Bind
+    options: StepOptions
+
+    @property
+    def input_sizes(self) -> tuple[InputSize, ...]:
+        """The sizes of its batches' examples: of each step one."""
+        return training_sizes(self.config.data, self.model.input_size)
+
+    def batches(self, start_step: int, *, alone: bool = False) -> Batches:
+        """Its batches from the one of `start_step` on, counted from 0: this host's part of each.
+
+        Args:
+          start_step: the first batch's.
+          alone: whether this host makes the whole of each.
+        """
+        hosts = {} if alone else {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        return train_batches(
+            self.train_source,
+            self.config.data,
+            self.input_sizes,
+            targets=self.task.targets(self.train_source),
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            start_step=start_step,
+            report=report,
+            **hosts,
+        )
 
     def first_weights(self) -> Transferred | None:
         """The weights that `init_from` gives this model, or None where it is ''.
@@ -88,7 +117,7 @@ class Training(Experiment):
         if not self.config.init_from:
             return None
         pretrained = open_init(self.config)
-        return transfer(pretrained, self.model, class_names=self.train_source.class_names, seed=self.config.seed)
+        return transfer(pretrained, self.model, class_names=self.task.names(self.train_source), seed=self.config.seed)
 
     def new_state(self, first: Transferred | None = None) -> TrainState:
         """The state before the first step, on the mesh: from `first_weights`, or else from the config's seed."""
@@ -124,7 +153,7 @@ def open_evaluation(config: ConfigDict, model: NamedModel) -> Experiment:
     """
     check_fields(config)
     check_values(config)
-    return Experiment(**_common(config, model.name, lambda num_classes: model.config))
+    return Experiment(**_common(config, model.name, lambda fields: model.config))
 
 
 def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Training:
@@ -139,10 +168,7 @@ def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Trai
     """
     config, base = resolve_pretrained(config, workdir)
     common = _common(config, base.name if base else config.model.name, partial(resolve_model, config, base=base))
-    classes = common["model"].num_classes
-    if config.keep_best.endswith("top5") and classes <= 5:
-        raise ConfigError(f"keep_best is {config.keep_best}, but of {classes} classes there is no top-5; try eval/top1")
-    source = open_source(config.data, "train", num_classes=classes, kind=common["model"].kind)
+    source = common["task"].open_source(config.data, "train", common["model"].kind, common["model"])
     # Each part's examples are shared by the devices, and so then are the whole batch's.
     check_batch_size("batch_size", config.batch_size // config.accumulate, common["mesh"])
     check_source(source, config.data, common["model"].input_size)
@@ -161,8 +187,12 @@ def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Trai
         evaluate=max(exactly(config.eval_every), 1),
         checkpoint=max(exactly(config.checkpoint_every), 1),
     )
-    decay_of_average = decay_of(config, partial(steps, total=lengths.total))
-    common["options"] = dataclasses.replace(common["options"], ema_decay=decay_of_average, ema_warmup=config.ema_warmup)
+    options = StepOptions(
+        ema_decay=decay_of(config, partial(steps, total=lengths.total)),
+        ema_warmup=config.ema_warmup,
+        accumulate=config.accumulate,
+        seed=config.seed,
+    )
     if config.optimizer.standardize_head:
         check_probe(common["model"], config.freeze)
     schedule = learning_rate(config.optimizer, config.length, batch_size=config.batch_size, num_examples=epoch)
@@ -174,47 +204,36 @@ def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Trai
         schedule=schedule,
         optimizer=create_optimizer(config.optimizer, schedule, config.freeze),
         train_bind=training_bind(common["model"], config.freeze),
+        options=options,
     )
 
 
 def _check_batches(config: ConfigDict, common: Mapping) -> None:
     """Raises a ConfigError if the batches of training or evaluation do not fit into memory."""
-    input_size, hosts = common["model"].input_size, jax.process_count()
-    for field, size in (("batch_size", config.batch_size), ("eval_batch_size", common["eval_batch_size"])):
-        check_batch_memory(field, size // hosts, input_size, config.data.threads)
+    own = common["model"].input_size
+    largest, hosts = max(training_sizes(config.data, own), key=math.prod), jax.process_count()
+    check_batch_memory("batch_size", config.batch_size // hosts, largest, config.data.threads)
+    check_batch_memory("eval_batch_size", common["eval_batch_size"] // hosts, own, config.data.threads)
 
 
-def _common(config: ConfigDict, name: str, model_of: Callable[[int], BackboneConfig]) -> dict:
-    """The fields of an `Experiment` with a model, by its name and what it is for so many classes."""
+def _common(config: ConfigDict, name: str, model_of: Callable[[Mapping], BackboneConfig]) -> dict:
+    """The fields of an `Experiment` with a model, by its name and what it is for fields that the data decide."""
     # The model first: its mistakes are found without touching any data.
-    kind = model_of(1).kind
+    kind, task = model_of({}).kind, find_task(config.task)
     mesh = create_mesh(config.devices, config.fsdp)
-    eval_source = open_source(config.data, "eval", kind=kind)
-    model = model_of(eval_source.num_classes)
-    if model.num_classes < eval_source.num_classes:
-        raise ConfigError(
-            f"model.num_classes is {model.num_classes}, but {config.data.name} has {eval_source.num_classes} classes"
-        )
+    eval_source = task.open_source(config.data, "eval", kind)
+    model = model_of(task.model_fields(eval_source))
+    task = task(config, model, eval_source)
     check_source(eval_source, config.data, model.input_size)
     eval_batch_size = config.eval_batch_size or config.batch_size
     check_batch_size("eval_batch_size", eval_batch_size, mesh)
-    options = StepOptions(
-        num_classes=model.num_classes,
-        mean=tuple(config.data.mean),
-        std=tuple(config.data.std),
-        label_smoothing=config.label_smoothing,
-        accumulate=config.accumulate,
-        mixing=MixOptions(**config.mixing.to_dict()),
-        seed=config.seed,
-        test_average=config.data.test_average,
-    )
     return {
         "config": config,
         "model_name": name,
         "model": model,
         "bind": bind_model(model),
         "mesh": mesh,
-        "options": options,
+        "task": task,
         "eval_source": eval_source,
         "eval_batch_size": eval_batch_size,
     }
@@ -261,17 +280,3 @@ def open_init(config: ConfigDict) -> Pretrained:
     """
     check_selection(config.init_step, config.init_weights, "init_")
     return open_together(config.init_from, step=config.init_step, weights=config.init_weights)
-
-
-def check_class_names(saved: Sequence[str] | None, source: Source) -> None:
-    """Raises a CheckpointError if a checkpoint was trained on other classes than the data has now."""
-    current = None if source.class_names is None else list(source.class_names)
-    if saved is None or current is None or list(saved) == current:
-        return
-    first = next((i for i, pair in enumerate(zip(saved, current, strict=False)) if pair[0] != pair[1]), None)
-    which = (
-        f"class {first} is '{saved[first]}' there and '{current[first]}' here"
-        if first is not None
-        else f"{len(saved)} classes there and {len(current)} here"
-    )
-    raise CheckpointError(f"the checkpoint was trained on other classes than {source.description} has: {which}")

@@ -6,7 +6,6 @@ from functools import partial
 import jax
 from etils import epath
 
-from posmlp_jax.data import train_batches
 from posmlp_jax.devices.hosts import together
 from posmlp_jax.training.experiment import Training
 from posmlp_jax.training.stopping import RunEnded
@@ -51,16 +50,7 @@ def stop_at(step: int, run: Training, workdir: epath.Path, checkpoint: int | Non
 def _write_examples(step: int, run: Training, workdir: epath.Path, file: epath.Path) -> None:
     if jax.process_index():
         return
-    config = run.config
-    batches = train_batches(
-        run.train_source,
-        config.data,
-        run.model.input_size,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start_step=step - 1,
-    )
-    with closing(batches):
+    with closing(run.batches(step - 1, alone=True)) as batches:
         indices = next(batches)["index"]
     with writing_to(workdir):
         names = "".join(f"{run.train_source.example_id(int(index))}\n" for index in indices)

@@ -15,7 +15,7 @@ from posmlp_jax.checkpoints.run import as_tuples, newest_config
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.paths import as_path
-from posmlp_jax.training.config import as_begun, check_fields, default_config, flatten, plain
+from posmlp_jax.training.config import as_begun, check_fields, default_config, flatten, plain, task_name
 from posmlp_jax.training.workdir import read_config
 
 # Besides all of `data` and `model`, which `evaluated` compares with what the checkpoint holds.
@@ -42,7 +42,7 @@ def from_plain(saved: Mapping, workdir: str) -> ConfigDict:
     Raises:
       CheckpointError: if it has a field that there is none of today.
     """
-    config = as_begun(default_config(), saved)
+    config = as_begun(default_config(task=task_name(saved)), saved)
     known = dict(flatten(config))
     for name, value in flatten(saved):
         if name not in known:

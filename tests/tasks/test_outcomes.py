@@ -16,7 +16,7 @@ from posmlp_jax.tasks.classification.counts import describe_counts, is_unbalance
 from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.tasks.classification.outcomes import Outcomes, class_names, class_table, confusion_table, format_table
 from posmlp_jax.tasks.classification.report import report_by_class
-from posmlp_jax.training.evaluation import Evaluation
+from posmlp_jax.tasks.task import Evaluation
 
 
 def random_outcomes(classes: int, count: int = 400, names=None) -> Outcomes:

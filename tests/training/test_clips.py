@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from runs import Process, assert_equal, losses, metrics, run, saved_arrays, steps
+from runs import Process, assert_equal, classification, losses, metrics, run, saved_arrays, steps
 
 from configs import moving_digits as moving_digits_config
 from posmlp_jax.checkpoints.state import split_model
@@ -21,7 +21,7 @@ from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.training import evaluate, open_pretrained, train
 from posmlp_jax.training.evaluation import make_evaluator
 from posmlp_jax.training.experiment import open_training
-from posmlp_jax.training.step.step import StepOptions, make_eval_step
+from posmlp_jax.training.step.step import make_eval_step
 
 pytestmark = pytest.mark.trains
 
@@ -108,11 +108,12 @@ def test_views_are_averaged(views, average):
     random = np.random.default_rng(0)
     clips = random.integers(0, 256, (5, views, 4, 16, 16, 3), dtype=np.uint8)
     labels, weight = random.integers(0, 7, 5).astype(np.int32), np.float32([1, 1, 0, 1, 1])
-    options = StepOptions(num_classes=7, mean=(0.45,) * 3, std=(0.225,) * 3, label_smoothing=0.1, test_average=average)
-    step = jax.jit(make_eval_step(split_model(model)[0], options))
+    mean, std = (0.45,) * 3, (0.225,) * 3
+    options = {"label_smoothing": 0.1, "data.mean": mean, "data.std": std, "data.test_average": average}
+    step = jax.jit(make_eval_step(split_model(model)[0], classification(model.config, **options)))
     batch = {"image": clips[:, 0] if views == 1 else clips, "label": labels, "weight": weight}
-    sums = step(split_model(model)[1], batch)
-    logits = jax.jit(model.__call__)(normalize_images(clips.reshape(-1, 4, 16, 16, 3), options.mean, options.std))
+    sums, _ = step(split_model(model)[1], batch)
+    logits = jax.jit(model.__call__)(normalize_images(clips.reshape(-1, 4, 16, 16, 3), mean, std))
     logits = np.asarray(logits, np.float64).reshape(5, views, 7)
     loss = top1 = top5 = 0
     for number in (0, 1, 3, 4):

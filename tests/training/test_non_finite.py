@@ -68,24 +68,24 @@ def test_examples_whose_names_are_no_utf8(tmp_path, monkeypatch):
     ],
 )
 def test_loss_and_gradient_are_looked_at(values, wanted):
-    clock = StepClock(batch_size=1, macs=1, devices=1)
+    clock = StepClock(batch_size=1, devices=1)
     for loss, norm in values:
-        clock.add({"loss": np.float32(loss), "grad_norm": np.float32(norm)})
+        clock.add({"loss": np.float32(loss), "grad_norm": np.float32(norm)}, macs=1)
     assert clock.first_non_finite() == wanted
 
 
 def test_a_clock_goes_on_with_the_steps_that_no_line_has_had():
     draws = np.float32(np.random.default_rng(0).normal(size=(7, 2)))
     metrics = [{"loss": loss, "learning_rate": rate} for loss, rate in draws]
-    whole, first = (StepClock(batch_size=1, macs=1, devices=1) for _ in range(2))
+    whole, first = (StepClock(batch_size=1, devices=1) for _ in range(2))
     for each in metrics:
-        whole.add(each)
+        whole.add(each, macs=1)
     for each in metrics[:3]:
-        first.add(each)
+        first.add(each, macs=1)
     # Through a checkpoint's JSON.
-    second = StepClock(batch_size=1, macs=1, devices=1, earlier=json.loads(json.dumps(first.pending())))
+    second = StepClock(batch_size=1, devices=1, earlier=json.loads(json.dumps(first.pending())))
     for each in metrics[3:]:
-        second.add(each)
+        second.add(each, macs=1)
     wanted, found = whole.collect(), second.collect()
     assert all(found[name] == wanted[name] for name in ("loss", "learning_rate"))
     assert second.pending() == []

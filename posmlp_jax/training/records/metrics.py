@@ -117,7 +117,6 @@ class StepClock:
 
     Args:
       batch_size: examples a step.
-      macs: multiply-accumulates a step, over all devices.
       devices: how many share them.
       unit: what the examples are, 'images' or 'clips'.
       earlier: the `pending` ones of the run that this one goes on from.
@@ -129,27 +128,27 @@ class StepClock:
     def __init__(
         self,
         batch_size: int,
-        macs: int,
         devices: int,
         unit: str = "images",
         earlier: Sequence[Mapping[str, float]] = (),
     ):
-        self.batch_size, self.macs, self.devices, self.unit = batch_size, macs, devices, unit
+        self.batch_size, self.devices, self.unit = batch_size, devices, unit
         self._pending = [{name: np.float32(value) for name, value in metrics.items()} for metrics in earlier]
         self.restart()
 
     def restart(self) -> None:
         """Starts to measure from now, as after an evaluation."""
-        self._start, self._waited, self._timed_steps = time.perf_counter(), 0.0, 0
+        self._start, self._waited, self._timed_steps, self._macs = time.perf_counter(), 0.0, 0, 0
 
     def waited(self, seconds: float) -> None:
         """Counts time spent waiting for data."""
         self._waited += seconds
 
-    def add(self, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes a step's metrics, and waits while too many steps are on their way."""
+    def add(self, metrics: Mapping[str, jax.Array], macs: int) -> None:
+        """Takes a step's metrics and its multiply-accumulates, and waits while too many steps are on their way."""
         self._pending.append(metrics)
         self._timed_steps += 1
+        self._macs += macs
         if len(self._pending) > self._IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - self._IN_FLIGHT])
 
@@ -182,21 +181,27 @@ class StepClock:
             f"{self.unit}_per_second_per_chip": self.batch_size / step_seconds / self.devices,
             "step_seconds": step_seconds,
             "data_wait": self._waited / elapsed,
-            "tflops": 2e-12 * self.macs / step_seconds,
+            "tflops": 2e-12 * self._macs / elapsed,
         }
         self.restart()
         return values
 
 
 def format_log_line(
-    step: int, total: int, epoch: float, values: Mapping[str, float], memory_bytes: int, unit: str
+    step: int,
+    total: int,
+    epoch: float,
+    values: Mapping[str, float],
+    shown: Sequence[str],
+    memory_bytes: int,
+    unit: str,
 ) -> str:
-    """The training line: `step 100/1000 (epoch 0.8)  loss 2.31  top-1 10.2 %  …`."""
+    """The training line: `step 100/1000 (epoch 0.8)  loss 2.31  top-1 10.2 %  …`; `shown` are the task's metrics."""
     return "  ".join(
         [
             f"step {step}/{total} (epoch {epoch:.1f})",
             f"loss {values['loss']:.4f}",
-            f"top-1 {100 * values['top1']:.1f} %",
+            *shown,
             f"rate {values['learning_rate']:.2e}",
             f"{values[f'{unit}_per_second']:.0f} {unit}/s ({values[f'{unit}_per_second_per_chip']:.0f}/chip)",
             f"{1e3 * values['step_seconds']:.0f} ms/step",

@@ -140,7 +140,7 @@ def test_what_is_frozen_stays(tiny_config):
     before = jax.device_get((state.weights.params, state.weights.batch_stats))
     learning = sum(leaf.size for name, leaf in flat(before[0]).items() if not name.startswith(("stem.", "stages.0.")))
     assert sum(leaf.size for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim) == 2 * learning
-    step = jax.jit(make_train_step(run.train_bind, run.optimizer, run.schedule, run.options))
+    step = jax.jit(make_train_step(run.train_bind, run.task, run.optimizer, run.schedule, run.options))
     random = np.random.default_rng(0)
     for _ in range(2):
         images = random.integers(0, 256, (16, 16, 16, 3), np.uint8)

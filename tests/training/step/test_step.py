@@ -5,12 +5,13 @@ import optax
 import pytest
 from flax import nnx
 from helpers import OPTIMIZED
+from runs import classification
 
 from posmlp_jax.checkpoints.state import TrainState, Weights, create_state, split_model
 from posmlp_jax.devices.mesh import batch_sharding, create_mesh
 from posmlp_jax.models import create_model, model_config
 from posmlp_jax.tasks.classification.losses import soft_targets
-from posmlp_jax.tasks.classification.mixing import MixOptions
+from posmlp_jax.tasks.classification.task import Classification
 from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.training.step.moving_average import update_average
 from posmlp_jax.training.step.step import StepOptions, make_eval_step, make_train_step
@@ -18,10 +19,16 @@ from posmlp_jax.training.step.step import StepOptions, make_eval_step, make_trai
 TINY = {"image_size": 16, "widths": (8,), "depths": (2,), "expansions": (2,), "windows": (4,), "groups": (2,)}
 TINY |= {"num_classes": 5, "stem_norm": "layer", "dropout": 0.0, "drop_path": 0.0}
 RATE = 0.1
+SMOOTHED = {"label_smoothing": 0.1}
+MIXED = {"mixing.mixup": 0.5, "mixing.cutmix": 1.0}
 
 
-def options(**changes) -> StepOptions:
-    return StepOptions(**({"num_classes": 5, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)} | changes))
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+def task(config=None, **changes) -> Classification:
+    changes = {"data.mean": MEAN, "data.std": STD, **changes}
+    return classification(config or model_config("posmlp_t", **TINY), **changes)
 
 
 def batch(size=8) -> dict:
@@ -32,13 +39,17 @@ def batch(size=8) -> dict:
     }
 
 
-def one_step(model_changes=None, data=None, compiler_options=None, **changes):
+def rate(step):
+    return RATE + step
+
+
+def one_step(model_changes=None, data=None, task_changes=None, compiler_options=None, **options):
     """The state before and after a step of plain gradient descent, and its metrics."""
     config = model_config("posmlp_t", **(TINY | (model_changes or {})))
     optimizer = optax.sgd(RATE)
     bind, _ = split_model(create_model("posmlp_t", **(TINY | (model_changes or {}))))
-    state = create_state(config, optimizer, seed=0, ema=changes.get("ema_decay", 0) > 0)
-    step = make_train_step(bind, optimizer, lambda step: RATE + step, options(**changes))
+    state = create_state(config, optimizer, seed=0, ema=options.get("ema_decay", 0) > 0)
+    step = make_train_step(bind, task(config, **(task_changes or {})), optimizer, rate, StepOptions(**options))
     step = jax.jit(step, compiler_options=compiler_options)
     after, metrics = step(state, data or batch())
     return state, after, metrics
@@ -49,13 +60,11 @@ def assert_close(left, right, **tolerance):
 
 
 def test_a_step_is_the_gradient_of_the_written_out_loss():
-    state, after, metrics = one_step(label_smoothing=0.1)
+    state, after, metrics = one_step(task_changes=SMOOTHED)
     bind, _ = split_model(create_model("posmlp_t", **TINY))
     data = batch()
     images = (data["image"].astype(np.float64) / 255 - np.array([0.5, 0.4, 0.3])) / np.array([0.2, 0.3, 0.4])
-    np.testing.assert_allclose(
-        normalize_images(data["image"], (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), images, rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(normalize_images(data["image"], MEAN, STD), images, rtol=1e-5, atol=1e-6)
     targets = np.full((8, 5), 0.02) + 0.9 * np.eye(5)[data["label"]]
 
     def loss(params):
@@ -73,30 +82,30 @@ def test_a_step_is_the_gradient_of_the_written_out_loss():
 
 def test_integer_labels_and_their_soft_targets_are_the_same():
     soft = batch() | {"label": np.asarray(soft_targets(batch()["label"], 5))}
-    _, hard_state, hard = one_step(label_smoothing=0.1, compiler_options=OPTIMIZED)
-    _, soft_state, metrics = one_step(label_smoothing=0.1, data=soft, compiler_options=OPTIMIZED)
+    _, hard_state, hard = one_step(task_changes=SMOOTHED, compiler_options=OPTIMIZED)
+    _, soft_state, metrics = one_step(task_changes=SMOOTHED, data=soft, compiler_options=OPTIMIZED)
     assert_close(soft_state.weights.params, hard_state.weights.params, rtol=1e-6)
     assert_close(metrics, hard, rtol=1e-6)
 
 
-@pytest.mark.parametrize("mixing", [MixOptions(), MixOptions(mixup=0.5, cutmix=1.0, group=4)])
+@pytest.mark.parametrize("mixing", [{}, MIXED | {"mixing.group": 4}])
 def test_accumulation_changes_nothing_where_parts_do_not_see_each_other(mixing):
-    _, whole, metrics = one_step(mixing=mixing)
-    _, parts, part_metrics = one_step(mixing=mixing, accumulate=4)
+    _, whole, metrics = one_step(task_changes=mixing)
+    _, parts, part_metrics = one_step(task_changes=mixing, accumulate=4)
     assert_close(parts.weights.params, whole.weights.params, rtol=1e-5, atol=1e-6)
     assert_close(part_metrics, metrics, rtol=1e-5)
 
 
 def test_groups_that_no_device_has_alone_are_mixed_alike():
     """Groups of 6, the last of 4, over eight devices with two examples each."""
-    mixing = MixOptions(mixup=0.5, cutmix=1.0, group=6)
+    mixing = MIXED | {"mixing.group": 6}
     data = batch(16)
-    _, one, metrics = one_step(data=data, mixing=mixing)
+    _, one, metrics = one_step(data=data, task_changes=mixing)
     sharding = batch_sharding(create_mesh(8))
-    _, eight, metrics_of_eight = one_step(data=jax.device_put(data, sharding), mixing=mixing)
+    _, eight, metrics_of_eight = one_step(data=jax.device_put(data, sharding), task_changes=mixing)
     assert_close(eight.weights.params, one.weights.params, rtol=1e-5, atol=1e-6)
     assert_close(metrics_of_eight, metrics, rtol=1e-5)
-    _, _, whole = one_step(data=data, mixing=MixOptions(mixup=0.5, cutmix=1.0))
+    _, _, whole = one_step(data=data, task_changes=MIXED)
     assert whole["loss"] != metrics["loss"]
 
 
@@ -106,7 +115,7 @@ def test_accumulated_batch_statistics_go_from_part_to_part():
     stats = state.weights.batch_stats
     for part in ([0, 1, 4, 5], [2, 3, 6, 7]):
         model = bind(Weights(state.weights.params, stats))
-        model(normalize_images(batch()["image"][part], (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), train=True)
+        model(normalize_images(batch()["image"][part], MEAN, STD), train=True)
         stats = split_model(model)[1].batch_stats
     assert_close(after.weights.batch_stats, stats, rtol=1e-5, atol=1e-6)
 
@@ -150,7 +159,7 @@ def test_what_is_dropped_is_a_function_of_seed_and_step():
     assert not differs(first.weights, one_step(drops)[1].weights)
     assert differs(first.weights, one_step(drops, seed=1)[1].weights)
     bind, _ = split_model(create_model("posmlp_t", **(TINY | drops)))
-    step = jax.jit(make_train_step(bind, optax.sgd(RATE), lambda step: RATE, options()))
+    step = jax.jit(make_train_step(bind, task(), optax.sgd(RATE), rate, StepOptions()))
     from_step_one, _ = step(TrainState(first.step, before.weights, before.optimizer, None), batch())
     assert differs(first.weights, from_step_one.weights)
 
@@ -159,13 +168,13 @@ def test_evaluation_sums_over_examples_of_weight_one():
     model = create_model("posmlp_t", **TINY, rngs=nnx.Rngs(3))
     bind, weights = split_model(model)
     data = batch() | {"weight": np.float32([1, 1, 1, 0, 1, 0, 1, 1])}
-    sums = jax.jit(make_eval_step(bind, options(label_smoothing=0.3)))(weights, data)
-    logits = np.asarray(model(normalize_images(data["image"], (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))), np.float64)
+    sums, rows = jax.jit(make_eval_step(bind, task(**SMOOTHED)))(weights, data)
+    logits = np.asarray(model(normalize_images(data["image"], MEAN, STD)), np.float64)
     loss = np.log(np.exp(logits).sum(-1)) - logits[np.arange(8), data["label"]]
     kept = data["weight"] > 0
     assert sums["count"] == 6
     assert sums["loss"] == pytest.approx(loss[kept].sum(), rel=1e-5)
     assert sums["top1"] == (logits.argmax(-1) == data["label"])[kept].sum()
     assert "top5" not in sums  # Of five classes.
-    np.testing.assert_array_equal(sums["label"], np.where(kept, data["label"], -1))
-    np.testing.assert_array_equal(sums["prediction"], np.where(kept, logits.argmax(-1), -1))
+    wanted = {"label": data["label"], "prediction": logits.argmax(-1), "weight": data["weight"]}
+    assert_close(rows, wanted)

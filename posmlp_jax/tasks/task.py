@@ -1,0 +1,201 @@
+"""What a model is trained for, as the training engine sees it: all that it has to be told, and nothing else.
+
+The engine takes batches to gradients, checkpoints and evaluations. What is in a batch, what a model should make of it,
+how good that is and how it is shown is the task's. CONTRIBUTING.md says how to add one.
+"""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+from flax import nnx
+from jaxtyping import Array, Float, Key
+from ml_collections import ConfigDict
+
+from posmlp_jax.checkpoints.evaluations import Metric
+from posmlp_jax.data import Source, open_source
+from posmlp_jax.data.targets import NoTargets, Targets
+from posmlp_jax.errors import CheckpointError
+from posmlp_jax.models.backbone import Backbone, BackboneConfig
+
+# A batch's arrays by name: uint8 `image` [B, *input_size, 3], what `Task.targets` adds, and in an evaluation `weight`,
+# 0 where a batch is filled up.
+Batch = dict[str, jax.Array]
+Scalars = dict[str, Float[Array, ""]]
+# Arrays with a row for each example of a batch.
+Rows = dict[str, jax.Array]
+
+
+class Evaluation(NamedTuple):
+    """What some weights make of the whole evaluation split.
+
+    Attributes:
+      metrics: the mean `loss`, the task's metrics and the `count` of examples. All but the count are NaN where the loss
+        is not a number.
+      details: what else the task found, for its report; None where there is nothing, and on other hosts than the first.
+    """
+
+    metrics: dict[str, float]
+    details: Any
+
+
+class Task(abc.ABC):
+    """What an experiment's model is trained for.
+
+    Args:
+      config: the whole config.
+      model: what the model is.
+      source: the examples that it is evaluated on.
+
+    Attributes:
+      metrics: what an evaluation measures besides the loss; the first decides which weights are the better ones.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]]
+
+    def __init__(self, config: ConfigDict, model: BackboneConfig, source: Source):
+        self.config, self.model, self.source = config, model, source
+
+    # Before there are data and a model.
+
+    @classmethod
+    def fields(cls) -> dict[str, Any]:
+        """The config's fields that only this task has, with their defaults."""
+        return {}
+
+    @classmethod
+    def check_config(cls, config: ConfigDict) -> None:
+        """Checks the values of `fields`.
+
+        Raises:
+          ConfigError: for the first one that cannot be.
+        """
+        del config
+
+    @classmethod
+    def open_source(cls, config: ConfigDict, split: str, kind: str, model: BackboneConfig | None = None) -> Source:
+        """The examples to train on, split 'train', or to evaluate with, 'eval'.
+
+        Args:
+          config: the `data` section of a config.
+          split: which of them.
+          kind: what the model takes, 'image' or 'video'.
+          model: what it is, where that is known already; it is known for 'train'.
+
+        Raises:
+          PosMLPError: where they are missing, or nothing for the model.
+        """
+        del model
+        return open_source(config, split, kind=kind)
+
+    @classmethod
+    @abc.abstractmethod
+    def model_fields(cls, source: Source) -> dict[str, Any]:
+        """The fields of the model's config that its examples decide where the config leaves them open.
+
+        As `{'num_classes': 10}`: the width of the backbone's linear head.
+        """
+
+    # Data.
+
+    def targets(self, source: Source) -> Targets:
+        """What a batch holds of an example besides its pixels, moved as augmentation moves these."""
+        del source
+        return NoTargets()
+
+    def names(self, source: Source) -> tuple[str, ...] | None:
+        """What the model's outputs are called, in their order; None where they have no names."""
+        del source
+        return None
+
+    def check_names(self, saved: tuple[str, ...] | None, source: Source) -> None:
+        """Raises a CheckpointError if a checkpoint's model was trained on other names than the examples have now."""
+        current = self.names(source)
+        if saved is None or current is None or tuple(saved) == tuple(current):
+            return
+        first = next((i for i, pair in enumerate(zip(saved, current, strict=False)) if pair[0] != pair[1]), None)
+        which = (
+            f"class {first} is '{saved[first]}' there and '{current[first]}' here"
+            if first is not None
+            else f"{len(saved)} classes there and {len(current)} here"
+        )
+        raise CheckpointError(f"the checkpoint was trained on other classes than {source.description} has: {which}")
+
+    def describe(self, source: Source, *, training: bool) -> list[str]:
+        """Lines about the examples, for the beginning of a run's log, below the one that says what they are."""
+        del source, training
+        return []
+
+    # A step.
+
+    def draw(self, key: Key[Array, ""], batch: Batch) -> tuple[Batch, Any]:
+        """What is random in a step and not a matter of one example or layer, as which examples are mixed, and how.
+
+        Args:
+          key: the step's.
+          batch: all of the step's.
+
+        Returns:
+          The batch, with more arrays if need be, and a tree of arrays for `loss`. The step may be worked through in
+          parts: these then have their part of the batch, and all of the tree.
+        """
+        del key
+        return batch, None
+
+    @abc.abstractmethod
+    def loss(self, model: Backbone, batch: Batch, drawn: Any, rngs: nnx.Rngs) -> tuple[Float[Array, ""], Scalars]:
+        """What a step's gradient is of: the mean over the batch's examples, and metrics beside it.
+
+        Args:
+          model: to be called with `train=True` and `rngs`, once: its batch statistics are updated in place.
+          batch: the step's, or a part of it.
+          drawn: by `draw`.
+          rngs: a stream `dropout`.
+        """
+
+    # An evaluation.
+
+    @abc.abstractmethod
+    def evaluate(self, model: Backbone, batch: Batch) -> tuple[Scalars, Rows]:
+        """What the model, in evaluation mode, makes of one batch.
+
+        Returns:
+          Sums over the examples of weight 1, `loss` among them, and what `score` needs of each example.
+        """
+
+    def score(self, means: Mapping[str, float], rows: Mapping[str, np.ndarray]) -> tuple[dict[str, float], Any]:
+        """What all batches come to. The first host alone calls it, with the examples of all hosts.
+
+        Args:
+          means: of what `evaluate` summed.
+          rows: of every example, in the order of the source, whatever the batches and hosts were.
+
+        Returns:
+          `metrics`, by name and without the loss, and details for `report`.
+        """
+        del rows
+        return {metric.name: means[metric.name] for metric in self.metrics}, None
+
+    def report(self, workdir: epath.Path, step: int, evaluations: Mapping[str, Evaluation]) -> None:
+        """Prints and writes what an evaluation says beyond its metrics; the engine calls it at the end, on every host.
+
+        Args:
+          workdir: the working directory.
+          step: whose weights these are.
+          evaluations: of the weights, 'eval', and of their moving average, 'ema'. One of them has metrics.
+        """
+        del workdir, step, evaluations
+
+    # What is shown.
+
+    @classmethod
+    def format_metrics(cls, values: Mapping[str, float], *, digits: int = 2) -> list[str]:
+        """Those of the task's metrics that there are values of and a line has room for, as 'top-1 76.10 %'."""
+        return [
+            f"{metric.label} {metric.format(values[metric.name], digits)}"
+            for metric in cls.metrics
+            if metric.brief and metric.name in values
+        ]

@@ -1,0 +1,79 @@
+"""The training step, compiled before the first batch: once for each shape that batches have."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from posmlp_jax.checkpoints.state import TrainState
+from posmlp_jax.data.decoding.examples import InputSize
+from posmlp_jax.data.targets import Targets
+from posmlp_jax.devices.mesh import batch_sharding, replicated, shardings
+from posmlp_jax.models.cost import count_macs
+from posmlp_jax.tasks.task import Batch, Scalars
+from posmlp_jax.terminal import report
+from posmlp_jax.training.experiment import Training
+from posmlp_jax.training.step.step import make_train_step
+
+
+class _Program(NamedTuple):
+    run: jax.stages.Compiled
+    macs: int  # Multiply-accumulates.
+    memory: int  # Bytes on each device.
+
+
+class CompiledSteps:
+    """`steps(state, batch)` takes a training step, donating the state.
+
+    Args:
+      run: whose steps these are.
+
+    Attributes:
+      memory: what a step needs on each device, the largest one, in bytes.
+      seconds: how long compiling took.
+    """
+
+    def __init__(self, run: Training):
+        start = time.perf_counter()
+        self._state, self._run = run.abstract_state(), run
+        step = make_train_step(run.train_bind, run.task, run.optimizer, run.schedule, run.options)
+        everywhere = replicated(run.mesh)
+        self._step = jax.jit(step, donate_argnums=0, out_shardings=(shardings(self._state), everywhere))
+        self._programs = {size: self._compile(size) for size in run.input_sizes}
+        self.memory = max(program.memory for program in self._programs.values())
+        self.seconds = time.perf_counter() - start
+        sizes = f" for {len(self._programs)} sizes" if len(self._programs) > 1 else ""
+        report(f"compiled the training step{sizes} in {self.seconds:.1f} s")
+
+    def _compile(self, size: InputSize) -> _Program:
+        run = self._run
+        targets = run.task.targets(run.train_source)
+        traced = self._step.trace(
+            self._state, batch_shapes(run.config.batch_size, size, targets, batch_sharding(run.mesh))
+        )
+        compiled = traced.lower().compile()
+        usage = compiled.memory_analysis()
+        memory = usage.argument_size_in_bytes + usage.output_size_in_bytes + usage.temp_size_in_bytes
+        return _Program(compiled, count_macs(traced.jaxpr), memory - usage.alias_size_in_bytes)
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
+        """The next state and the step's metrics."""
+        return self._programs[_size(batch)].run(state, batch)
+
+    def macs(self, batch: Batch) -> int:
+        """The multiply-accumulates of a step with a batch of this shape, over all devices."""
+        return self._programs[_size(batch)].macs
+
+
+def _size(batch: Batch) -> InputSize:
+    return batch["image"].shape[1:-1]
+
+
+def batch_shapes(batch_size: int, input_size: InputSize, targets: Targets, sharding) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a training batch of images or clips of a size, before there is data."""
+    columns = {"image": ((*input_size, 3), np.uint8), **targets.columns}
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
+        for name, (shape, dtype) in columns.items()
+    }

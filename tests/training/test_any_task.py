@@ -1,0 +1,122 @@
+"""A task that the engine has never heard of goes through all of it: CONTRIBUTING's "How to add a task" is this one."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from runs import assert_equal, metrics, saved_arrays, steps
+
+from posmlp_jax import tasks
+from posmlp_jax.checkpoints.evaluations import Metric
+from posmlp_jax.data import eval_batches
+from posmlp_jax.data.targets import NoTargets
+from posmlp_jax.errors import ConfigError
+from posmlp_jax.tasks.pixels import normalize_images
+from posmlp_jax.tasks.task import Task
+from posmlp_jax.training import evaluate, loop, open_pretrained, train
+from posmlp_jax.training.experiment import open_training
+from posmlp_jax.training.stopping import Stopped
+
+
+class MeanColour(Task):
+    """Regresses the mean of each of an image's three channels; the largest error of any image decides."""
+
+    metrics = (Metric("worst", "worst error", percent=False, higher_is_better=False),)
+
+    @classmethod
+    def model_fields(cls, source):
+        return {"num_classes": 3}
+
+    def _errors(self, model, batch, **mode):
+        pixels = normalize_images(batch["image"], self.config.data.mean, self.config.data.std)
+        return jnp.abs(model(pixels, **mode) - pixels.mean(axis=(1, 2))).mean(axis=-1)
+
+    def loss(self, model, batch, drawn, rngs):
+        errors = self._errors(model, batch, train=True, rngs=rngs)
+        return errors.mean(), {"worst": errors.max()}
+
+    def evaluate(self, model, batch):
+        errors = self._errors(model, batch)
+        return {"loss": jnp.sum(errors * batch["weight"])}, {"error": errors}
+
+    def score(self, means, rows):
+        return {"worst": rows["error"].max()}, None
+
+
+@pytest.fixture
+def colour_config(tiny_config, monkeypatch):
+    """A config of the task, which is registered for the time of a test."""
+    monkeypatch.setitem(tasks.TASKS, "mean_colour", MeanColour)
+
+    def make(**changes):
+        return tiny_config("mean_colour", **{"keep_best": "ema/worst"} | changes)
+
+    return make
+
+
+def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(colour_config, tmp_path, monkeypatch, capsys):
+    """On images of two sizes, which each step has one of."""
+    config = colour_config(devices=8, **{"data.train_sizes": (16, (16, 24))})
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    config.profile = "2:4"
+    results = train(config, whole)
+    config.profile = ""
+    lines = capsys.readouterr().out.splitlines()
+    first, last = (line["loss"] for line in metrics(whole) if line["split"] == "train" and line["step"] in (1, 9))
+    assert last < first
+    assert results["eval"].keys() == {"loss", "worst", "count"}
+    # Lines, records and the best checkpoint go by its metric, of which less is better.
+    worst = {line["step"]: line["worst"] for line in metrics(whole) if line["split"] == "ema"}
+    best = min(worst, key=worst.get)
+    assert f"best moving average: worst error {worst[best]:.4f} at step {best} (epoch {best * 16 / 40:.1f})" in lines
+    assert any(f"step 9/9 (epoch 3.6)  loss {last:.4f}  worst error 0." in line for line in lines)
+    assert open_pretrained(whole, step="best").step == best
+    assert not any("top-1" in line for line in lines)
+    assert sum(line.startswith("compiled the training step for 2 sizes in ") for line in lines) == 1
+    assert sum(line.startswith("the first step ended ") for line in lines) == 1
+    # What TensorBoard and Perfetto open, of two steps.
+    assert f"wrote the profile of steps 2 to 3 to {whole}/profile" in lines
+    for kind in ("xplane.pb", "perfetto_trace.json.gz"):
+        assert len(list((whole / "profile").rglob(f"*{kind}"))) == 1
+
+    def stop_after_step_6(line):
+        if line.startswith("step 6/9"):
+            # What the loop sends to the devices without saying so would be a wait in every step.
+            with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+                jnp.sin(np.ones(3))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop, "report", stop_after_step_6)
+    with pytest.raises(Stopped, match="SIGTERM after step 6"):
+        train(config, stopped)
+    assert steps(stopped) == [4, 6]
+    assert train(config, stopped) == results
+    assert_equal(saved_arrays(stopped, 9), saved_arrays(whole, 9))
+    assert metrics(stopped) == metrics(whole)
+    assert evaluate(None, whole) == results
+
+    # What it ends with is of every example once, in order: as NumPy has it of the images, one by one.
+    model, source = open_pretrained(whole, weights="raw").model(), open_training(config).eval_source
+    batches = eval_batches(source, config.data, (16, 16), targets=NoTargets(), batch_size=40)
+    images = next(batches)["image"]
+    batches.close()
+    pixels = (images / 255 - np.array(config.data.mean)) / np.array(config.data.std)
+    errors = np.abs(np.asarray(model(jnp.float32(pixels))) - pixels.mean(axis=(1, 2))).mean(axis=-1)
+    assert results["eval"]["worst"] == pytest.approx(errors.max(), rel=1e-4)
+    assert results["eval"]["loss"] == pytest.approx(errors.mean(), rel=1e-4)
+
+
+def test_its_config_has_its_fields_and_no_others(colour_config, tiny_config, tmp_path):
+    assert "label_smoothing" not in colour_config()
+    config = tiny_config()
+    config.task = "mean_colour"
+    with pytest.raises(ConfigError, match="unknown config field 'label_smoothing'"):
+        train(config, tmp_path)
+    with pytest.raises(ConfigError, match=r"keep_best is eval/top1, and should be '' .* eval/worst, eval/loss, ema/"):
+        train(colour_config(keep_best="eval/top1"), tmp_path)
+    with pytest.raises(ConfigError, match="unknown task 'mean_color'; did you mean 'mean_colour'"):
+        tiny_config("mean_color")
+    assert not list(tmp_path.glob("[!l]*"))  # But for the lock.
