@@ -64,6 +64,15 @@ CHECKED = [
 install_import_hook(CHECKED, "beartype.beartype")
 
 
+@pytest.fixture(scope="module")
+def optimized_programs():
+    """XLA compiles the programs that a test starts as it does for users."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+        patch.setenv("XLA_FLAGS", "")
+        yield
+
+
 @pytest.fixture(scope="session")
 def bucket():
     """A bucket that every library finds, as an `epath.Path`; each test should use a folder of its own in it."""

@@ -10,8 +10,6 @@ from benchmarks.motion import ORDERS, PAIRS, pair_accuracies, read_scores
 from posmlp_jax.data.prepare.datasets.moving_digits import CLASSES
 from posmlp_jax.models import create_model
 
-pytestmark = pytest.mark.trains
-
 
 @pytest.mark.parametrize("block", ["parallel", "temporal_spatial", "spatial_temporal", "joint", "spatial"])
 def test_without_temporal_parts_the_order_of_frames_changes_nothing(block):
@@ -42,6 +40,7 @@ def test_pair_accuracies_by_loops():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized_programs")
 def test_a_trained_network_reads_motion_and_without_temporal_parts_it_cannot(tmp_path):
     common = ["--config=configs/moving_digits.py", f"--config.data.data_dir={tmp_path}"]
     for name, changes in (("whole", []), ("spatial", ["--config.model.block=spatial"])):

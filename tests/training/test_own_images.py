@@ -7,8 +7,6 @@ from PIL import Image
 
 from posmlp_jax.training.experiment import open_training
 
-pytestmark = pytest.mark.trains
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

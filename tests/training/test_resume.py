@@ -11,24 +11,16 @@ from runs import ROOT, TINY, Process, assert_equal, metrics, run, saved_arrays, 
 
 from posmlp_jax.training import from_pretrained
 
-pytestmark = pytest.mark.trains
+# What are to be the same bits are those of the programs that users run.
+pytestmark = [pytest.mark.trains, pytest.mark.usefixtures("optimized_programs")]
 
 STEPS = 60
 RUN = [*TINY, f"--config.length={STEPS} steps", "--config.eval_every=30 steps", "--config.checkpoint_every=4 steps"]
 SLOW = ROOT / "tests" / "slow_saves.py"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_as_for_users():
-    """What are to be the same bits are those of the programs that users run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
-        patch.setenv("XLA_FLAGS", "")
-        yield
-
-
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory) -> Path:
+def unbroken(optimized_programs, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("unbroken")
     assert run(*RUN, f"--workdir={workdir}").code == 0
     return workdir
