@@ -1,5 +1,6 @@
 """`python main.py` as a process, the way people call it; and that the package's programs start."""
 
+import json
 import shlex
 import signal
 import subprocess
@@ -52,37 +53,71 @@ def test_ctrl_c_while_modules_are_imported_ends_it(seconds, tmp_path):
     assert "ignored" not in errors
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "which config? for example --config=configs/digits.py"),
-        (["--config=configs/digit.py"], "no config file 'configs/digit.py'; did you mean 'configs/digits.py'?"),
-        ([*TINY, "--config.batch=3"], "unknown config field 'batch'; did you mean 'batch_size'?"),
-        ([*TINY, "--config.batch_size=many"], "batch_size"),
-        ([*TINY, "--config.model.name=posmlp"], "unknown model 'posmlp'; did you mean 'posmlp_"),
-        ([*TINY, "--config.model.groups=(3,4)"], "stage 1: groups 3 do not divide the 16 mixed channels"),
-        ([*TINY, "--mode=test"], "unknown mode 'test'"),
-        ([*TINY, "--mode=eval"], "there is no checkpoint in"),
-        (["--mode=eval"], "there is no checkpoint in"),
-        ([*TINY, "--mode=eval", "--step=newest"], "--step is 'newest', and should be latest, best or a step"),
-        ([*TINY, "--mode=eval", "--weights=mean"], "--weights is 'mean', and should be raw, ema or best"),
-        ([*TINY, "--mode=eval", "--checkpoint=best"], "is --step=latest, best or a step, and not --checkpoint"),
-        ([*TINY, "--step=3"], "--step and --weights are for --mode=eval"),
-        ([*TINY, "--num_processes=2"], "need all of --coordinator_address, --num_processes and --process_id"),
-        ([*TINY, "--workdri=x"], "workdri"),
-        ([*TINY, "--config.data.name=image_folder", "--config.data.data_dir=s3://b/x"], "s3://b/x is of an unknown"),
-        ([*TINY, "digits"], "unexpected argument 'digits'"),
-        ([*TINY, "--config.data.name=image_folder", "--config.data.data_dir=/nowhere"], "/nowhere"),
-    ],
-)
-def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, message):
-    workdir = [] if any("workdri" in argument for argument in arguments) else [f"--workdir={tmp_path}/run"]
-    result = run(*arguments, *workdir)
-    assert result.code == 2, result.errors
-    assert len(result.error_lines) == 1, result.errors
-    assert result.errors.startswith("error: ")
-    assert message in result.errors
-    assert not (tmp_path / "run").exists()
+MISTAKES = [
+    ([], "which config? for example --config=configs/digits.py"),
+    (["--config=configs/digit.py"], "no config file 'configs/digit.py'; did you mean 'configs/digits.py'?"),
+    ([*TINY, "--config.batch=3"], "unknown config field 'batch'; did you mean 'batch_size'?"),
+    ([*TINY, "--config.batch_size=many"], "batch_size"),
+    ([*TINY, "--config.model.name=posmlp"], "unknown model 'posmlp'; did you mean 'posmlp_"),
+    ([*TINY, "--config.model.groups=(3,4)"], "stage 1: groups 3 do not divide the 16 mixed channels"),
+    ([*TINY, "--mode=test"], "unknown mode 'test'"),
+    ([*TINY, "--mode=eval"], "there is no checkpoint in"),
+    (["--mode=eval"], "there is no checkpoint in"),
+    ([*TINY, "--mode=eval", "--step=newest"], "--step is 'newest', and should be latest, best or a step"),
+    ([*TINY, "--mode=eval", "--weights=mean"], "--weights is 'mean', and should be raw, ema or best"),
+    ([*TINY, "--mode=eval", "--checkpoint=best"], "is --step=latest, best or a step, and not --checkpoint"),
+    ([*TINY, "--step=3"], "--step and --weights are for --mode=eval"),
+    ([*TINY, "--num_processes=2"], "need all of --coordinator_address, --num_processes and --process_id"),
+    ([*TINY, "--workdri=x"], "workdri"),
+    ([*TINY, "--config.data.name=image_folder", "--config.data.data_dir=s3://b/x"], "s3://b/x is of an unknown"),
+    ([*TINY, "digits"], "unexpected argument 'digits'"),
+    ([*TINY, "--config.data.name=image_folder", "--config.data.data_dir=/nowhere"], "/nowhere"),
+]
+# Imports what `main.py` does once, and is it for each list of arguments: prints exit codes and errors.
+EACH = """
+import json, os, sys
+import main
+results = []
+for arguments in json.load(sys.stdin):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        sys.argv = ["main.py", *arguments]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(writer, 2)
+        sys.exit(main.run())
+    os.close(writer)
+    with open(reader) as errors:
+        text = errors.read()
+    results.append([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text])
+json.dump(results, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """For each of the mistakes the exit code, the errors and the working directory."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    workdirs = [folder / str(number) for number in range(len(MISTAKES))]
+    runs = [
+        [*arguments, *([] if "--workdri=x" in arguments else [f"--workdir={workdir}"])]
+        for (arguments, _), workdir in zip(MISTAKES, workdirs, strict=True)
+    ]
+    command = [sys.executable, "-c", EACH]
+    done = subprocess.run(command, cwd=ROOT, input=json.dumps(runs), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    return [(*result, workdir) for result, workdir in zip(results, workdirs, strict=True)]
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)), ids=[message for _, message in MISTAKES])
+def test_mistakes_are_one_line_and_exit_code_2(answers, number):
+    code, errors, workdir = answers[number]
+    assert code == 2, errors
+    assert len(errors.splitlines()) == 1, errors
+    assert errors.startswith("error: ")
+    assert MISTAKES[number][1] in errors
+    assert not workdir.exists()
 
 
 def test_ctrl_c_before_the_first_step_is_one_line(monkeypatch, capsys):
