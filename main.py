@@ -11,13 +11,13 @@ stopped by SIGINT or SIGTERM with a checkpoint written, from which the same comm
 
 import re
 import shlex
-import signal
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Until `run`, Ctrl-C ends the process at once: modules being imported may lose Python's exception.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if __name__ == "__main__":
+    from posmlp_jax.command_line import end_at_ctrl_c
+
+    end_at_ctrl_c()
 
 import jax
 from absl import app, flags
@@ -25,7 +25,7 @@ from ml_collections import config_flags
 
 from posmlp_jax import training
 from posmlp_jax.checkpoints.selection import BEST_WEIGHTS, STEP_HELP, check_selection
-from posmlp_jax.command_line import quieten_libraries
+from posmlp_jax.command_line import quieten_libraries, raise_at_ctrl_c
 from posmlp_jax.devices.hosts import connect
 from posmlp_jax.errors import ConfigError, exit_on_mistake, nearest
 from posmlp_jax.tasks import find_task
@@ -96,8 +96,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Runs `main`, turning what users can mend into one line and an exit code."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    raise_at_ctrl_c()
     try:
         with exit_on_mistake():
             app.run(main, flags_parser=parse_flags)

@@ -3,6 +3,7 @@
 import _thread
 import argparse
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -42,6 +43,7 @@ def run_program(main: Callable[[list[str] | None], int | None], argv: list[str] 
     Exit codes besides: 2 for a mistake of the user, in one line; 130 when stopped from the keyboard, with the line
     `stopped`; 141 when whoever read the output has gone (`| head`).
     """
+    raise_at_ctrl_c()
     quieten_libraries()
     # Each line goes out when it is known, whatever reads it, and in any encoding.
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
@@ -56,6 +58,21 @@ def run_program(main: Callable[[list[str] | None], int | None], argv: list[str] 
         # What is still to be written at the end has nowhere else to go without a complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def end_at_ctrl_c() -> None:
+    """To be called by a program before it imports others: Ctrl-C ends it at once.
+
+    Modules being imported may lose Python's exception, and would show where they are otherwise.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def raise_at_ctrl_c() -> None:
+    """Undoes `end_at_ctrl_c` when all is imported."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def quieten_libraries() -> None:

@@ -19,6 +19,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+if __name__ == "__main__":
+    from posmlp_jax.command_line import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
 import jax
 import jax.export
 import jax.numpy as jnp

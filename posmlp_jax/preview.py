@@ -7,13 +7,18 @@ any field of the config, as in `main.py`.
 
 from collections.abc import Sequence
 
+if __name__ == "__main__":
+    from posmlp_jax.command_line import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
 import jax
 import numpy as np
 from absl import app, flags
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
 
-from posmlp_jax.command_line import quieten_libraries
+from posmlp_jax.command_line import quieten_libraries, raise_at_ctrl_c
 from posmlp_jax.data import open_source, train_batches
 from posmlp_jax.errors import exit_on_mistake
 from posmlp_jax.figures import save_figure
@@ -112,6 +117,7 @@ def run() -> None:
         quieten_libraries()
         save_figure(preview(config.value), output.value)
 
+    raise_at_ctrl_c()
     with exit_on_mistake():
         app.run(main, flags_parser=parse_config_flags)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,7 @@ class Missing(MetaPathFinder):
 
 sys.meta_path.insert(0, Missing())
 import posmlp_jax
+assert "jax" not in sys.modules
 from posmlp_jax import create_model
 assert "orbax" not in sys.modules
 from posmlp_jax import from_pretrained
@@ -107,7 +109,7 @@ def test_a_model_takes_few_libraries(tmp_path):
     assert done.returncode == 0, done.stderr
     imported = json.loads(done.stdout)
     assert {name.split(".")[1] for name in imported if name.startswith("posmlp_jax.")} == {
-        *("errors", "paths", "writing", "terminal"),
+        *("lazy", "errors", "paths", "writing", "terminal"),
         *("relations", "gating", "windows", "layers"),
         *("models", "devices", "checkpoints"),
     }
@@ -125,6 +127,31 @@ def test_importing_changes_nothing():
     script = f"import cv2; cv2.setNumThreads(3)\n{IMPORTS}"
     done = python(script)
     assert done.returncode == 0, done.stderr
+
+
+# As a user who has a change of mind while NumPy, which each program imports at some time, is imported.
+STOPPED = """
+import os, runpy, signal, sys, time
+from importlib.abc import MetaPathFinder
+
+class Stop(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+
+sys.meta_path.insert(0, Stop())
+runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+"""
+
+
+PROGRAMS = ("analysis.curves", "convert", "export", "predict", "preview")
+
+
+@pytest.mark.parametrize("program", ["main", *(f"posmlp_jax.{name}" for name in PROGRAMS)])
+def test_ctrl_c_while_a_program_is_imported(program):
+    done = python(STOPPED, program)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_ctrl_c_that_a_callback_swallows_comes_again(monkeypatch):

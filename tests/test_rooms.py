@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "posmlp_jax"
 ROWS = [
-    {"errors", "paths", "writing", "terminal", "figures", "command_line"},
+    {"lazy", "errors", "paths", "writing", "terminal", "figures", "command_line"},
     {"relations", "gating", "windows", "layers"},
     {"models"},
     {"devices"},

@@ -3,6 +3,11 @@
 import json
 import sys
 
+if __name__ == "__main__":
+    from posmlp_jax.command_line import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
 import matplotlib.pyplot as plt
 from etils import epath
 

@@ -4,7 +4,17 @@
 their names, `files` the file types, `architecture` what shapes tell of a model.
 """
 
-from posmlp_jax.convert.checkpoint import Converted, convert_checkpoint, export_checkpoint
-from posmlp_jax.convert.models import load_torch_state_dict, torch_state_dict
+from posmlp_jax.lazy import lazily
 
 __all__ = ["Converted", "convert_checkpoint", "export_checkpoint", "load_torch_state_dict", "torch_state_dict"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Converted": "checkpoint",
+        "convert_checkpoint": "checkpoint",
+        "export_checkpoint": "checkpoint",
+        "load_torch_state_dict": "models",
+        "torch_state_dict": "models",
+    },
+)

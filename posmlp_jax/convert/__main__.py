@@ -10,10 +10,14 @@ trained model under the published names, as .pth, .npz or .safetensors.
 
 import ast
 
+if __name__ == "__main__":
+    from posmlp_jax.command_line import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
 from posmlp_jax.checkpoints.selection import STEP_HELP, WEIGHTS_HELP
 from posmlp_jax.command_line import CommandParser, run_program
-from posmlp_jax.convert import convert_checkpoint, export_checkpoint
-from posmlp_jax.convert.checkpoint import CHANNELS, Converted
+from posmlp_jax.convert.checkpoint import CHANNELS, Converted, convert_checkpoint, export_checkpoint
 from posmlp_jax.convert.files import SUFFIXES
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models import list_models, parameter_count

@@ -14,6 +14,11 @@ import shutil
 import sys
 from functools import partial
 
+if __name__ == "__main__":
+    from posmlp_jax.command_line import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
 from tqdm import tqdm
 
 from posmlp_jax.checkpoints.pretrained import open_pretrained
