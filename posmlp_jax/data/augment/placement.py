@@ -39,7 +39,8 @@ class Placement:
 
     Attributes:
       matrix: takes (x, y, 1), x being a share of the image's width and y of its height, as it is seen upright, to
-        pixels of the result. A point may come to lie outside of that.
+        pixels of the result. A point may come to lie outside of that. What was decoded at a fraction of its size (see
+        `images.decode`) may be up to a pixel off at its right and lower edges.
     """
 
     matrix: Float64[np.ndarray, "2 3"]

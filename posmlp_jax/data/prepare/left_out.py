@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from etils import epath
 from tqdm import tqdm
 
-from posmlp_jax.data.prepare.recipe import Example, Recipe, Shard
+from posmlp_jax.data.prepare.builder import Example, Recipe, Shard
 from posmlp_jax.errors import BrokenExampleError, DataError
 from posmlp_jax.writing import atomic_write
 

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 from tqdm import tqdm
 
+from posmlp_jax.data.prepare.builder import Example, Recipe
 from posmlp_jax.data.prepare.left_out import LeftOut, remove_lists
-from posmlp_jax.data.prepare.recipe import Example, Recipe
 from posmlp_jax.data.sources.tfds_layout import find_version
 from posmlp_jax.errors import DataError, refusal
 from posmlp_jax.paths import file_size, in_bucket, list_folder

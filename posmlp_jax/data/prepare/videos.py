@@ -11,7 +11,7 @@ import numpy as np
 
 from posmlp_jax.data.decoding.frames import probe
 from posmlp_jax.data.decoding.images import decode
-from posmlp_jax.data.prepare.recipe import Example, Recipe, count_by_class, cut
+from posmlp_jax.data.prepare.builder import Example, Recipe, count_by_class, cut
 from posmlp_jax.data.sources.class_folders import VIDEOS
 from posmlp_jax.errors import BrokenExampleError
 

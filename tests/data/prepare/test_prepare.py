@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 
 from posmlp_jax.data.prepare import shards
 from posmlp_jax.data.prepare.__main__ import run as run_prepare
+from posmlp_jax.data.prepare.builder import Split
 from posmlp_jax.data.prepare.prepare import prepare
-from posmlp_jax.data.prepare.recipe import Split
 from posmlp_jax.errors import DataError
 
 ROOT = Path(__file__).parents[3]

@@ -1,8 +1,9 @@
 """The data sets that `posmlp_jax.data.prepare` can make, by name: a file with a `Builder` for each, and its line here.
 
-What it takes besides stands in `prepare`: `recipe` for everything, `videos` and `lists` for videos.
+What it takes besides stands in `prepare`: `builder` for everything, `videos` and `lists` for videos.
 """
 
+from posmlp_jax.data.prepare.builder import Builder
 from posmlp_jax.data.prepare.datasets import (
     cifar10,
     digits,
@@ -13,7 +14,6 @@ from posmlp_jax.data.prepare.datasets import (
     something_something,
     video_folder,
 )
-from posmlp_jax.data.prepare.recipe import Builder
 
 BUILDERS: dict[str, Builder] = {
     "cifar10": cifar10.BUILDER,

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from posmlp_jax.data.prepare.recipe import Builder, Example, Recipe, Split, cut
+from posmlp_jax.data.prepare.builder import Builder, Example, Recipe, Split, cut
 from posmlp_jax.errors import DataError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

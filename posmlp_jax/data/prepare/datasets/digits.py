@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from posmlp_jax.data.prepare.recipe import Builder, Example, Recipe, cut
+from posmlp_jax.data.prepare.builder import Builder, Example, Recipe, cut
 
 PER_SHARD = 1000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from posmlp_jax.data.prepare.recipe import Builder, Example, Recipe, Split, count_by_class, cut
+from posmlp_jax.data.prepare.builder import Builder, Example, Recipe, Split, count_by_class, cut
 from posmlp_jax.data.sources.class_folders import (
     IMAGES,
     find_eval_folder,

@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from posmlp_jax.data.prepare.recipe import Builder, Example, Recipe, Split, cut
+from posmlp_jax.data.prepare.builder import Builder, Example, Recipe, Split, cut
 from posmlp_jax.errors import DataError
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"

@@ -15,8 +15,8 @@ import av
 import cv2
 import numpy as np
 
+from posmlp_jax.data.prepare.builder import Builder, Example, Recipe, Split, cut
 from posmlp_jax.data.prepare.datasets import digits
-from posmlp_jax.data.prepare.recipe import Builder, Example, Recipe, Split, cut
 from posmlp_jax.data.prepare.videos import features
 
 # Each with its opposite, forwards and backwards along the same paths.

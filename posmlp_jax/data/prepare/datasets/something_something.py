@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from posmlp_jax.data.prepare.builder import Builder, Recipe
 from posmlp_jax.data.prepare.lists import (
     TRAIN_NAMES,
     VALIDATION_NAMES,
@@ -14,7 +15,6 @@ from posmlp_jax.data.prepare.lists import (
     read_list,
     read_text,
 )
-from posmlp_jax.data.prepare.recipe import Builder, Recipe
 from posmlp_jax.data.prepare.videos import Clip, VideoFiles, clips_recipe
 from posmlp_jax.errors import DataError
 

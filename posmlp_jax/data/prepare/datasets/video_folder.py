@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from posmlp_jax.data.prepare.recipe import Builder, Recipe
+from posmlp_jax.data.prepare.builder import Builder, Recipe
 from posmlp_jax.data.prepare.videos import Clip, clips_recipe
 from posmlp_jax.data.sources.class_folders import (
     VIDEOS,

@@ -1,4 +1,4 @@
-"""What a builder hands to `prepare`: the features, and the examples of every split cut into shards."""
+"""What a file in `datasets` gives: a `Builder`, which makes a recipe of features and of examples in shards."""
 
 import dataclasses
 from collections import Counter
