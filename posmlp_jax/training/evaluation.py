@@ -26,7 +26,7 @@ from posmlp_jax.tasks.task import Evaluation, Rows, Scalars, Task
 from posmlp_jax.terminal import report
 from posmlp_jax.training.experiment import Experiment, open_evaluation
 from posmlp_jax.training.records.metrics import EvaluationProgress
-from posmlp_jax.training.saved_config import evaluated, get_config
+from posmlp_jax.training.saved_config import evaluated, get_config, protocol
 from posmlp_jax.training.step.step import make_eval_step
 from posmlp_jax.training.stopping import Interrupted
 from posmlp_jax.training.workdir import data_changes
@@ -175,7 +175,7 @@ def evaluate(
     checkpoints.close()
     if all(math.isnan(evaluation.metrics["loss"]) for evaluation in evaluations.values()):
         raise CheckpointError(f"{what} cannot be evaluated, the loss is not a number; take another --step")
-    task.report(workdir, step, evaluations)
+    task.report(workdir, step, evaluations, from_host_0(partial(protocol, config, workdir, source)))
     return {split: evaluation.metrics for split, evaluation in evaluations.items()}
 
 

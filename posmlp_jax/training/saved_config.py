@@ -5,21 +5,27 @@ meaning: the data but for `mean` and `std`, `eval_batch_size`, `devices`, `fsdp`
 """
 
 import copy
+import json
 from collections.abc import Iterable, Mapping
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.architecture import different_fields
 from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.checkpoints.run import as_tuples, newest_config
+from posmlp_jax.data import Source
+from posmlp_jax.data.fingerprint import fingerprint, hash_lines
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.paths import as_path
 from posmlp_jax.training.config import as_begun, check_fields, default_config, flatten, plain, task_name
-from posmlp_jax.training.workdir import read_config
+from posmlp_jax.training.workdir import data_changes, read_config
 
 # Besides all of `data` and `model`, which `evaluated` compares with what the checkpoint holds.
 _READ = ("eval_batch_size", "devices", "fsdp")
+# Fields of `data` that say what an evaluation sees of an example.
+_OF_CLIPS_AND_CROPS = ("eval_crop", "sampling", "stride", "fps", "frame_side")
 # Fields of a model that have no part in what it computes but for rounding.
 _OF_NO_MEANING = ("dtype", "remat")
 
@@ -65,6 +71,23 @@ def check_overrides(names: Iterable[str], config: ConfigDict, workdir: str) -> N
                 f"{name} is {given[name]!r} here and {saved[name]!r} in the run in {workdir}, and no evaluation reads "
                 f"it; leave --config.{name} out"
             )
+
+
+def protocol(config: ConfigDict, workdir: epath.Path, source: Source) -> str:
+    """What sets an evaluation apart from those that the run itself made, for names of files; '' where nothing does.
+
+    As '4x3_views', 'eval_crop=1.0' or, of other examples, 'data_1f3a5b7c', the beginning of their fingerprint's hash.
+    """
+    here, there, data = config.data, get_config(workdir).data, fingerprint(source)
+    parts = []
+    if data_changes(workdir, {"evaluation": data}):
+        parts.append(f"data_{hash_lines([json.dumps(data, sort_keys=True)])[:8]}")
+    parts += [f"{name}={here[name]}" for name in _OF_CLIPS_AND_CROPS if here[name] != there[name]]
+    # While it trains, a run takes one view of each example.
+    if here.test_clips * here.test_crops > 1:
+        parts.append(f"{here.test_clips}x{here.test_crops}_views")
+        parts += [here.test_average] if here.test_average != there.test_average else []
+    return "_".join(parts)
 
 
 def evaluated(config: ConfigDict, pretrained: Pretrained) -> tuple[ConfigDict, NamedModel]:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -63,6 +64,17 @@ def test_evaluation_repeats_the_last_one_of_training(trained):
     config, workdir, results = trained
     assert evaluate(config, workdir) == results
     assert evaluate(None, workdir) == results
+
+
+def test_other_evaluations_leave_the_runs_own_results_by_class(trained, tiny_config, tmp_path):
+    _, workdir, _ = trained
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    (own,) = (copy / "evaluation").iterdir()
+    before = {file.name: file.read_bytes() for file in own.iterdir()}
+    evaluate(tiny_config(**{"data.num_examples": 24, "data.eval_crop": 0.5}), copy)
+    (other,) = set((copy / "evaluation").iterdir()) - {own}
+    assert re.fullmatch(r"step9_(eval|ema)_data_[0-9a-f]{8}_eval_crop=0.5", other.name)
+    assert {file.name: file.read_bytes() for file in own.iterdir()} == before
 
 
 @pytest.mark.parametrize("broken", [["eval"], ["eval", "ema"]])

@@ -7,10 +7,11 @@ import pytest
 from runs import ROOT, save_model
 
 from posmlp_jax import create_model
+from posmlp_jax.data import open_source
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.training import default_config, open_pretrained
 from posmlp_jax.training.config import plain
-from posmlp_jax.training.saved_config import check_overrides, evaluated, from_plain, get_config
+from posmlp_jax.training.saved_config import check_overrides, evaluated, from_plain, get_config, protocol
 
 pytestmark = pytest.mark.trains
 
@@ -67,6 +68,23 @@ def test_what_contradicts_the_checkpoint_is_refused(workdirs, name, field, value
         f"of that of step 0 in {workdirs[name]} the config says something else: model.{field} {there} there" in message
     )
     assert "\n" not in message
+
+
+def test_what_sets_an_evaluation_apart_is_named(workdirs):
+    workdir = workdirs["posmlp_video_s"]
+    for name, fields in {
+        "": {"threads": 2, "augment": "none", "test_average": "logits"},
+        "4x3_views": {"test_clips": 4, "test_crops": 3},
+        "eval_crop=1.0_stride=2_1x3_views_logits": {
+            "eval_crop": 1.0,
+            "stride": 2,
+            "test_crops": 3,
+            "test_average": "logits",
+        },
+    }.items():
+        config = get_config(workdir)
+        config.data.update(name="synthetic", num_examples=4, **fields)
+        assert protocol(config, workdir, open_source(config.data, "eval", kind="video")) == name
 
 
 def test_what_says_the_same_or_nothing_is_not(workdirs):

@@ -1,7 +1,8 @@
 """The results by class at the end of a run and of `--mode=eval`: on the terminal, and in files.
 
-`WORKDIR/evaluation/step900_ema/` is about the moving average of step 900, and `step900_eval/` about its weights:
-`classes.csv` has a row for each class, `confusion.csv` and `confusion.png` which class was taken for which.
+`WORKDIR/evaluation/step900_ema/` is about the moving average of step 900, and `step900_eval/` about its weights; what
+sets an evaluation apart from the run's own comes behind that, as in `step900_ema_4x3_views/`. `classes.csv` has a row
+for each class, `confusion.csv` and `confusion.png` which class was taken for which.
 """
 
 import io
@@ -24,7 +25,9 @@ _MOST_IN_TABLE = 1000
 _FILES = ("classes.csv", "confusion.csv", "confusion.png")
 
 
-def report_by_class(workdir: epath.Path, step: int, evaluations: Mapping[str, Any], kind: str) -> None:
+def report_by_class(
+    workdir: epath.Path, step: int, evaluations: Mapping[str, Any], kind: str, protocol: str = ""
+) -> None:
     """Prints and writes what the better one of some `Evaluation`s says of each class; nothing where all are NaN.
 
     Args:
@@ -32,6 +35,7 @@ def report_by_class(workdir: epath.Path, step: int, evaluations: Mapping[str, An
       step: whose weights these are.
       evaluations: by split, 'eval' and 'ema'.
       kind: of the source's examples.
+      protocol: what sets them apart from the run's own evaluations, or ''.
     """
     if jax.process_index():
         return
@@ -43,7 +47,7 @@ def report_by_class(workdir: epath.Path, step: int, evaluations: Mapping[str, An
     over = f" (over the {present} of {classes} classes that there are {kind}s of)" if present < classes else ""
     title = f"balanced accuracy {100 * metrics['balanced_accuracy']:.2f} %{over}, {WHOSE[split]} of step {step}"
     report(f"{title}, class by class:\n{format_table(outcomes, kind)}")
-    folder = workdir / "evaluation" / f"step{step}_{split}"
+    folder = workdir / "evaluation" / "_".join(filter(None, (f"step{step}", split, protocol)))
     try:
         files = _write(folder, outcomes, f"top-1 {100 * metrics['top1']:.2f} %, {title}")
         left_out = [name for name in _FILES if name not in files]

@@ -155,6 +155,6 @@ class Classification(Task):
         values = {**means, "balanced_accuracy": outcomes.balanced_accuracy}
         return {metric.name: values[metric.name] for metric in self.metrics}, outcomes
 
-    def report(self, workdir: epath.Path, step: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def report(self, workdir: epath.Path, step: int, evaluations: Mapping[str, Evaluation], protocol: str = "") -> None:
         """The results by class."""
-        report_by_class(workdir, step, evaluations, self.source.kind)
+        report_by_class(workdir, step, evaluations, self.source.kind, protocol)
