@@ -80,8 +80,9 @@ def train_batches(
         check_source(source, config, size)
     if len(source) == 0:
         raise DataError(f"no {source.kind}s to train on ({source.description})")
+    targets = Labels(source, config) if targets is None else targets
     places = Places(batch_size, process_index, process_count)
-    make_batch = _TrainBatch(source, targets or Labels(source, config), config, sizes, seed, places)
+    make_batch = _TrainBatch(source, targets, config, sizes, seed, places)
     steps = grain.MapDataset.range(start_step, _ENDLESS).map(make_batch)
     return Batches(
         load(steps, config), DamagedVideos(source, report), BrokenExamples(source, config.max_broken, report)
@@ -125,9 +126,10 @@ def eval_batches(
     """
     check_config(config)
     check_source(source, config, input_size)
+    targets = Labels(source, config) if targets is None else targets
     places = Places(batch_size, process_index, process_count)
     views = EvalViews(source, config, input_size, clips, crops)
-    make_batch = _EvalBatch(len(source), targets or Labels(source, config), views, places)
+    make_batch = _EvalBatch(len(source), targets, views, places)
     steps = grain.MapDataset.range(-(-len(source) // batch_size)).map(make_batch)
     return Batches(load(steps, config), DamagedVideos(source, report))
 
