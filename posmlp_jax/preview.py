@@ -82,8 +82,8 @@ def preview(config: ConfigDict) -> Figure:
       PosMLPError: for a mistake in the config, or missing data.
     """
     config, base = resolve_pretrained(config)
-    source = open_source(config.data, "train", kind=resolve_model(config, 1, base).kind)
-    model = resolve_model(config, source.num_classes, base)
+    source = open_source(config.data, "train", kind=resolve_model(config, {}, base).kind)
+    model = resolve_model(config, {"num_classes": source.num_classes}, base)
     size, of_clips = model.input_size, model.kind == "video"
     batch_size = ROWS if of_clips else ROWS * COLUMNS
     batches = train_batches(source, config.data, size, batch_size=batch_size, seed=config.seed)

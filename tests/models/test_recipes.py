@@ -83,7 +83,7 @@ def test_a_command_trains_its_row(row, command, printed, monkeypatch):
     config, _ = parse(command, monkeypatch)
     check_fields(config)
     check_values(config)
-    model = resolve_model(config, num_classes=1000)
+    model = resolve_model(config, {"num_classes": 1000})
     if row in BY_NAME:
         wanted = model_config(BY_NAME[row].model, **BY_NAME[row].overrides)
         run = {field: getattr(model, field) for field in ("dropout", "drop_path", "dtype", "remat")}

@@ -20,10 +20,10 @@ from posmlp_jax.training.step.moving_average import decay_of
 
 def test_fields_of_the_model_are_open_until_they_are_set():
     config = default_config("posmlp_s")
-    model = resolve_model(config, num_classes=7)
+    model = resolve_model(config, {"num_classes": 7})
     assert (model.widths, model.num_classes, model.dtype) == ((128, 256, 512, 1024), 7, "float32")
     config.model.update(num_classes=9, dtype="bfloat16", shift_windows=True)
-    model = resolve_model(config, num_classes=7)
+    model = resolve_model(config, {"num_classes": 7})
     assert (model.num_classes, model.dtype, model.shift_windows) == (9, "bfloat16", True)
 
 

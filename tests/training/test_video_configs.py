@@ -34,7 +34,7 @@ def test_a_config_has_what_was_published_and_nothing_else(name):
 @pytest.mark.parametrize("name", VIDEO)
 def test_a_network_is_the_published_one_or_says_that_it_is_not(name):
     config = recipe_module(f"video.{name}").get_config()
-    model = resolve_model(config, 400 if name.startswith("k400") else 174)
+    model = resolve_model(config, {"num_classes": 400 if name.startswith("k400") else 174})
     size, frames = name.split("_")[1][0], int(name.split("_")[1][1:3])
     assert model.widths == WIDTHS[size]
     assert model.input_size == (frames, 224, 224)
@@ -53,7 +53,7 @@ def test_images_first(size):
     config = recipe_module(f"posmlp_video_{size}_image").get_config()
     check_fields(config)
     check_values(config)
-    model = resolve_model(config, 1000)
+    model = resolve_model(config, {"num_classes": 1000})
     assert model.input_size == (224, 224)
     assert model.widths == WIDTHS[size]
     assert config.data.name == "imagenet2012"

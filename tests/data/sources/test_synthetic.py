@@ -75,7 +75,7 @@ def test_synthetic_runs_any_config(monkeypatch):
         if not config.model.name:
             continue  # Its model is that of a checkpoint, `init_from`.
         config.data.update(name="synthetic")
-        model = resolve_model(config, 1000)
+        model = resolve_model(config, {"num_classes": 1000})
         for split in ("train", "eval"):
             source = open_source(config.data, split, kind=model.kind)
             assert source.generated, name
