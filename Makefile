@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-# Each worker goes through files as a whole, whose tests share what they train, and takes over from the other at the end.
+# Each worker has half of the files, as tests of one file share what they train; who is ready first takes of the other's.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # Compiled programs are kept, so that the second run of anything starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax

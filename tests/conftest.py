@@ -26,8 +26,8 @@ flags = [os.environ.get("XLA_FLAGS", "")]
 if not _wants_gpu():
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     # What tests compile runs for milliseconds, so XLA shall not optimise it: a gradient of a tiny PosMLP takes 1 s of
-    # processor time to compile, not 7. The programs that tests start inherit this. `JAX_DISABLE_MOST_OPTIMIZATIONS=0
-    # make test` compiles as users do, and tests/test_convert.py compares what is published so in any case.
+    # processor time to compile, not 7. The programs that tests start inherit it. Exceptions are `helpers.OPTIMIZED` and
+    # `optimized_programs`; `JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test` compiles everything as users do.
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and "xla_cpu_use_fusion_emitters" not in flags[0]:
         flags.append("--xla_cpu_use_fusion_emitters=false")
