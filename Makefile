@@ -16,9 +16,9 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(PYTEST) -m "not slow and not gpu"
 
-# While working: what neither trains nor starts programs.
+# While working: what neither trains, nor compiles much, nor starts programs.
 test-fast: .venv/installed-dev
-	$(PYTEST) -m "not slow and not gpu and not trains"
+	$(PYTEST) -m "not slow and not gpu and not heavy"
 
 test-slow: .venv/installed-dev
 	$(PYTEST) -m "not gpu"

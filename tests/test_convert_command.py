@@ -23,6 +23,8 @@ from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import model_config
 from posmlp_jax.training import open_pretrained
 
+pytestmark = pytest.mark.heavy
+
 FOLDER = Path(__file__).parent / "reference_outputs"
 # The shape of each of the head's parameters behind the number of classes.
 HEAD = {"weight": (64,), "bias": ()}

@@ -13,7 +13,7 @@ from runs import on_devices
 from posmlp_jax import training
 from posmlp_jax.training.experiment import open_training
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parent.parent
 # Added at the end of what would take minutes.

@@ -17,6 +17,8 @@ from posmlp_jax.training.step.optimizer import create_optimizer
 from posmlp_jax.training.step.schedules import learning_rate
 from posmlp_jax.training.step.step import StepOptions, make_train_step
 
+pytestmark = pytest.mark.heavy
+
 PLATFORMS = ["tpu", "cuda"]
 
 

@@ -20,7 +20,7 @@ from posmlp_jax import create_model, export, from_pretrained
 from posmlp_jax.checkpoints.pretrained import open_pretrained
 from posmlp_jax.errors import PosMLPError
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 # Without this package: what a user of the file does.
 CONSUMER = """

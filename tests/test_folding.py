@@ -18,6 +18,8 @@ from posmlp_jax.gating import GatingUnit
 from posmlp_jax.models import model_config, parameter_count
 from posmlp_jax.relations import RELATIONS, FoldedMatrix, FoldedRelation
 
+pytestmark = pytest.mark.heavy
+
 MODELS = pytest.mark.parametrize("name", list_models())
 # Maps of 8×8 and 4×4 tokens: divided by the windows, or padded, or shifted.
 PADDED = {"windows": (3, 3)}

@@ -12,7 +12,7 @@ from runs import ROOT, TINY, run
 
 import main
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 
 def test_train_then_evaluate(tmp_path):

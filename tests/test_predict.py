@@ -35,7 +35,7 @@ from posmlp_jax.terminal import printable
 from posmlp_jax.training import default_config, evaluate, open_pretrained
 from posmlp_jax.training.config import plain
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 CLASSES = ("cat", "dog", "emu")
 SIZE = (16, 24)

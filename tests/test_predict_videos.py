@@ -28,7 +28,7 @@ from posmlp_jax.predict.picture import draw_predictions
 from posmlp_jax.training import default_config, open_pretrained
 from posmlp_jax.training.step.step import make_eval_step
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 CLASSES = ("left", "right", "up", "down")
 MODEL = {

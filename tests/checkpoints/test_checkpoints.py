@@ -23,7 +23,7 @@ from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.training import evaluate, from_pretrained, loop, open_pretrained, train
 from posmlp_jax.training.experiment import open_init
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from posmlp_jax.checkpoints.transfer import transfer
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.training import open_pretrained
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 TINY = {
     "image_size": 32,

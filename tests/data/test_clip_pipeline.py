@@ -16,6 +16,8 @@ from posmlp_jax.data.decoding.frames import decode_frames
 from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.heavy
+
 LENGTHS = (20, 9, 31, 14, 3, 25, 17)
 INPUT = (4, 16, 24)
 NAMES = ("to left", "to right", "still")

@@ -15,6 +15,8 @@ from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[2]
 BATCH = 24
 

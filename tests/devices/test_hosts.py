@@ -14,7 +14,7 @@ from posmlp_jax.devices.hosts import AgreedMaximum, connect, from_host_0, togeth
 from posmlp_jax.devices.mesh import create_mesh
 from posmlp_jax.errors import ConfigError
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 STEPS = 40
 RUN = [

@@ -12,7 +12,7 @@ from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import train
 from posmlp_jax.training.experiment import open_training
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 P = PartitionSpec
 

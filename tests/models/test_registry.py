@@ -68,7 +68,8 @@ ALIKE = {
 }
 MODELS = pytest.mark.parametrize("name", list_models())
 KINDS = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in list_models()]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else pytest.mark.heavy) for name in list_models()],
 )
 ONE_OF_A_FAMILY = pytest.mark.parametrize("name", ["posmlp_t", "gmlp_s", "posmlp_video_s"])
 

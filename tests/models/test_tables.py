@@ -19,6 +19,8 @@ from posmlp_jax import create_model
 from posmlp_jax.models import parameter_count
 from posmlp_jax.models.cost import forward_macs
 
+pytestmark = pytest.mark.heavy
+
 DEPTHS, GROUPS, TOKENS, WIDTHS = (2, 2, 18, 2), (8, 16, 32, 64), (196, 196, 196, 49), (96, 192, 384, 768)
 T, SGU, GGQPE_1 = 20_925_538, 21_804_004, 20_921_170  # Measured on the published code.
 GMLP, GMLP_GGQPE = 19_422_656, 18_225_536  # By hand in test_registry and below.

@@ -20,6 +20,8 @@ from posmlp_jax.training import evaluate, loop, open_pretrained, train
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
 
+pytestmark = pytest.mark.heavy
+
 
 class MeanColour(Task):
     """Regresses the mean of each of an image's three channels; the largest error of any image decides."""

@@ -23,7 +23,7 @@ from posmlp_jax.training.evaluation import make_evaluator
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.step.step import make_eval_step
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 TINY = {
     "model.num_frames": 4,

@@ -13,7 +13,7 @@ from posmlp_jax.errors import CheckpointError, DataError
 from posmlp_jax.training import lock, train
 from posmlp_jax.training.lock import WorkdirLock
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 HOST = socket.gethostname()
 HOLD = """

@@ -19,7 +19,7 @@ from posmlp_jax.training.config import plain
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 
 def checkpoint(config, workdir):

@@ -13,7 +13,7 @@ from posmlp_jax.training import non_finite, train
 from posmlp_jax.training.non_finite import NonFiniteLoss
 from posmlp_jax.training.records.metrics import StepClock
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 # The second step's rate makes parameters of 10^29; the third step's loss is not a number.
 DIVERGING = {"optimizer.peak_rate": 1e30, "optimizer.warmup": "2 steps", "checkpoint_every": "1 steps"}

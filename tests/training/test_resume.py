@@ -12,7 +12,7 @@ from runs import ROOT, TINY, Process, assert_equal, metrics, run, saved_arrays, 
 from posmlp_jax.training import from_pretrained
 
 # What are to be the same bits are those of the programs that users run.
-pytestmark = [pytest.mark.trains, pytest.mark.usefixtures("optimized_programs")]
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("optimized_programs")]
 
 STEPS = 60
 RUN = [*TINY, f"--config.length={STEPS} steps", "--config.eval_every=30 steps", "--config.checkpoint_every=4 steps"]

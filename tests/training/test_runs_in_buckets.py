@@ -19,7 +19,7 @@ from posmlp_jax.training.lock import WorkdirLock
 from posmlp_jax.training.records.metrics import MetricsWriter
 from posmlp_jax.writing import LineWriter, Pace
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(autouse=True)

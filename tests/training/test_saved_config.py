@@ -13,7 +13,7 @@ from posmlp_jax.training import default_config, open_pretrained
 from posmlp_jax.training.config import plain
 from posmlp_jax.training.saved_config import check_overrides, evaluated, from_plain, get_config, protocol
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 TINY = {
     "image_size": 16,

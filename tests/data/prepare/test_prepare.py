@@ -14,6 +14,8 @@ from posmlp_jax.data.prepare.builder import Split
 from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.errors import DataError
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[3]
 FOLDERS = "posmlp_jax.data.prepare.datasets.image_folder"
 

@@ -19,7 +19,7 @@ from posmlp_jax.training.step.freezing import frozen_mask, layer_scales
 from posmlp_jax.training.step.optimizer import create_optimizer
 from posmlp_jax.training.step.step import make_train_step
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parents[3]
 

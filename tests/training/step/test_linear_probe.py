@@ -25,7 +25,7 @@ from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.step.freezing import training_bind
 from posmlp_jax.training.step.probe import standardized_head, with_statistics
 
-pytestmark = pytest.mark.trains
+pytestmark = pytest.mark.heavy
 
 TINY = {"image_size": 16, "widths": (16, 32), "depths": (1, 1), "expansions": (2, 2), "windows": (4, 2)}
 TINY["groups"] = (2, 4)

@@ -16,6 +16,8 @@ from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.training.step.moving_average import update_average
 from posmlp_jax.training.step.step import StepOptions, make_eval_step, make_train_step
 
+pytestmark = pytest.mark.heavy
+
 TINY = {"image_size": 16, "widths": (8,), "depths": (2,), "expansions": (2,), "windows": (4,), "groups": (2,)}
 TINY |= {"num_classes": 5, "stem_norm": "layer", "dropout": 0.0, "drop_path": 0.0}
 RATE = 0.1
