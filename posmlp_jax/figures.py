@@ -1,10 +1,11 @@
-"""Writing figures to files."""
+"""Text in figures, and figures in files."""
 
 import io
 import os
 from collections.abc import Callable
 
 from etils import epath
+from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -12,6 +13,9 @@ from matplotlib.font_manager import findfont, get_font
 from posmlp_jax.errors import ConfigError, refusal
 from posmlp_jax.paths import as_path, in_bucket
 from posmlp_jax.writing import atomic_write
+
+# The size of what `write` writes, in points.
+FONT = 8
 
 
 def save_figure(figure: Figure, path: str | os.PathLike, say: Callable[[str], None] = print) -> None:
@@ -44,6 +48,11 @@ def check_figure_path(path: str | os.PathLike) -> None:
         raise ConfigError(f"cannot write {path}: {there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(f"cannot write {path}: {there} is not to be written to")
+
+
+def write(axes: Axes, x: float, y: float, text: str, **style) -> None:
+    """Writes a line of any text: a name such as '$5' is no mathematics."""
+    axes.text(x, y, text, fontsize=FONT, va="center", parse_math=False, **style)
 
 
 def can_draw(text: str) -> bool:

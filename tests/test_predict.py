@@ -26,11 +26,12 @@ from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
 from posmlp_jax.data.sources.files import find_files
 from posmlp_jax.errors import PosMLPError
 from posmlp_jax.models.registry import NamedModel, build, model_config
-from posmlp_jax.predict import ClassProbability, Prediction, loading, predict
+from posmlp_jax.predict import loading, predict
 from posmlp_jax.predict.__main__ import main
 from posmlp_jax.predict.picture import draw_predictions
-from posmlp_jax.predict.table import PredictionTable
 from posmlp_jax.tasks.classification import classifier
+from posmlp_jax.tasks.classification.prediction import ClassProbability, Prediction
+from posmlp_jax.tasks.classification.table import PredictionTable
 from posmlp_jax.terminal import printable
 from posmlp_jax.training import default_config, evaluate, open_pretrained
 from posmlp_jax.training.config import plain
@@ -415,7 +416,7 @@ def test_table_fits_the_terminal_and_loses_nothing(width):
     files = ["photos/ä.jpg", "🙂.png", "two\nlines.png", "/a/very/long/" + 20 * "name/" + "x.png"]
     classes = tuple(ClassProbability(name, index, 0.25) for index, name in enumerate(NAMES))
     table = PredictionTable(files, NAMES, width)
-    rows = [table(Prediction(file, classes)) for file in files]
+    rows = [table(Prediction(file, classes=classes)) for file in files]
     lines = "\n".join(rows).split("\n")
     assert [line for line in lines if cell_len(line) > width] == ([printable(files[3])] if width < 200 else [])
     head = lines[0]

@@ -22,9 +22,10 @@ from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.errors import PosMLPError
 from posmlp_jax.export import export_model
 from posmlp_jax.models.registry import build, model_config
-from posmlp_jax.predict import Prediction, picture, predict
+from posmlp_jax.predict import picture, predict
 from posmlp_jax.predict.__main__ import main
 from posmlp_jax.predict.picture import draw_predictions
+from posmlp_jax.tasks.classification.prediction import Prediction
 from posmlp_jax.training import default_config, open_pretrained
 from posmlp_jax.training.step.step import make_eval_step
 
@@ -244,7 +245,8 @@ def test_the_picture_shows_frames_crops_and_classes(pretrained, mixed, capsys):
     assert "wrote" not in output
     assert not list(file.parent.glob("*.partial"))
     predictions = list(predict(pretrained, mixed / "damaged.mp4", top_k=3, crops=3))
-    figure = draw_predictions(pretrained, [*predictions, Prediction("gone.mp4", predictions[0].classes)], crops=3)
+    gone = Prediction("gone.mp4", classes=predictions[0].classes)
+    figure = draw_predictions(pretrained, [*predictions, gone], crops=3)
     first, second = figure.axes
     texts = [text.get_text() for text in first.texts]
     assert texts[0] == f"{mixed}/damaged.mp4   (2 of 4 frames stand for damaged ones)"

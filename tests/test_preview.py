@@ -10,6 +10,7 @@ from PIL import Image
 
 from posmlp_jax import preview
 from posmlp_jax.data import open_source, train_batches
+from posmlp_jax.tasks.classification.pictures import caption
 from posmlp_jax.training import default_config
 
 ROOT = Path(__file__).parents[1]
@@ -56,9 +57,9 @@ def test_mixed_images_have_the_shares_of_their_labels(config):
 
 
 def test_titles():
-    assert preview._title(np.array([0.0, 1.0]), None) == "class 1"
-    assert preview._title(np.array([0.3, 0.7]), ("cat", "dog")) == "dog 70 %\ncat 30 %"
-    assert preview._title(np.array([1.0, 0.0]), ("a very long name of a class", "dog")) == "a very long name o…"
+    assert caption(np.array([0.0, 1.0]), None) == "class 1"
+    assert caption(np.array([0.3, 0.7]), ("cat", "dog")) == "dog 70 %\ncat 30 %"
+    assert caption(np.array([1.0, 0.0]), ("a very long name of a class", "dog")) == "a very long name o…"
 
 
 def test_the_program(digits_dir, tmp_path):

@@ -12,12 +12,12 @@ import matplotlib.pyplot as plt
 from etils import epath
 
 from posmlp_jax.checkpoints.evaluations import Metric
+from posmlp_jax.checkpoints.run import task_of
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.errors import DataError
 from posmlp_jax.figures import save_figure
 from posmlp_jax.paths import as_path
 from posmlp_jax.tasks import find_task
-from posmlp_jax.training.config import task_name
 from posmlp_jax.training.workdir import read_config
 
 # What `metrics.jsonl` calls its splits.
@@ -49,7 +49,7 @@ def deciding_metric(workdir: epath.Path) -> Metric:
       ConfigError: for a task that this version does not know.
       CheckpointError: if the run's config cannot be read.
     """
-    return find_task(task_name(read_config(workdir) or {})).metrics[0]
+    return find_task(task_of(read_config(workdir) or {})).metrics[0]
 
 
 def draw_curves(workdirs: list[epath.Path]) -> plt.Figure:

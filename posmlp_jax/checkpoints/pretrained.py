@@ -13,7 +13,7 @@ from etils import epath
 
 from posmlp_jax.checkpoints.evaluations import deciding
 from posmlp_jax.checkpoints.folders import locate
-from posmlp_jax.checkpoints.run import read_keep_best, read_metrics, read_model
+from posmlp_jax.checkpoints.run import read_keep_best, read_metrics, read_model, task_of
 from posmlp_jax.checkpoints.selection import NAMES, check_selection, choose_weights, select_step
 from posmlp_jax.checkpoints.state import Weights, bind_model, create_weights
 from posmlp_jax.checkpoints.store import Checkpoints
@@ -31,6 +31,7 @@ class Pretrained:
       name: of the model that its config started from, as `create_model` has it.
       config: its architecture.
       class_names: in the order of the logits, or None where the data set had no names.
+      task: what it was trained for, as `tasks.find_task` has it.
       data: the `data` section of the config that it was trained with: `mean`, `std`, `eval_crop` and more.
       workdir, step, item: which checkpoint it is, and 'weights' or 'ema' of it.
       reason: why that item, in words.
@@ -39,6 +40,7 @@ class Pretrained:
     name: str
     config: BackboneConfig
     class_names: tuple[str, ...] | None
+    task: str
     data: Mapping[str, Any]
     workdir: epath.Path
     step: int
@@ -100,6 +102,7 @@ def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights
         name=name,
         config=config,
         class_names=None if names is None else tuple(names),
+        task=task_of(run["config"]),
         data=data,
         workdir=workdir,
         step=step,

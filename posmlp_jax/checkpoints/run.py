@@ -43,6 +43,11 @@ def read_model(run: Mapping[str, Any]) -> NamedModel:
     return NamedModel(name, registry.model_config(name, **fields))
 
 
+def task_of(config: Mapping[str, Any]) -> str:
+    """What a config's model is trained for; earlier versions' configs, which do not say, are of classification."""
+    return config.get("task", "classification")
+
+
 def read_metrics(run: Mapping[str, Any]) -> tuple[Metric, ...]:
     """What the evaluations of a `run` measure besides the loss; the first decides."""
     if "metrics" not in run:

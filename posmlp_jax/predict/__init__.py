@@ -2,15 +2,6 @@
 
 from posmlp_jax.lazy import lazily
 
-__all__ = ["ClassProbability", "Prediction", "class_names", "draw_predictions", "predict"]
+__all__ = ["draw_predictions", "predict"]
 
-__getattr__ = lazily(
-    __name__,
-    {
-        "ClassProbability": "prediction",
-        "Prediction": "prediction",
-        "class_names": "prediction",
-        "draw_predictions": "picture",
-        "predict": "prediction",
-    },
-)
+__getattr__ = lazily(__name__, {"draw_predictions": "picture", "predict": "prediction"})

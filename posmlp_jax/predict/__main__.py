@@ -29,20 +29,18 @@ from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.figures import check_figure_path, save_figure
 from posmlp_jax.predict.loading import takes
 from posmlp_jax.predict.picture import MOST_FILES, draw_predictions
-from posmlp_jax.predict.prediction import BATCH_SIZES, Prediction, class_names, predict
-from posmlp_jax.predict.table import PredictionTable
+from posmlp_jax.predict.prediction import BATCH_SIZES, predict
+from posmlp_jax.tasks import find_task
+from posmlp_jax.tasks.prediction import FilePrediction
 from posmlp_jax.terminal import printable
 
 OUTPUTS = ("table", "json")
 
 
-def to_json(prediction: Prediction) -> str:
+def to_json(prediction: FilePrediction) -> str:
     """A prediction as one line of JSON, in ASCII; of a video with the frames that were looked at."""
-    classes = [
-        {"class": each.name, "index": each.index, "probability": each.probability} for each in prediction.classes
-    ]
     video = {"frames": prediction.frames, "replaced": prediction.replaced} if prediction.frames else {}
-    return json.dumps({"file": prediction.file, "predictions": classes, **video})
+    return json.dumps({"file": prediction.file, **prediction.to_json(), **video})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,7 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.output == "json":
         show = to_json
     else:
-        show = PredictionTable(files, class_names(pretrained), shutil.get_terminal_size().columns)
+        columns = shutil.get_terminal_size().columns
+        show = find_task(pretrained.task).prediction_table(pretrained, files, columns)
     broken, drawn = 0, []
     # Predictions that scroll through the terminal show by themselves how far it is. `None`: only on a terminal.
     hidden = True if sys.stdout.isatty() else None

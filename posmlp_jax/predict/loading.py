@@ -4,7 +4,6 @@ import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -15,27 +14,11 @@ from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS, Kind
 from posmlp_jax.data.sources.files import FileSource, has_suffix
 from posmlp_jax.data.views import EvalViews
 from posmlp_jax.errors import BrokenExampleError
+from posmlp_jax.tasks.prediction import FilePrediction
 from posmlp_jax.terminal import printable
 from posmlp_jax.training.config import default_config
 
 _THREADS = min(os.cpu_count() or 1, 16)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What is known of a file that was read, or why it was not.
-
-    Attributes:
-      file: its name.
-      error: as of `Prediction`, and so are the others.
-      frames: those of a video.
-      replaced: how many of them are others.
-    """
-
-    file: str
-    error: str | None = None
-    frames: tuple[tuple[int, ...], ...] = ()
-    replaced: int = 0
 
 
 class Loader:
@@ -55,7 +38,7 @@ class Loader:
         source, data = FileSource(files, self._kind), data_config(pretrained)
         self._views = EvalViews(source, data, pretrained.config.input_size, clips, crops)
 
-    def batches(self) -> Generator[tuple[np.ndarray, list[Loaded]], None, None]:
+    def batches(self) -> Generator[tuple[np.ndarray, list[FilePrediction]], None, None]:
         """Batches in the order of the files: uint8 [batch_size, *EvalViews.size, 3], and the files that are in it.
 
         Rows of files that cannot be read, and those that the last batch has too many, are black. Threads work a few
@@ -79,7 +62,7 @@ class Loader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _load(self, index: int, out: np.ndarray) -> Loaded:
+    def _load(self, index: int, out: np.ndarray) -> FilePrediction:
         file = self._files[index]
         try:
             example, _ = self._views.fill(out, index)
@@ -89,15 +72,15 @@ class Loader:
             reason = error.strerror or str(error)
         else:
             frames = () if example.frames is None else example.frames.reshape(self._clips, -1).tolist()
-            return Loaded(file, frames=tuple(map(tuple, frames)), replaced=example.damaged)
+            return FilePrediction(file, frames=tuple(map(tuple, frames)), replaced=example.damaged)
         other = VIDEOS if self._kind is IMAGES else IMAGES
         hint = f"; the model takes {self._kind.noun}" if has_suffix(file, other) else ""
-        return Loaded(file, error=reason + hint)
+        return FilePrediction(file, error=reason + hint)
 
 
 def data_config(pretrained: Pretrained) -> ConfigDict:
     """The `data` section of the config that the model was trained with; what an older one lacks is the default."""
-    return ConfigDict({**default_config().data.to_dict(), **pretrained.data})
+    return ConfigDict({**default_config(task=pretrained.task).data.to_dict(), **pretrained.data})
 
 
 def takes(pretrained: Pretrained) -> Kind:

@@ -19,20 +19,19 @@ from posmlp_jax.data.decoding.frames import decode_frames
 from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.data.sources.files import FileSource
 from posmlp_jax.errors import BrokenExampleError
-from posmlp_jax.figures import can_draw
+from posmlp_jax.figures import FONT, can_draw, write
 from posmlp_jax.predict.loading import data_config, takes
-from posmlp_jax.predict.prediction import ClassProbability, Prediction
+from posmlp_jax.tasks.prediction import FilePrediction
 from posmlp_jax.terminal import printable
 
-# A picture has no more files than this, a file no more clips, and no more of the most probable classes.
-MOST_FILES, MOST_CLIPS, MOST_CLASSES = 16, 10, 10
+# A picture has no more files than this, and a file no more clips.
+MOST_FILES, MOST_CLIPS = 16, 10
 _THREADS = min(os.cpu_count() or 1, 16)
 # Inches. Frames fit into a square, a smaller one where there are many of them.
 _FRAMES_WIDTH, _FRAME, _SMALL_FRAME, _IMAGE = 11.7, 1.4, 1.05, 2.0
-_CLASSES_WIDTH, _BAR, _MARGIN, _GAP, _LINE = 4.0, 0.24, 0.15, 0.06, 0.17
+_MARGIN, _GAP, _LINE = 0.15, 0.06, 0.17
 _MOST_HEIGHT = 100.0
 _PIXELS = 150  # an inch
-_FONT = 8
 _COLOURS = ("#ffcc00", "#ff5ca8", "#30c8ff")
 
 
@@ -52,7 +51,7 @@ class _Seen:
 
 
 def draw_predictions(
-    pretrained: Pretrained, predictions: Iterable[Prediction], *, crops: int | None = None
+    pretrained: Pretrained, predictions: Iterable[FilePrediction], *, crops: int | None = None
 ) -> Figure | None:
     """A figure with a part for each file that could be read: its frames, or the image, and its classes.
 
@@ -78,8 +77,9 @@ def draw_predictions(
     heights = np.cumsum([part.height for part in parts])
     parts = parts[: max(np.searchsorted(heights, _MOST_HEIGHT, side="right"), 1)]
     wide = max(part.frames_width for part in parts)
-    width = wide + _CLASSES_WIDTH + 3 * _MARGIN
-    rows = _in_rows(parts, width)
+    answer = max(part.answer_width for part in parts)
+    width = wide + answer + 3 * _MARGIN
+    rows = _in_rows(parts, width, _FRAMES_WIDTH + answer + 3 * _MARGIN)
     height = sum(map(_row_height, rows)) + _MARGIN
     figure = Figure(figsize=(len(rows[0]) * width, height))
     top = height - _MARGIN
@@ -90,9 +90,9 @@ def draw_predictions(
     return figure
 
 
-def _in_rows(parts: Sequence["_Part"], width: float) -> list[Sequence["_Part"]]:
+def _in_rows(parts: Sequence["_Part"], width: float, most_width: float) -> list[Sequence["_Part"]]:
     """Parts of one width in rows of as many as make the picture squarest, but no wider than one of clips may be."""
-    most = max(math.floor((_FRAMES_WIDTH + _CLASSES_WIDTH + 3 * _MARGIN) / width), 1)
+    most = max(math.floor(most_width / width), 1)
     choices = [[parts[at : at + columns] for at in range(0, len(parts), columns)] for columns in range(1, most + 1)]
     return min(choices, key=lambda rows: abs(math.log(len(rows[0]) * width / sum(map(_row_height, rows)))))
 
@@ -101,7 +101,7 @@ def _row_height(row: Sequence["_Part"]) -> float:
     return max(part.height for part in row)
 
 
-def _look_again(pretrained: Pretrained, crops: int | None, prediction: Prediction) -> _Seen | None:
+def _look_again(pretrained: Pretrained, crops: int | None, prediction: FilePrediction) -> _Seen | None:
     """What a file shows; None when it is not there any more."""
     data = data_config(pretrained)
     size = pretrained.config.input_size[-2:]
@@ -154,12 +154,13 @@ class _Part:
 
     Attributes:
       frames_width: of its frames.
+      answer_width: of what the model says.
       height: of all of it.
     """
 
-    def __init__(self, prediction: Prediction, seen: _Seen | None):
+    def __init__(self, prediction: FilePrediction, seen: _Seen | None):
         self._prediction, self._seen = prediction, seen
-        self._classes = prediction.classes[:MOST_CLASSES]
+        self.answer_width, answer_height = prediction.drawn_size()
         self.frames_width, frames_height = _IMAGE, 0.0
         if seen is not None:
             clips, count, height, width = seen.frames.shape[:4]
@@ -174,7 +175,7 @@ class _Part:
             # Several clips have a heading each.
             self._heading = _LINE if clips > 1 else 0
             frames_height = clips * (self._lines * self._pitch[0] + self._heading)
-        self.height = 1.6 * _LINE + max(frames_height, len(self._classes) * _BAR) + 1.5 * _MARGIN
+        self.height = 1.6 * _LINE + max(frames_height, answer_height) + 1.5 * _MARGIN
 
     def draw(self, figure: Figure, top: float, left: float, width: float) -> None:
         """Draws it in a column of the figure, below `top`; the two places are measured from its lower left corner."""
@@ -187,13 +188,12 @@ class _Part:
         axes.set_axis_off()
         self._draw_title(axes, width)
         if self._seen is None:
-            _write(axes, _MARGIN, 2.5 * _LINE, "cannot be read any more", color="grey")
+            write(axes, _MARGIN, 2.5 * _LINE, "cannot be read any more", color="grey")
         else:
             self._draw_frames(axes)
             # Images have set limits and an aspect of their own.
             axes.set(xlim=(0, width), ylim=(self.height, 0), aspect="auto")
-        for row, each in enumerate(self._classes):
-            _draw_class(axes, each, width - _CLASSES_WIDTH - _MARGIN, 1.6 * _LINE + row * _BAR)
+        self._prediction.draw(axes, width - self.answer_width - _MARGIN, 1.6 * _LINE)
 
     def _draw_title(self, axes: Axes, width: float) -> None:
         title, frames = _drawable_file(self._prediction.file), self._prediction.frames
@@ -204,16 +204,16 @@ class _Part:
             said.append(f"{self._prediction.replaced} of {sum(map(len, frames))} frames stand for damaged ones")
         said = f"   ({'; '.join(said)})" if said else ""
         # The end of a long name says more than its beginning.
-        room = max(int((width - 2 * _MARGIN) * 72 / (0.62 * _FONT)) - len(said), 20)
+        room = max(int((width - 2 * _MARGIN) * 72 / (0.62 * FONT)) - len(said), 20)
         title = title if len(title) <= room else f"…{title[1 - room :]}"
-        _write(axes, _MARGIN, 0.7 * _LINE, title + said, weight="bold")
+        write(axes, _MARGIN, 0.7 * _LINE, title + said, weight="bold")
 
     def _draw_frames(self, axes: Axes) -> None:
         height, width = self._frame
         for clip, frames in enumerate(self._seen.frames):
             above = 1.6 * _LINE + clip * (self._lines * self._pitch[0] + self._heading) + self._heading
             if self._heading:
-                _write(axes, _MARGIN, above - _LINE / 2, f"clip {clip + 1}", color="#444444")
+                write(axes, _MARGIN, above - _LINE / 2, f"clip {clip + 1}", color="#444444")
             for number, frame in enumerate(frames):
                 line, column = divmod(number, self._columns)
                 top, left = above + line * self._pitch[0], _MARGIN + column * self._pitch[1]
@@ -231,26 +231,9 @@ class _Part:
                         )
                     )
                 label = self._seen.labels[clip][number]
-                _write(axes, left + width / 2, top + height + _LINE / 2, label, ha="center", color="#444444")
-
-
-def _draw_class(axes: Axes, each: ClassProbability, left: float, top: float) -> None:
-    """A bar as long as the probability, the class's name over it."""
-    width, height = _CLASSES_WIDTH - 0.5, _BAR - 0.05
-    axes.add_patch(Rectangle((left, top), width, height, color="#eeeeee", linewidth=0))
-    axes.add_patch(Rectangle((left, top), width * each.probability, height, color="#9ecae1", linewidth=0))
-    name = printable(each.name)
-    name = name if can_draw(name) else f"class {each.index}"
-    most = int(width * 72 / (0.62 * _FONT))
-    _write(axes, left + 0.05, top + height / 2, name if len(name) <= most else f"{name[: most - 1]}…")
-    _write(axes, left + width + 0.48, top + height / 2, f"{100 * each.probability:.1f} %", ha="right")
+                write(axes, left + width / 2, top + height + _LINE / 2, label, ha="center", color="#444444")
 
 
 def _drawable_file(file: str) -> str:
     """A file's name on one line, letters that the font lacks as Python escapes them."""
     return "".join(letter if can_draw(letter) else ascii(letter)[1:-1] for letter in printable(file))
-
-
-def _write(axes: Axes, x: float, y: float, text: str, **style) -> None:
-    # A name such as '$5' is no mathematics.
-    axes.text(x, y, text, fontsize=_FONT, va="center", parse_math=False, **style)

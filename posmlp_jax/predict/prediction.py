@@ -2,51 +2,21 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
 from posmlp_jax.data.sources.files import StrPath, find_files
-from posmlp_jax.errors import CheckpointError, ConfigError
-from posmlp_jax.predict.loading import Loaded, Loader, data_config, takes
-from posmlp_jax.tasks.classification.classifier import classifier
+from posmlp_jax.errors import ConfigError
+from posmlp_jax.predict.loading import Loader, data_config, takes
+from posmlp_jax.tasks import find_task
+from posmlp_jax.tasks.prediction import FilePrediction, Predictor
 
 # How many images, or clips with all their views, are computed at a time.
 BATCH_SIZES = {IMAGES: 32, VIDEOS: 4}
-
-
-@dataclass(frozen=True)
-class ClassProbability:
-    """One class of a prediction: its index among the logits, its name ('class 17' where there are none), its share."""
-
-    name: str
-    index: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one image or video file.
-
-    Attributes:
-      file: its name.
-      classes: the most probable ones, the most probable first; none for a file that cannot be read.
-      error: why it cannot be read, in one line; None for one that was.
-      frames: of a video, the numbers of the frames that were looked at, for each clip that was taken of it; the first
-        frame is 0.
-      replaced: how many of them stand for others, which cannot be decoded.
-    """
-
-    file: str
-    classes: tuple[ClassProbability, ...] = ()
-    error: str | None = None
-    frames: tuple[tuple[int, ...], ...] = ()
-    replaced: int = 0
 
 
 def predict(
@@ -57,8 +27,8 @@ def predict(
     batch_size: int | None = None,
     clips: int | None = None,
     crops: int | None = None,
-) -> Generator[Prediction, None, None]:
-    """Classifies image files or, with a model of clips, video files as evaluation does, on the device of its weights.
+) -> Generator[FilePrediction, None, None]:
+    """Says of image files or, with a model of clips, video files what evaluation would, on the device of its weights.
 
     Files are read, decoded and cropped in threads while the device computes; no more than a few batches are in memory
     at a time, and of videos only the frames that are wanted. Every batch has one shape, the last being filled up, so
@@ -67,7 +37,7 @@ def predict(
     Args:
       pretrained: from `open_pretrained`.
       paths: files, folders or patterns, as `find_files` takes them.
-      top_k: how many classes a prediction has; at most all.
+      top_k: how many answers a prediction has at most, as its most probable classes.
       batch_size: how many files are computed at a time, at most; fewer where that fills the last batch better. None:
         32 images or 4 videos.
       clips: views in time of each video. None: the `test_clips` of the config that the model was trained with.
@@ -82,9 +52,7 @@ def predict(
       ConfigError: when the model has no head, or a number is less than 1 or cannot be.
       CheckpointError: when the weights cannot be loaded; from the iterator, when they give what is not a number.
     """
-    classes, kind = pretrained.config.num_classes, takes(pretrained)
-    if classes == 0:
-        raise ConfigError(f"the model has no head (num_classes is 0) and cannot classify: {pretrained.description}")
+    kind = takes(pretrained)
     if batch_size is None:
         batch_size = BATCH_SIZES[kind]
     if clips is None:
@@ -100,57 +68,26 @@ def predict(
         raise ConfigError(f"clips is {clips}, but the model takes images: {pretrained.description}")
     files = find_files(paths, kind)
     batches = -(-len(files) // batch_size)
-    data = data_config(pretrained)
     # Before the first prediction is asked for: what is wrong with the checkpoint shows here.
-    classify = classifier(pretrained.model(), data.mean, data.std, data.test_average)
+    predictor = find_task(pretrained.task).predictor(pretrained, data_config(pretrained), top_k)
     loader = Loader(files, pretrained, clips, crops, -(-len(files) // batches))
-    return _predictions(classify, loader, class_names(pretrained), min(top_k, classes))
+    return _predictions(predictor, loader)
 
 
-def class_names(pretrained: Pretrained) -> list[str]:
-    """A name for every logit: 'class 17' for those that the data set had no name for."""
-    names = list(pretrained.class_names or ())
-    return names + [f"class {index}" for index in range(len(names), pretrained.config.num_classes)]
-
-
-def _predictions(
-    classify: Callable[[np.ndarray], jax.Array], loader: Loader, names: Sequence[str], top_k: int
-) -> Generator[Prediction, None, None]:
-    @jax.jit
-    def likeliest(logits):
-        # Of the logits: probabilities are rounded to equal ones earlier.
-        _, indices = jax.lax.top_k(logits, top_k)
-        return jnp.take_along_axis(jax.nn.softmax(logits), indices, axis=-1), indices
-
+def _predictions(predictor: Predictor, loader: Loader) -> Generator[FilePrediction, None, None]:
     with contextlib.closing(loader.batches()) as batches:
         under_way = deque()
-        for images, batch in batches:
-            under_way.append((batch, likeliest(classify(images))))
+        for pixels, files in batches:
+            under_way.append((files, predictor(pixels)))
             # The device has the next batch to work on before the result of this one is waited for.
             if len(under_way) > 1:
-                yield from _read(*under_way.popleft(), names)
-        yield from _read(*under_way.popleft(), names)
+                yield from _read(predictor, *under_way.popleft())
+        yield from _read(predictor, *under_way.popleft())
 
 
-def _read(
-    batch: Sequence[Loaded], results: tuple[jax.Array, jax.Array], names: Sequence[str]
-) -> Generator[Prediction, None, None]:
+def _read(predictor: Predictor, files: Sequence[FilePrediction], results: Any) -> Generator[FilePrediction, None, None]:
     """The predictions of one batch, whose last rows may be fillers."""
-    probabilities, indices = map(np.asarray, results)
-    for loaded, row, classes in zip(batch, probabilities, indices, strict=False):
-        if loaded.error is not None:
-            yield Prediction(loaded.file, error=loaded.error)
-            continue
-        if not np.isfinite(row).all():
-            raise CheckpointError(
-                f"the checkpoint's weights give no finite numbers for {loaded.file}: its training diverged"
-            )
-        yield Prediction(
-            loaded.file,
-            tuple(
-                ClassProbability(names[index], index, probability)
-                for index, probability in zip(classes.tolist(), row.tolist(), strict=True)
-            ),
-            frames=loaded.frames,
-            replaced=loaded.replaced,
-        )
+    results = jax.device_get(results)
+    for number, file in enumerate(files):
+        row = None if file.error is not None else jax.tree.map(lambda array, number=number: array[number], results)
+        yield predictor.read(file, row)

@@ -5,7 +5,7 @@ how good that is and how it is shown is the task's. CONTRIBUTING.md says how to 
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -16,10 +16,12 @@ from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.evaluations import Metric
+from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.data import Source, open_source
 from posmlp_jax.data.targets import NoTargets, Targets
-from posmlp_jax.errors import CheckpointError
+from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
+from posmlp_jax.tasks.prediction import FilePrediction, Predictor
 
 # A batch's arrays by name: uint8 `image` [B, *input_size, 3], what `Task.targets` adds, and in an evaluation `weight`,
 # 0 where a batch is filled up.
@@ -192,6 +194,45 @@ class Task(abc.ABC):
         del workdir, step, evaluations, protocol
 
     # What is shown.
+
+    @classmethod
+    def predictor(cls, pretrained: Pretrained, data: Mapping[str, Any], top_k: int) -> Predictor:
+        """What a trained model says of files.
+
+        Args:
+          pretrained: the model, whose weights are read now.
+          data: the `data` section of the config that it was trained with.
+          top_k: how many answers it gives of each file at most.
+
+        Raises:
+          ConfigError: where it can say nothing of a file.
+        """
+        del data, top_k
+        raise ConfigError(f"{cls.__name__} has no predictions for files: {pretrained.description}")
+
+    @classmethod
+    def prediction_table(
+        cls, pretrained: Pretrained, files: Sequence[str], width: int
+    ) -> Callable[[FilePrediction], str]:
+        """What gives the rows of a table for the terminal, prediction by prediction; the first with the table's head.
+
+        Args:
+          pretrained: the model.
+          files: the names of all files that there will be.
+          width: of the terminal, in columns.
+        """
+        del pretrained, files, width
+        return lambda prediction: prediction.file
+
+    def illustrate(self, key: Key[Array, ""], batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
+        """Training examples as a step sees them, for the preview: uint8 `[B, *input_size, 3]`, and a caption each.
+
+        Args:
+          key: of what a step would draw.
+          batch: as the pipeline makes it, all of a step's.
+        """
+        del key
+        return batch["image"], [""] * len(batch["image"])
 
     @classmethod
     def format_metrics(cls, values: Mapping[str, float], *, digits: int = 2) -> list[str]:

@@ -16,10 +16,10 @@ from posmlp_jax.devices.memory import check_step_memory
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.terminal import report
 from posmlp_jax.training.compiled import CompiledSteps
-from posmlp_jax.training.config import as_begun, check_fields
+from posmlp_jax.training.config import check_fields
 from posmlp_jax.training.experiment import Training, open_training
 from posmlp_jax.training.step.moving_average import has_average
-from posmlp_jax.training.workdir import check_experiment, claim_workdir, data_changes, read_config
+from posmlp_jax.training.workdir import as_begun, check_experiment, claim_workdir, data_changes, read_config
 
 # The share of its start that a moving average may hold at the end of a run before the run says so.
 _FORGOTTEN = 0.05

@@ -4,7 +4,6 @@ A file in `configs/` calls `default_config()` and changes what its experiment ne
 Lengths of time are texts with a unit, `'300 epochs'`, `'1000 steps'` or `'1.28e6 examples'` (`schedules.to_steps`).
 """
 
-import copy
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ import jax
 from ml_collections import ConfigDict, config_dict
 
 from posmlp_jax.checkpoints.evaluations import criteria
+from posmlp_jax.checkpoints.run import task_of
 from posmlp_jax.data import check_config
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.models import registry
@@ -22,32 +22,6 @@ from posmlp_jax.tasks import TASKS, find_task
 from posmlp_jax.training.records.profile import profiled_steps
 from posmlp_jax.training.step.moving_average import has_average
 from posmlp_jax.training.step.schedules import SCHEDULES
-
-# What may differ when a run goes on in its working directory: where things are and how often one looks at them.
-_NOT_THE_EXPERIMENT = (
-    "accept_changed_data",
-    "init_from",  # Read once, before the first checkpoint, like the two that follow.
-    "init_step",
-    "init_weights",
-    "data.data_dir",
-    "data.threads",
-    "data.processes",
-    "data.max_broken",
-    "data.test_clips",
-    "data.test_crops",
-    "data.test_average",
-    "eval_batch_size",
-    "log_every",
-    "eval_every",
-    "checkpoint_every",
-    "profile",
-    "keep_checkpoints",
-    "keep_best",
-    "devices",
-    "fsdp",
-)
-# What fields stood for in runs that began before there were such fields, where that is not today's default.
-_BEFORE = {"ema_warmup": False}
 
 
 def default_config(model: str = "posmlp_t", task: str = "classification") -> ConfigDict:
@@ -215,18 +189,13 @@ def _model_section(name: str) -> dict:
     return {"name": name, **{field: config_dict.placeholder(object) for field in sorted(fields)}}
 
 
-def task_name(config: Mapping) -> str:
-    """The name of a config's task; runs that began before there were tasks were all of classification."""
-    return config.get("task", "classification")
-
-
 def check_fields(config: Mapping, schema: Mapping | None = None, prefix: str = "") -> None:
     """Checks that `config` has the schema's fields and no others.
 
     Raises:
       ConfigError: names the first field that is unknown, with the nearest, or missing.
     """
-    schema = default_config(task=task_name(config)) if schema is None else schema
+    schema = default_config(task=task_of(config)) if schema is None else schema
     for name in config:
         if name not in schema:
             raise ConfigError(f"unknown config field '{prefix}{name}'; {nearest(name, schema)}")
@@ -333,36 +302,6 @@ def resolve_model(config: ConfigDict, fields: Mapping, base: NamedModel | None =
 def plain(config: ConfigDict) -> dict:
     """The config as JSON would give it back: dicts, lists, texts and numbers."""
     return json.loads(json.dumps(config.to_dict()))
-
-
-def as_begun(config: ConfigDict, saved: Mapping | None) -> ConfigDict:
-    """The config for going on with a run that began before there were some of the fields: these stay as they stood.
-
-    Args:
-      config: today's.
-      saved: the run's own `plain` one, or None of a run that begins now.
-    """
-    config = copy.deepcopy(config)
-    config.update({name: value for name, value in _BEFORE.items() if saved is not None and name not in saved})
-    return config
-
-
-def without_newer_fields(current: Mapping, saved: Mapping) -> dict:
-    """`as_begun`'s config as the run's `plain` one: still without these fields, which tells the next time."""
-    return {name: value for name, value in current.items() if name in saved or name not in _BEFORE}
-
-
-def differences(saved: Mapping, current: Mapping) -> Iterator[str]:
-    """The fields, as `name: saved -> current`, in which two `plain` configs are different experiments.
-
-    What the saved one lacks, because the version that wrote it had no such field, counts as what it stood for then.
-    """
-    defaults = dict(flatten(plain(default_config(task=task_name(saved))))) | _BEFORE
-    flat_saved, flat_current = defaults | dict(flatten(saved)), dict(flatten(current))
-    for name in [*flat_saved, *(name for name in flat_current if name not in flat_saved)]:
-        before, now = flat_saved.get(name), flat_current.get(name)
-        if before != now and name not in _NOT_THE_EXPERIMENT:
-            yield f"{name}: {before} -> {now}"
 
 
 def flatten(config: Mapping | ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:

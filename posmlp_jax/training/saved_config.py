@@ -13,14 +13,14 @@ from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.architecture import different_fields
 from posmlp_jax.checkpoints.pretrained import Pretrained
-from posmlp_jax.checkpoints.run import as_tuples, newest_config
+from posmlp_jax.checkpoints.run import as_tuples, newest_config, task_of
 from posmlp_jax.data import Source
 from posmlp_jax.data.fingerprint import fingerprint, hash_lines
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.paths import as_path
-from posmlp_jax.training.config import as_begun, check_fields, default_config, flatten, plain, task_name
-from posmlp_jax.training.workdir import data_changes, read_config
+from posmlp_jax.training.config import check_fields, default_config, flatten, plain
+from posmlp_jax.training.workdir import as_begun, data_changes, read_config
 
 # Besides all of `data` and `model`, which `evaluated` compares with what the checkpoint holds.
 _READ = ("eval_batch_size", "devices", "fsdp")
@@ -48,7 +48,7 @@ def from_plain(saved: Mapping, workdir: str) -> ConfigDict:
     Raises:
       CheckpointError: if it has a field that there is none of today.
     """
-    config = as_begun(default_config(task=task_name(saved)), saved)
+    config = as_begun(default_config(task=task_of(saved)), saved)
     known = dict(flatten(config))
     for name, value in flatten(saved):
         if name not in known:

@@ -1,17 +1,44 @@
 """The working directory: one experiment's `config.json`, `checkpoints/`, `metrics.jsonl` and `tensorboard/`."""
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from etils import epath
 from ml_collections import ConfigDict
 
+from posmlp_jax.checkpoints.run import task_of
 from posmlp_jax.data.fingerprint import changes
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.paths import list_folder
-from posmlp_jax.training.config import differences, plain, without_newer_fields
+from posmlp_jax.training.config import default_config, flatten, plain
 from posmlp_jax.writing import atomic_write, writing_to
 
+# What may differ when a run goes on in its working directory: where things are and how often one looks at them.
+_NOT_THE_EXPERIMENT = (
+    "accept_changed_data",
+    "init_from",  # Read once, before the first checkpoint, like the two that follow.
+    "init_step",
+    "init_weights",
+    "data.data_dir",
+    "data.threads",
+    "data.processes",
+    "data.max_broken",
+    "data.test_clips",
+    "data.test_crops",
+    "data.test_average",
+    "eval_batch_size",
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "profile",
+    "keep_checkpoints",
+    "keep_best",
+    "devices",
+    "fsdp",
+)
+# What fields stood for in runs that began before there were such fields, where that is not today's default.
+_BEFORE = {"ema_warmup": False}
 _DATA = "data.json"
 
 
@@ -92,3 +119,33 @@ def claim_workdir(workdir: epath.Path, config: ConfigDict, data: Mapping) -> Non
     with writing_to(workdir):
         for file, content in ((workdir / "config.json", current), (workdir / _DATA, data)):
             atomic_write(file, json.dumps(content, indent=2) + "\n")
+
+
+def as_begun(config: ConfigDict, saved: Mapping | None) -> ConfigDict:
+    """The config for going on with a run that began before there were some of the fields: these stay as they stood.
+
+    Args:
+      config: today's.
+      saved: the run's own `plain` one, or None of a run that begins now.
+    """
+    config = copy.deepcopy(config)
+    config.update({name: value for name, value in _BEFORE.items() if saved is not None and name not in saved})
+    return config
+
+
+def without_newer_fields(current: Mapping, saved: Mapping) -> dict:
+    """`as_begun`'s config as the run's `plain` one: still without these fields, which tells the next time."""
+    return {name: value for name, value in current.items() if name in saved or name not in _BEFORE}
+
+
+def differences(saved: Mapping, current: Mapping) -> Iterator[str]:
+    """The fields, as `name: saved -> current`, in which two `plain` configs are different experiments.
+
+    What the saved one lacks, because the version that wrote it had no such field, counts as what it stood for then.
+    """
+    defaults = dict(flatten(plain(default_config(task=task_of(saved))))) | _BEFORE
+    flat_saved, flat_current = defaults | dict(flatten(saved)), dict(flatten(current))
+    for name in [*flat_saved, *(name for name in flat_current if name not in flat_saved)]:
+        before, now = flat_saved.get(name), flat_current.get(name)
+        if before != now and name not in _NOT_THE_EXPERIMENT:
+            yield f"{name}: {before} -> {now}"

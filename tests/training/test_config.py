@@ -5,17 +5,9 @@ import pytest
 
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import default_config
-from posmlp_jax.training.config import (
-    as_begun,
-    check_fields,
-    check_override,
-    check_values,
-    differences,
-    plain,
-    resolve_model,
-    without_newer_fields,
-)
+from posmlp_jax.training.config import check_fields, check_override, check_values, plain, resolve_model
 from posmlp_jax.training.step.moving_average import decay_of
+from posmlp_jax.training.workdir import as_begun, differences, without_newer_fields
 
 
 def test_fields_of_the_model_are_open_until_they_are_set():

@@ -1,6 +1,6 @@
 """Classification: which of its classes an image or a clip shows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
+from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.data import LabelledSource, open_source
 from posmlp_jax.data.targets import Labels
 from posmlp_jax.errors import ConfigError
@@ -18,9 +19,13 @@ from posmlp_jax.tasks.classification.classifier import evaluation_logits
 from posmlp_jax.tasks.classification.counts import describe_counts, is_unbalanced
 from posmlp_jax.tasks.classification.losses import correct_top, cross_entropy, soft_targets
 from posmlp_jax.tasks.classification.metrics import METRICS
-from posmlp_jax.tasks.classification.mixing import MixOptions, draw_masks, mix
+from posmlp_jax.tasks.classification.mixing import MixOptions, draw_mask, draw_masks, mix
 from posmlp_jax.tasks.classification.outcomes import Outcomes, class_names
+from posmlp_jax.tasks.classification.pictures import caption
+from posmlp_jax.tasks.classification.prediction import ClassPredictor
+from posmlp_jax.tasks.classification.prediction import class_names as class_names_of
 from posmlp_jax.tasks.classification.report import report_by_class
+from posmlp_jax.tasks.classification.table import PredictionTable
 from posmlp_jax.tasks.pixels import normalize_images
 from posmlp_jax.tasks.task import Batch, Evaluation, Rows, Scalars, Task
 
@@ -154,6 +159,25 @@ class Classification(Task):
         outcomes = Outcomes(rows["label"].astype(np.int64), rows["prediction"].astype(np.int64), names)
         values = {**means, "balanced_accuracy": outcomes.balanced_accuracy}
         return {metric.name: values[metric.name] for metric in self.metrics}, outcomes
+
+    @classmethod
+    def predictor(cls, pretrained: Pretrained, data: Mapping[str, Any], top_k: int) -> ClassPredictor:
+        """The most probable classes of files."""
+        return ClassPredictor(pretrained, data, top_k)
+
+    @classmethod
+    def prediction_table(cls, pretrained: Pretrained, files: Sequence[str], width: int) -> PredictionTable:
+        """A row for each class."""
+        return PredictionTable(files, class_names_of(pretrained), width)
+
+    def illustrate(self, key: Key[Array, ""], batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
+        """The images with their classes, all mixed as one group where they are mixed at all."""
+        images, targets = batch["image"], np.asarray(soft_targets(batch["label"], self.model.num_classes))
+        if self._mixing.active:
+            mask = draw_mask(key, images.shape[-3:-1], self._mixing)
+            images, targets = map(np.asarray, mix(images.astype(np.float32), targets, mask))
+            images = np.rint(images).astype(np.uint8)
+        return images, [caption(target, self.source.class_names) for target in targets]
 
     def report(self, workdir: epath.Path, step: int, evaluations: Mapping[str, Evaluation], protocol: str = "") -> None:
         """The results by class."""

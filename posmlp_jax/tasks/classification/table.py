@@ -6,7 +6,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from posmlp_jax.predict.prediction import Prediction
+from posmlp_jax.tasks.classification.prediction import Prediction
 from posmlp_jax.terminal import printable
 
 _GAP = "  "

@@ -1,0 +1,65 @@
+"""What a model says of a file, before it is known what it was trained for."""
+
+import abc
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    # Matplotlib takes a third of a second, which a run should not wait for.
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """What is known of an image or video file that a model looked at, or why it did not; a task adds its answer.
+
+    Attributes:
+      file: its name.
+      error: why it cannot be read, in one line; None for one that was.
+      frames: of a video, the numbers of the frames that were looked at, for each clip that was taken of it; the first
+        frame is 0.
+      replaced: how many of them stand for others, which cannot be decoded.
+    """
+
+    file: str
+    error: str | None = None
+    frames: tuple[tuple[int, ...], ...] = ()
+    replaced: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer for programs, of a file that could be read: beside its name in a line of JSON."""
+        return {}
+
+    def drawn_size(self) -> tuple[float, float]:
+        """The width and height, in inches, that `draw` needs."""
+        return 0.0, 0.0
+
+    def draw(self, axes: "Axes", left: float, top: float) -> None:
+        """Draws the answer into axes in inches from the upper left corner, beside what was looked at."""
+        del axes, left, top
+
+
+class Predictor(abc.ABC):
+    """A trained model that answers for one kind of task."""
+
+    @abc.abstractmethod
+    def __call__(self, pixels: np.ndarray) -> Any:
+        """What the model makes of a batch, a tree of arrays with a row for each example; does not wait for the device.
+
+        Args:
+          pixels: uint8, as evaluation sees them (`data.views.EvalViews`).
+        """
+
+    @abc.abstractmethod
+    def read(self, file: FilePrediction, row: Any) -> FilePrediction:
+        """The prediction for a file.
+
+        Args:
+          file: what is known of it.
+          row: its row of the tree as NumPy arrays, or None where it could not be read.
+
+        Raises:
+          CheckpointError: when the model gives what is not a number.
+        """
