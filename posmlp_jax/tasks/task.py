@@ -196,7 +196,7 @@ class Task(abc.ABC):
     # What is shown.
 
     @classmethod
-    def predictor(cls, pretrained: Pretrained, data: Mapping[str, Any], top_k: int) -> Predictor:
+    def predictor(cls, pretrained: Pretrained, data: ConfigDict, top_k: int) -> Predictor:
         """What a trained model says of files.
 
         Args:

@@ -1,12 +1,12 @@
 """What a trained classifier says of a file: its most probable classes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.errors import CheckpointError, ConfigError
@@ -68,12 +68,12 @@ class ClassPredictor(Predictor):
       CheckpointError: when the weights cannot be loaded.
     """
 
-    def __init__(self, pretrained: Pretrained, data: Mapping[str, Any], top_k: int):
+    def __init__(self, pretrained: Pretrained, data: ConfigDict, top_k: int):
         count = min(top_k, pretrained.config.num_classes)
         if not pretrained.config.num_classes:
             raise ConfigError(f"the model has no head (num_classes is 0) and cannot classify: {pretrained.description}")
         self._names = class_names(pretrained)
-        self._classify = classifier(pretrained.model(), data["mean"], data["std"], data["test_average"])
+        self._classify = classifier(pretrained.model(), data.mean, data.std, data.test_average)
 
         @jax.jit
         def likeliest(logits):

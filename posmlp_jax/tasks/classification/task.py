@@ -161,7 +161,7 @@ class Classification(Task):
         return {metric.name: values[metric.name] for metric in self.metrics}, outcomes
 
     @classmethod
-    def predictor(cls, pretrained: Pretrained, data: Mapping[str, Any], top_k: int) -> ClassPredictor:
+    def predictor(cls, pretrained: Pretrained, data: ConfigDict, top_k: int) -> ClassPredictor:
         """The most probable classes of files."""
         return ClassPredictor(pretrained, data, top_k)
 
