@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from posmlp_jax.devices.mesh import join_hosts
 from posmlp_jax.errors import ConfigError, PosMLPError
 
 T = TypeVar("T")
@@ -104,10 +105,11 @@ def from_host_0(function: Callable[[], T]) -> T:
             message = json.dumps({"value": function()}).encode()
         except PosMLPError as error:
             failure, message = error, json.dumps({"error": str(error)}).encode()
-    # The others do not know how long it is.
-    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
-    padded = np.frombuffer(message.ljust(length, b"\0"), np.uint8)
-    answer = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded), np.uint8)))
+    with jax.transfer_guard("allow"):  # As in `together`.
+        # The others do not know how long it is.
+        length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
+        padded = np.frombuffer(message.ljust(length, b"\0"), np.uint8)
+        answer = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded), np.uint8)))
     if failure is not None:
         raise failure
     if "error" in answer:
@@ -138,5 +140,5 @@ class AgreedMaximum:
         if self._alone:
             return number
         local = np.full(self._local_devices, number, np.int32)
-        self._under_way.append(self._max(jax.make_array_from_process_local_data(self._split, local)))
+        self._under_way.append(self._max(join_hosts(local, self._split)))
         return int(jax.device_get(self._under_way.popleft())) if len(self._under_way) > self._LAG else 0

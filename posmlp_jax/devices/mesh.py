@@ -92,6 +92,13 @@ def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
         )
 
 
+def join_hosts(local: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """The array of which each host has its share, on the devices."""
+    # A copy that is meant; where there are several hosts, JAX's guard on transfers does not take it for one.
+    with jax.transfer_guard("allow"):
+        return jax.make_array_from_process_local_data(sharding, local)
+
+
 def to_devices(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
     """Puts host batches on the devices, `ahead` of their use, so that copying overlaps with computing.
 
@@ -103,9 +110,7 @@ def to_devices(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int 
     sharding = batch_sharding(mesh)
     queue = deque()
     for batch in batches:
-        queue.append(
-            {name: jax.make_array_from_process_local_data(sharding, x) for name, x in batch.items() if name != "index"}
-        )
+        queue.append({name: join_hosts(x, sharding) for name, x in batch.items() if name != "index"})
         if len(queue) >= ahead:
             yield queue.popleft()
     yield from queue
