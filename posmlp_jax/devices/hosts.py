@@ -95,7 +95,8 @@ def from_host_0(function: Callable[[], T]) -> T:
       function: is called on the first host alone; what it returns goes through JSON.
 
     Raises:
-      PosMLPError: on all hosts, if it raised one.
+      PosMLPError: on all hosts, if it raised one; on the others than the first, if it raised anything else, so that
+        nobody is left waiting.
     """
     if jax.process_count() == 1:
         return function()
@@ -105,6 +106,8 @@ def from_host_0(function: Callable[[], T]) -> T:
             message = json.dumps({"value": function()}).encode()
         except PosMLPError as error:
             failure, message = error, json.dumps({"error": str(error)}).encode()
+        except Exception as error:
+            failure, message = error, json.dumps({"error": f"host 0: {type(error).__name__}: {error}"}).encode()
     with jax.transfer_guard("allow"):  # As in `together`.
         # The others do not know how long it is.
         length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))

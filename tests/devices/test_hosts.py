@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from runs import TINY, Process, losses, metrics, on_devices, run, steps
 
-from posmlp_jax.devices.hosts import AgreedMaximum, connect, from_host_0, together
+from posmlp_jax.devices.hosts import AgreedMaximum, connect, from_host_0, multihost_utils, together
 from posmlp_jax.devices.mesh import create_mesh
-from posmlp_jax.errors import ConfigError
+from posmlp_jax.errors import ConfigError, PosMLPError
 
 pytestmark = pytest.mark.heavy
 
@@ -133,6 +133,20 @@ def test_alone_nothing_has_to_be_agreed():
     assert together(lambda: 7) == 7
     assert from_host_0(lambda: [1, None]) == [1, None]
     assert AgreedMaximum(create_mesh())(15) == 15
+
+
+def test_a_bug_on_the_first_host_ends_the_others(monkeypatch):
+    """As of a library that scores what all hosts have found: nobody waits for its answer."""
+    sent = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda x: sent.append(x) or x)
+    with pytest.raises(ZeroDivisionError):
+        from_host_0(lambda: 1 // 0)
+    received = iter(sent)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda x: next(received))
+    with pytest.raises(PosMLPError, match=r"^host 0: ZeroDivisionError: .* by zero$"):
+        from_host_0(lambda: 1)
 
 
 def test_a_checkpoint_that_one_host_lacks_ends_both(alone, tmp_path):
