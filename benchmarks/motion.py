@@ -13,8 +13,8 @@ import numpy as np
 from posmlp_jax.checkpoints.pretrained import open_pretrained
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import eval_batches, open_source
-from posmlp_jax.predict.loading import data_config
 from posmlp_jax.tasks.classification.classifier import classifier
+from posmlp_jax.training.saved_config import data_config
 
 PAIRS = (("left", "right"), ("up", "down"), ("clockwise", "counterclockwise"), ("growing", "shrinking"))
 BATCH = 50

@@ -15,9 +15,9 @@ from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import Backbone
-from posmlp_jax.predict.loading import data_config
 from posmlp_jax.tasks.classification.classifier import classifier
 from posmlp_jax.training import open_pretrained
+from posmlp_jax.training.saved_config import data_config
 
 
 def scaled_fields(config, scale: float) -> dict:

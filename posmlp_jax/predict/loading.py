@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS, Kind
@@ -16,7 +15,7 @@ from posmlp_jax.data.views import EvalViews
 from posmlp_jax.errors import BrokenExampleError
 from posmlp_jax.tasks.prediction import FilePrediction
 from posmlp_jax.terminal import printable
-from posmlp_jax.training.config import default_config
+from posmlp_jax.training.saved_config import data_config
 
 _THREADS = min(os.cpu_count() or 1, 16)
 
@@ -76,11 +75,6 @@ class Loader:
         other = VIDEOS if self._kind is IMAGES else IMAGES
         hint = f"; the model takes {self._kind.noun}" if has_suffix(file, other) else ""
         return FilePrediction(file, error=reason + hint)
-
-
-def data_config(pretrained: Pretrained) -> ConfigDict:
-    """The `data` section of the config that the model was trained with; what an older one lacks is the default."""
-    return ConfigDict({**default_config(task=pretrained.task).data.to_dict(), **pretrained.data})
 
 
 def takes(pretrained: Pretrained) -> Kind:

@@ -115,8 +115,10 @@ class _Totals:
 
         def score() -> dict[str, float]:
             nonlocal details
-            values, details = task.score(means, rows)
-            return {name: float(value) for name, value in values.items()}
+            # Within the loop, too, it may use the devices as it likes.
+            with jax.transfer_guard("allow"):
+                values, details = task.score(means, rows)
+                return {name: float(value) for name, value in values.items()}
 
         # A library that scores may be slow, or have a random order: there is one answer.
         return Evaluation({"loss": means["loss"], **from_host_0(score), "count": count}, details)
@@ -127,8 +129,8 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
     """Evaluates a checkpoint of a working directory, its raw weights and their moving average.
 
-    `data.test_clips` × `data.test_crops` views are averaged as `data.test_average` says. The better one's results by
-    class are printed, and written to the working directory (`class_report`).
+    `data.test_clips` × `data.test_crops` views of each example are looked at. What the task has to say beyond its
+    metrics is printed, and written to the working directory (`Task.report`).
 
     Args:
       config: names the data; None: as the run's own. The model, and the pixels' mean and std, are the checkpoint's, and
@@ -175,7 +177,7 @@ def evaluate(
     checkpoints.close()
     if all(math.isnan(evaluation.metrics["loss"]) for evaluation in evaluations.values()):
         raise CheckpointError(f"{what} cannot be evaluated, the loss is not a number; take another --step")
-    task.report(workdir, step, evaluations, from_host_0(partial(protocol, config, workdir, source)))
+    task.report(workdir, step, evaluations, from_host_0(partial(protocol, config, pretrained, source)))
     return {split: evaluation.metrics for split, evaluation in evaluations.items()}
 
 

@@ -8,7 +8,6 @@ import copy
 import json
 from collections.abc import Iterable, Mapping
 
-from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.architecture import different_fields
@@ -73,14 +72,19 @@ def check_overrides(names: Iterable[str], config: ConfigDict, workdir: str) -> N
             )
 
 
-def protocol(config: ConfigDict, workdir: epath.Path, source: Source) -> str:
+def data_config(pretrained: Pretrained) -> ConfigDict:
+    """The `data` section of the config that a model was trained with; what an older one lacks is the default."""
+    return ConfigDict({**default_config(task=pretrained.task).data.to_dict(), **pretrained.data})
+
+
+def protocol(config: ConfigDict, pretrained: Pretrained, source: Source) -> str:
     """What sets an evaluation apart from those that the run itself made, for names of files; '' where nothing does.
 
     As '4x3_views', 'eval_crop=1.0' or, of other examples, 'data_1f3a5b7c', the beginning of their fingerprint's hash.
     """
-    here, there, data = config.data, get_config(workdir).data, fingerprint(source)
+    here, there, data = config.data, data_config(pretrained), fingerprint(source)
     parts = []
-    if data_changes(workdir, {"evaluation": data}):
+    if data_changes(pretrained.workdir, {"evaluation": data}):
         parts.append(f"data_{hash_lines([json.dumps(data, sort_keys=True)])[:8]}")
     parts += [f"{name}={here[name]}" for name in _OF_CLIPS_AND_CROPS if here[name] != there[name]]
     # While it trains, a run takes one view of each example.
@@ -102,6 +106,8 @@ def evaluated(config: ConfigDict, pretrained: Pretrained) -> tuple[ConfigDict, N
     differing = [f"model.{each}" for each in different_fields(own, asked, _OF_NO_MEANING)]
     if config.model.name not in ("", pretrained.name):
         differing.insert(0, f"model.name {pretrained.name!r} there, {config.model.name!r} here")
+    if config.task != pretrained.task:
+        differing.insert(0, f"task {pretrained.task!r} there, {config.task!r} here")
     config = copy.deepcopy(config)
     for name in ("mean", "std"):
         there, here = as_tuples(pretrained.data[name]), tuple(config.data[name])

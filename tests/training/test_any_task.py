@@ -45,7 +45,7 @@ class MeanColour(Task):
         return {"loss": jnp.sum(errors * batch["weight"])}, {"error": errors}
 
     def score(self, means, rows):
-        return {"worst": rows["error"].max()}, None
+        return {"worst": jnp.max(rows["error"])}, None  # On the devices, as a library of its own may.
 
 
 @pytest.fixture

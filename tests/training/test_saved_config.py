@@ -1,6 +1,8 @@
 """What an evaluation takes from the run, and what may be changed of it."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,8 +72,11 @@ def test_what_contradicts_the_checkpoint_is_refused(workdirs, name, field, value
     assert "\n" not in message
 
 
-def test_what_sets_an_evaluation_apart_is_named(workdirs):
-    workdir = workdirs["posmlp_video_s"]
+def test_what_sets_an_evaluation_apart_is_named(workdirs, tmp_path):
+    workdir = shutil.copytree(workdirs["posmlp_video_s"], tmp_path / "run")
+    own = get_config(workdir)
+    # Of a checkpoint that says what it is, this need not be there, nor be any version's.
+    (workdir / "config.json").write_text('{"data": {"of_another_version": 1')
     for name, fields in {
         "": {"threads": 2, "augment": "none", "test_average": "logits"},
         "4x3_views": {"test_clips": 4, "test_crops": 3},
@@ -82,9 +87,10 @@ def test_what_sets_an_evaluation_apart_is_named(workdirs):
             "test_average": "logits",
         },
     }.items():
-        config = get_config(workdir)
+        config = own.copy_and_resolve_references()
         config.data.update(name="synthetic", num_examples=4, **fields)
-        assert protocol(config, workdir, open_source(config.data, "eval", kind="video")) == name
+        source = open_source(config.data, "eval", kind="video")
+        assert protocol(config, open_pretrained(workdir), source) == name
 
 
 def test_what_says_the_same_or_nothing_is_not(workdirs):
@@ -99,6 +105,8 @@ def test_what_says_the_same_or_nothing_is_not(workdirs):
         assert config.data.mean == (0.485, 0.456, 0.406)
     config.model.dtype = "bfloat16"
     config.data.eval_crop = 0.5
+    with pytest.raises(ConfigError, match=r"something else: task 'another' there, 'classification' here$"):
+        evaluated(config, dataclasses.replace(pretrained, task="another"))
     config, (_, model) = evaluated(config, pretrained)
     assert model == pretrained.config.replace(dtype="bfloat16")
     assert config.data.eval_crop == 0.5
