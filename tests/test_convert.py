@@ -15,6 +15,8 @@ from posmlp_jax.convert import load_torch_state_dict, torch_state_dict
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import PosMLPVideo
 
+pytestmark = pytest.mark.heavy
+
 FOLDER = Path(__file__).parent / "reference_outputs"
 SIZES = {
     "image_size": 128,

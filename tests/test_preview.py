@@ -13,6 +13,8 @@ from posmlp_jax.data import open_source, train_batches
 from posmlp_jax.tasks.classification.pictures import caption
 from posmlp_jax.training import default_config
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -20,6 +20,8 @@ from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.training import default_config, open_pretrained
 from posmlp_jax.training.experiment import open_training
 
+pytestmark = pytest.mark.heavy
+
 FRAMES = 3
 SIZES = {
     "image_size": (20, 16),

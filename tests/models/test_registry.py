@@ -308,6 +308,7 @@ def test_remat_recomputes():
     ],
     ids=["posmlp_t", "gmlp_s", "posmlp_video_s"],
 )
+@pytest.mark.heavy
 def test_jit_changes_nothing(name, overrides):
     """Value and gradients, with the same values dropped. One block: without jit, every operation compiles by itself."""
     overrides = dict(overrides)

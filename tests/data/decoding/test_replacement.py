@@ -9,6 +9,8 @@ from posmlp_jax.data import eval_batches, train_batches
 from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import BrokenExampleError, DataError
 
+pytestmark = pytest.mark.heavy
+
 
 class Pictures(LabelledSource):
     """Images whose pixels all hold their index, except those that are broken."""

@@ -17,6 +17,8 @@ from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.data.sources.tfds_layout import PreparedSource
 from posmlp_jax.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[3]
 
 # Prepares videos in shards of five; the first argument is at which video the process is killed, or 0.
