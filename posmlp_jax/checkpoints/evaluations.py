@@ -159,7 +159,7 @@ def _by_step(recorded: Mapping) -> dict[int, Results]:
 
 
 def _numbers(results: Mapping) -> Results:
-    """The numbers alone: an evaluation's results can hold arrays besides."""
+    """The numbers alone: what was none is null in JSON."""
     return {
         split: {name: float(value) for name, value in results[split].items() if isinstance(value, int | float)}
         for split in WHOSE

@@ -54,9 +54,11 @@ class Task(abc.ABC):
 
     Attributes:
       metrics: what an evaluation measures besides the loss; the first decides which weights are the better ones.
+      output, outputs: what people call one that `names` names, and several.
     """
 
     metrics: ClassVar[tuple[Metric, ...]]
+    output, outputs = "output", "outputs"
 
     def __init__(self, config: ConfigDict, model: BackboneConfig, source: Source):
         self.config, self.model, self.source = config, model, source
@@ -120,11 +122,13 @@ class Task(abc.ABC):
             return
         first = next((i for i, pair in enumerate(zip(saved, current, strict=False)) if pair[0] != pair[1]), None)
         which = (
-            f"class {first} is '{saved[first]}' there and '{current[first]}' here"
+            f"{self.output} {first} is '{saved[first]}' there and '{current[first]}' here"
             if first is not None
-            else f"{len(saved)} classes there and {len(current)} here"
+            else f"{len(saved)} {self.outputs} there and {len(current)} here"
         )
-        raise CheckpointError(f"the checkpoint was trained on other classes than {source.description} has: {which}")
+        raise CheckpointError(
+            f"the checkpoint was trained on other {self.outputs} than {source.description} has: {which}"
+        )
 
     def describe(self, source: Source, *, training: bool) -> list[str]:
         """Lines about the examples, for the beginning of a run's log, below the one that says what they are."""

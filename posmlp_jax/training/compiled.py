@@ -40,7 +40,7 @@ class CompiledSteps:
         step = make_train_step(run.train_bind, run.task, run.optimizer, run.schedule, run.options)
         everywhere = replicated(run.mesh)
         self._step = jax.jit(step, donate_argnums=0, out_shardings=(shardings(self._state), everywhere))
-        self._programs = {size: self._compile(size) for size in run.input_sizes}
+        self._programs = {size: self._compile(size) for size in dict.fromkeys(run.input_sizes)}
         self.memory = max(program.memory for program in self._programs.values())
         self.seconds = time.perf_counter() - start
         sizes = f" for {len(self._programs)} sizes" if len(self._programs) > 1 else ""

@@ -141,7 +141,7 @@ class _Loop:
         found = self._evaluations or {split: self._evaluator(weights) for split, weights in _variants(self._state)}
         record, metric = self._checkpoints.evaluations, task.metrics[0]
         for split, whose in WHOSE.items():
-            # Published accuracies are those of best epochs.
+            # What is published of a model is of its best epoch.
             if step := record.best(Criterion(split, metric)):
                 value, epoch = metric.format(record[step][split][metric.name]), step * run.config.batch_size / run.epoch
                 report(f"best {whose}: {metric.label} {value} at step {step} (epoch {epoch:.1f})")

@@ -85,7 +85,7 @@ class Augmentation:
 
     @property
     def min_size(self) -> Size | None:
-        """How small a photograph may be decoded (`decoding.decode`) without a crop ever being enlarged for it."""
+        """How small a photograph may be decoded (`images.decode`) without a crop ever being enlarged for it."""
         height, width = self._size
         if self._none or self._on_frame is not None:
             return None

@@ -69,7 +69,7 @@ def decode_frames(
       video: the video.
       indices: the frames, in any order, each as often as wanted.
       min_size: frames that are stored as JPEGs and are more than twice as large are decoded at a fraction of their
-        size, but no smaller than this; see `data.decoding.decode`. Video files are decoded at their full size.
+        size, but no smaller than this; see `images.decode`. Video files are decoded at their full size.
       transform: what is kept of each frame, uint8 [height, width, 3], as crops of it; arrays of one shape. So no more
         than one frame of a large video is in memory as a whole.
       shorter_side: pixels to which frames are brought before anything else; 0: they stay as large as they are, as do

@@ -38,6 +38,7 @@ class Classification(Task):
     """
 
     metrics = METRICS
+    output, outputs = "class", "classes"
 
     def __init__(self, config: ConfigDict, model: BackboneConfig, source: LabelledSource):
         super().__init__(config, model, source)

@@ -41,6 +41,7 @@ class Profiler:
         self._folder, self._steps = workdir / "profile", profiled_steps(profile)
         self._under_way = contextlib.ExitStack()
         self._running = False
+        self._first = self._last = 0
 
     def before(self, step: int, state: Any) -> None:
         """Begins or ends recording before a step, counted from 1, once what `state` is computed from is computed."""
@@ -49,19 +50,21 @@ class Profiler:
         if self._running and step not in self._steps:
             self.close()
         elif not self._running and step in self._steps and jax.process_index() == 0:
-            self._running = True
+            self._running, self._first = True, step
             local = in_bucket(self._folder)
             folder = self._under_way.enter_context(tempfile.TemporaryDirectory()) if local else str(self._folder)
             jax.profiler.start_trace(folder, create_perfetto_trace=True)
             self._under_way.callback(self._keep, Path(folder))
             self._under_way.callback(jax.profiler.stop_trace)
+        if self._running:
+            self._last = step
 
     def _keep(self, folder: Path) -> None:
         if in_bucket(self._folder):
             for file in folder.rglob("*"):
                 if file.is_file():
                     upload(file, self._folder / file.relative_to(folder))
-        report(f"wrote the profile of steps {self._steps.start} to {self._steps.stop - 1} to {self._folder}")
+        report(f"wrote the profile of steps {self._first} to {self._last} to {self._folder}")
 
     def close(self) -> None:
         """Ends recording, if it is under way."""

@@ -31,7 +31,7 @@ def create_optimizer(config: ConfigDict, schedule: optax.Schedule, freeze: str =
     Args:
       config: the `optimizer` section.
       schedule: the learning rate of each step.
-      freeze: the parameters that stay as they are (`finetuning.frozen_mask`); they have no optimizer state.
+      freeze: the parameters that stay as they are (`freezing.frozen_mask`); they have no optimizer state.
     """
     adamw = optax.adamw(
         schedule,
