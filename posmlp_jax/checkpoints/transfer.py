@@ -95,17 +95,24 @@ class Transferred:
 
 
 def transfer(
-    pretrained: Pretrained, config: BackboneConfig, *, class_names: Sequence[str] | None = None, seed: int = 0
+    pretrained: Pretrained,
+    config: BackboneConfig,
+    *,
+    task: str | None = None,
+    class_names: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Transferred:
     """Weights for `config` from a trained model.
 
-    The head is new where the classes are others, by number or by name. All else must be the same architecture, but for
-    image size, clip length and windows (`resizing`), a first kernel of single frames that is to be over time, and the
-    temporal branches of a video model that starts from one with block 'spatial', the image form; those are new.
+    The head is new where the task is another, or the classes are, by number or by name. All else must be the same
+    architecture, but for image size, clip length and windows (`resizing`), a first kernel of single frames that is to
+    be over time, and the temporal branches of a video model that starts from one with block 'spatial', the image form;
+    those are new.
 
     Args:
       pretrained: the trained model.
       config: the model that the weights are for.
+      task: what that is for; None: the same.
       class_names: its classes, if they have names.
       seed: of the initial values of what is new.
 
@@ -120,12 +127,13 @@ def transfer(
     wanted = jax.eval_shape(lambda: create_weights(config, seed))
     named = pretrained.class_names is not None and class_names is not None
     same_classes = not (named and tuple(class_names) != tuple(pretrained.class_names))
+    same_outputs = task in (None, pretrained.task) and same_classes
     new, resized, inflated = [], [], []
 
     arrays, params = _flat(pretrained.weights.params), {}
     for name, shape in _flat(wanted.params).items():
         array = arrays.get(name)
-        in_new_head = _in_head(name) and (array is None or array.shape != shape.shape or not same_classes)
+        in_new_head = _in_head(name) and (array is None or array.shape != shape.shape or not same_outputs)
         if in_new_head or (gains_time and _TEMPORAL.match(name)):
             new.append(name)
             continue

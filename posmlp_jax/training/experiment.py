@@ -117,7 +117,8 @@ class Training(Experiment):
         if not self.config.init_from:
             return None
         pretrained = open_init(self.config)
-        return transfer(pretrained, self.model, class_names=self.task.names(self.train_source), seed=self.config.seed)
+        names, seed = self.task.names(self.train_source), self.config.seed
+        return transfer(pretrained, self.model, task=self.config.task, class_names=names, seed=seed)
 
     def new_state(self, first: Transferred | None = None) -> TrainState:
         """The state before the first step, on the mesh: from `first_weights`, or else from the config's seed."""

@@ -176,6 +176,13 @@ def test_the_head_is_kept_for_the_same_classes(saved, class_names, new, note):
     np.testing.assert_allclose(moved.weights.params["head"]["kernel"], kernel, rtol=1e-6)
 
 
+def test_the_head_is_new_for_another_task(saved):
+    """Which may have as many outputs as there were classes, and no names for them."""
+    model, workdir = saved()
+    assert transfer(open_pretrained(workdir), model.config, task="another").new == ("head.bias", "head.kernel")
+    assert transfer(open_pretrained(workdir), model.config, task="classification").new == ()
+
+
 def test_however_many_devices_it_was_trained_on(tiny_config, tmp_path):
     """Parameters that lie on four of eight devices come to one; and what one device has goes to eight."""
     from posmlp_jax.training import train
