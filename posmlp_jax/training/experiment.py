@@ -27,6 +27,7 @@ from posmlp_jax.tasks import find_task
 from posmlp_jax.tasks.task import Task
 from posmlp_jax.terminal import report
 from posmlp_jax.training.config import check_fields, check_values, resolve_model
+from posmlp_jax.training.records.profile import profiled_steps
 from posmlp_jax.training.step.freezing import check_probe, training_bind
 from posmlp_jax.training.step.moving_average import decay_of, has_average
 from posmlp_jax.training.step.optimizer import create_optimizer
@@ -188,6 +189,9 @@ def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Trai
         evaluate=max(exactly(config.eval_every), 1),
         checkpoint=max(exactly(config.checkpoint_every), 1),
     )
+    first = min(profiled_steps(config.profile), default=0)
+    if first > lengths.total:
+        raise ConfigError(f"profile is '{config.profile}', but the run has {lengths.total} steps")
     options = StepOptions(
         ema_decay=decay_of(config, partial(steps, total=lengths.total)),
         ema_warmup=config.ema_warmup,

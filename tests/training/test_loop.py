@@ -395,6 +395,7 @@ def test_the_best_of_a_run_that_kept_none(trained):
         ({"data.num_examples": 0}, DataError, "no image to train on: 0 generated images"),
         ({"length": "1e400 epochs"}, ConfigError, "'1e400 epochs' is more than 2147483647 steps"),
         ({"length": "0.1 steps"}, ConfigError, "less than one step"),
+        ({"profile": "10:12"}, ConfigError, "profile is '10:12', but the run has 9 steps"),
         ({"keep_best": "eval/top5"}, ConfigError, "keep_best is eval/top5, but of 5 classes there is no top-5"),
         ({"optimizer.warmup": "8 steps"}, ConfigError, "should be shorter than the run's 8"),
         ({"data.name": "imagenet2012"}, DataError, "python -m posmlp_jax.data.prepare imagenet2012 --source="),

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 from etils import epath
 
+from posmlp_jax.devices.hosts import from_host_0
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.paths import in_bucket
 from posmlp_jax.terminal import report
-from posmlp_jax.writing import upload
+from posmlp_jax.writing import upload, writing_to
 
 
 def profiled_steps(profile: str) -> range:
@@ -35,6 +36,9 @@ class Profiler:
     Args:
       workdir: the working directory; the profile goes to its `profile/`.
       profile: the config's.
+
+    Raises:
+      CheckpointError: if there cannot be such a folder; from the methods, if the profile cannot be written.
     """
 
     def __init__(self, workdir: epath.Path, profile: str):
@@ -42,6 +46,14 @@ class Profiler:
         self._under_way = contextlib.ExitStack()
         self._running = False
         self._first = self._last = 0
+        if self._steps:
+            # Now: what refuses the profile would otherwise end the run once it has taken steps.
+            from_host_0(self._make_folder)
+
+    def _make_folder(self) -> None:
+        if not in_bucket(self._folder):
+            with writing_to(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
 
     def before(self, step: int, state: Any) -> None:
         """Begins or ends recording before a step, counted from 1, once what `state` is computed from is computed."""
@@ -54,16 +66,17 @@ class Profiler:
             local = in_bucket(self._folder)
             folder = self._under_way.enter_context(tempfile.TemporaryDirectory()) if local else str(self._folder)
             jax.profiler.start_trace(folder, create_perfetto_trace=True)
-            self._under_way.callback(self._keep, Path(folder))
-            self._under_way.callback(jax.profiler.stop_trace)
+            self._under_way.callback(self._write, Path(folder))
         if self._running:
             self._last = step
 
-    def _keep(self, folder: Path) -> None:
-        if in_bucket(self._folder):
-            for file in folder.rglob("*"):
-                if file.is_file():
-                    upload(file, self._folder / file.relative_to(folder))
+    def _write(self, folder: Path) -> None:
+        with writing_to(self._folder):
+            jax.profiler.stop_trace()
+            if in_bucket(self._folder):
+                for file in folder.rglob("*"):
+                    if file.is_file():
+                        upload(file, self._folder / file.relative_to(folder))
         report(f"wrote the profile of steps {self._first} to {self._last} to {self._folder}")
 
     def close(self) -> None:
