@@ -99,6 +99,17 @@ def join_hosts(local: np.ndarray, sharding: NamedSharding) -> jax.Array:
         return jax.make_array_from_process_local_data(sharding, local)
 
 
+def rows_by_host(sharding: NamedSharding, rows: int) -> np.ndarray:
+    """The order, int [rows], that puts an array of `join_hosts` into that of the hosts' shares, one after the other.
+
+    On a TPU neighbours on the mesh may be of different hosts in turns, and so then are the array's rows.
+    """
+    hosts = np.empty(rows, int)
+    for device, (part, *_) in sharding.devices_indices_map((rows,)).items():
+        hosts[part] = device.process_index
+    return np.argsort(hosts, kind="stable")
+
+
 def to_devices(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
     """Puts host batches on the devices, `ahead` of their use, so that copying overlaps with computing.
 

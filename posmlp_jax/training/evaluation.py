@@ -20,7 +20,7 @@ from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.data import eval_batches
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.devices.hosts import from_host_0, together
-from posmlp_jax.devices.mesh import place, replicated, to_devices
+from posmlp_jax.devices.mesh import batch_sharding, place, replicated, rows_by_host, to_devices
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.tasks.task import Evaluation, Rows, Scalars, Task
 from posmlp_jax.terminal import report
@@ -56,6 +56,7 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
     report_once = functools.cache(report)
     step = jax.jit(make_eval_step(experiment.bind, experiment.task), out_shardings=replicated(experiment.mesh))
     targets = experiment.task.targets(experiment.eval_source)
+    order = rows_by_host(batch_sharding(experiment.mesh), experiment.eval_batch_size)
 
     def evaluator(weights: Weights, stop: Callable[[], int] = lambda: 0) -> Evaluation:
         batches = eval_batches(
@@ -70,7 +71,7 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
             process_count=jax.process_count(),
             report=report_once,
         )
-        totals = _Totals()
+        totals = _Totals(order)
         pending = []
         progress = EvaluationProgress(len(experiment.eval_source), experiment.unit)
         with closing(progress), closing(batches):
@@ -89,9 +90,14 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
 
 
 class _Totals:
-    """Puts together what `make_eval_step`'s function gives batch by batch: of all hosts, on each of them."""
+    """Puts together what `make_eval_step`'s function gives batch by batch: of all hosts, on each of them.
 
-    def __init__(self):
+    Args:
+      order: of each batch's rows, as the source has them.
+    """
+
+    def __init__(self, order: np.ndarray):
+        self._order = order
         self._sums = defaultdict(float)
         self._rows = defaultdict(list)
 
@@ -99,7 +105,7 @@ class _Totals:
         sums, rows = jax.device_get((sums, rows))
         for name, value in sums.items():
             self._sums[name] += float(value)
-        kept = rows.pop("weight") > 0
+        kept = self._order[rows.pop("weight")[self._order] > 0]
         for name, values in rows.items():
             self._rows[name].append(values[kept])
 
