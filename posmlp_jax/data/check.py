@@ -40,12 +40,12 @@ def check_config(config: Any) -> None:
         raise ConfigError(f"data.test_crops is {config.test_crops}, and should be 1 or 3")
     if config.test_average not in _AVERAGES:
         raise ConfigError(f"unknown data.test_average '{config.test_average}': one of {', '.join(_AVERAGES)}")
+    wanted = "hold sides of squares or pairs (height, width), as (192, 224, (192, 256))"
+    if not isinstance(config.train_sizes, tuple | list):
+        raise ConfigError(f"data.train_sizes is {config.train_sizes!r}, and should {wanted}")
     for size in config.train_sizes:
         if not (_is_side(size) or (isinstance(size, tuple | list) and len(size) == 2 and all(map(_is_side, size)))):
-            raise ConfigError(
-                f"data.train_sizes holds {size!r}, and should hold sides of squares or pairs (height, width), as "
-                "(192, 224, (192, 256))"
-            )
+            raise ConfigError(f"data.train_sizes holds {size!r}, and should {wanted}")
 
 
 def _is_side(value: Any) -> bool:

@@ -13,6 +13,7 @@ def find_task(name: str) -> type[Task]:
     Raises:
       ConfigError: if there is none of that name; the message has the nearest.
     """
-    if name not in TASKS:
-        raise ConfigError(f"unknown task '{name}'; {nearest(name, TASKS)}")
+    # A config's JSON may hold anything.
+    if str(name) not in TASKS:
+        raise ConfigError(f"unknown task '{name}'; {nearest(str(name), TASKS)}")
     return TASKS[name]

@@ -45,7 +45,8 @@ def from_plain(saved: Mapping, workdir: str) -> ConfigDict:
     """A config from its `plain` form, in which lists stand for tuples and newer fields are missing.
 
     Raises:
-      CheckpointError: if it has a field that there is none of today.
+      CheckpointError: if it has a field that there is none of today, or a value of another kind.
+      ConfigError: if there is no such task.
     """
     config = as_begun(default_config(task=task_of(saved)), saved)
     known = dict(flatten(config))
@@ -53,7 +54,12 @@ def from_plain(saved: Mapping, workdir: str) -> ConfigDict:
         if name not in known:
             raise CheckpointError(f"the run in {workdir} has a config field '{name}', which this version does not know")
         section, _, field = name.rpartition(".")
-        (config[section] if section else config)[field] = as_tuples(value)
+        try:
+            (config[section] if section else config)[field] = as_tuples(value)
+        except TypeError as error:  # Of another kind, as someone has written it there.
+            raise CheckpointError(
+                f"the run in {workdir} has {name} {value!r} in its config, and should have one like {known[name]!r}"
+            ) from error
     return config
 
 

@@ -95,3 +95,8 @@ def test_mistakes(make_config, size):
     ) as error:
         check_config(make_config(train_sizes=(64, size)))
     assert "\n" not in str(error.value)
+
+
+def test_they_are_several(make_config):
+    with pytest.raises(ConfigError, match=r"data.train_sizes is None, and should hold sides of squares or pairs"):
+        check_config(make_config(train_sizes=None))

@@ -10,7 +10,7 @@ from runs import ROOT, save_model
 
 from posmlp_jax import create_model
 from posmlp_jax.data import open_source
-from posmlp_jax.errors import CheckpointError, ConfigError
+from posmlp_jax.errors import CheckpointError, ConfigError, PosMLPError
 from posmlp_jax.training import default_config, open_pretrained
 from posmlp_jax.training.config import plain
 from posmlp_jax.training.saved_config import check_overrides, evaluated, from_plain, get_config, protocol
@@ -45,6 +45,28 @@ def test_a_config_comes_back_from_json(file):
     again = from_plain(json.loads(json.dumps(plain(config))), "runs/any")
     assert again.to_dict() == config.to_dict()
     assert type(again.data.crop_scale) is tuple
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"batch_size": "many"},
+            "the run in runs/any has batch_size 'many' in its config, and should have one like 1024",
+        ),
+        ({"data.train_sizes": 64}, r"the run in runs/any has data.train_sizes 64 in its config, and .* like \(\)"),
+        ({"task": 7}, "unknown task '7'; known: classification"),
+        ({"task": ["classification"]}, "unknown task '..classification..'; did you mean 'classification'"),
+    ],
+)
+def test_a_value_of_another_kind_is_a_mistake(changes, message):
+    """As someone may write it into `config.json`."""
+    saved = plain(default_config())
+    for name, value in changes.items():
+        section, _, field = name.rpartition(".")
+        (saved[section] if section else saved)[field] = value
+    with pytest.raises(PosMLPError, match=message):
+        from_plain(saved, "runs/any")
 
 
 @pytest.mark.parametrize(
