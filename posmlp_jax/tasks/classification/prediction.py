@@ -72,7 +72,7 @@ class ClassPredictor(Predictor):
         count = min(top_k, pretrained.config.num_classes)
         if not pretrained.config.num_classes:
             raise ConfigError(f"the model has no head (num_classes is 0) and cannot classify: {pretrained.description}")
-        self._names = class_names(pretrained)
+        self._names = class_names_of(pretrained)
         self._classify = classifier(pretrained.model(), data.mean, data.std, data.test_average)
 
         @jax.jit
@@ -103,7 +103,7 @@ class ClassPredictor(Predictor):
         return Prediction(**vars(file), classes=tuple(classes))
 
 
-def class_names(pretrained: Pretrained) -> list[str]:
+def class_names_of(pretrained: Pretrained) -> list[str]:
     """A name for every logit: 'class 17' for those that the data set had no name for."""
     names = list(pretrained.class_names or ())
     return names + [f"class {index}" for index in range(len(names), pretrained.config.num_classes)]

@@ -22,8 +22,7 @@ from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.tasks.classification.mixing import MixOptions, draw_mask, draw_masks, mix
 from posmlp_jax.tasks.classification.outcomes import Outcomes, class_names
 from posmlp_jax.tasks.classification.pictures import caption
-from posmlp_jax.tasks.classification.prediction import ClassPredictor
-from posmlp_jax.tasks.classification.prediction import class_names as class_names_of
+from posmlp_jax.tasks.classification.prediction import ClassPredictor, class_names_of
 from posmlp_jax.tasks.classification.report import report_by_class
 from posmlp_jax.tasks.classification.table import PredictionTable
 from posmlp_jax.tasks.pixels import normalize_images
