@@ -115,7 +115,7 @@ class Task(abc.ABC):
         del source
         return None
 
-    def check_names(self, saved: tuple[str, ...] | None, source: Source) -> None:
+    def check_names(self, saved: Sequence[str] | None, source: Source) -> None:
         """Raises a CheckpointError if a checkpoint's model was trained on other names than the examples have now."""
         current = self.names(source)
         if saved is None or current is None or tuple(saved) == tuple(current):

@@ -208,7 +208,7 @@ def test_the_end_of_a_run_says_when_it_was_best(trained, tiny_config, tmp_path, 
     assert "best moving average: top-1 81.98 % at step 4 (epoch 1.6)" in capsys.readouterr().out
 
 
-def test_a_run_that_began_before_averages_warmed_up_goes_on_bit_by_bit(tiny_config, tmp_path, monkeypatch):
+def test_a_run_that_began_before_averages_warmed_up_goes_on_bit_by_bit(tiny_config, tmp_path, capsys):
     unbroken, begun = tmp_path / "unbroken", tmp_path / "begun"
     train(tiny_config(ema_warmup=False), unbroken)
     # As the version before would have left it after four steps.
@@ -223,10 +223,9 @@ def test_a_run_that_began_before_averages_warmed_up_goes_on_bit_by_bit(tiny_conf
     # And killed between the two lines of step 4's evaluation, which is therefore to be done again.
     log = (begun / "metrics.jsonl").read_text()
     (begun / "metrics.jsonl").write_text(log[: log.index('{"step": 4, "split": "ema"')])
-    lines = []
-    monkeypatch.setattr(loop, "report", lines.append)
     for known in (False, True):
         train(tiny_config(), begun)
+        lines = capsys.readouterr().out.splitlines()
         no_record = f"there is no record of the data that {begun} began with; from now on it is today's"
         assert (no_record in lines) is not known
         assert json.loads((begun / "data.json").read_text()) == json.loads((unbroken / "data.json").read_text())
@@ -235,7 +234,6 @@ def test_a_run_that_began_before_averages_warmed_up_goes_on_bit_by_bit(tiny_conf
             "warning: at the end 39 % of the moving average will still be its random start (0.9 to the power of 9 "
             "steps); in another working directory, --config.ema_warmup=True lets it forget"
         ) in lines
-        lines.clear()
     assert_equal(saved_arrays(begun, 9), saved_arrays(unbroken, 9))
     assert metrics(begun) == metrics(unbroken)
 
@@ -270,14 +268,13 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(tiny_config, photos, tmp
         return train(config, tmp_path / "run")
 
     def stop(line):
-        lines.append(line)
         if line.startswith("step 2/9"):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    lines = []
     monkeypatch.setattr(loop, "report", stop)
     with pytest.raises(Stopped):
         run()
+    monkeypatch.undo()
     # Elsewhere they are the same data.
     photos = photos.rename(tmp_path / "moved")
     (photos / "train" / "c" / "new.jpg").write_bytes((photos / "train" / "c" / "0.jpg").read_bytes())
@@ -295,7 +292,7 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(tiny_config, photos, tmp
         run(accept_changed_data=True)
     broken.write_bytes(image)
     run(accept_changed_data=True)
-    assert "going on with other training data: 40 examples -> 41, 'c' 8 -> 9" in lines
+    assert "going on with other training data: 40 examples -> 41, 'c' 8 -> 9" in capsys.readouterr().out
     # From now on these are the run's.
     run()
     capsys.readouterr()

@@ -50,11 +50,14 @@ def test_the_examples_are_those_of_the_stream_from_its_start(diverged):
     assert len(set(names)) == 16
 
 
-def test_examples_whose_names_are_no_utf8(tmp_path, monkeypatch):
-    monkeypatch.setattr(non_finite, "train_batches", lambda *_, **__: (each for each in [{"index": np.array([7])}]))
+def test_examples_whose_names_are_no_utf8(tmp_path):
     source = SimpleNamespace(example_id=lambda index: os.fsdecode(b"caf\xe9 %d" % index))
-    config, model = SimpleNamespace(data=None, batch_size=1, seed=0), SimpleNamespace(input_size=(1, 1))
-    non_finite.stop_at(1, SimpleNamespace(train_source=source, config=config, model=model), tmp_path, None)
+
+    def batches(start_step, alone):
+        assert (start_step, alone) == (0, True)
+        yield {"index": np.array([7])}
+
+    non_finite.stop_at(1, SimpleNamespace(train_source=source, batches=batches), tmp_path, None)
     assert (tmp_path / "non_finite_step_1.txt").read_bytes() == b"caf\xe9 7\n"
 
 

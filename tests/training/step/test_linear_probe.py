@@ -20,7 +20,7 @@ from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models import create_model
 from posmlp_jax.tasks.pixels import normalize_images
-from posmlp_jax.training import loop, train
+from posmlp_jax.training import first_state, train
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.step.freezing import training_bind
 from posmlp_jax.training.step.probe import standardized_head, with_statistics
@@ -138,7 +138,7 @@ def test_a_stopped_probe_goes_on_bit_by_bit(tiny_config, tmp_path, monkeypatch):
     shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
     for step in (4, 5):
         shutil.rmtree(tmp_path / "stopped" / "checkpoints" / str(step))
-    monkeypatch.setattr(loop, "with_statistics", None)
+    monkeypatch.setattr(first_state, "with_statistics", None)
     train(probe(), tmp_path / "stopped")
     states = [
         Checkpoints(tmp_path / name).restore(5, open_training(probe()).abstract_state())
