@@ -56,7 +56,6 @@ CHECKED = [
     "posmlp_jax.tasks.classification.losses",
     "posmlp_jax.tasks.classification.mixing",
     "posmlp_jax.tasks.classification.task",
-    "posmlp_jax.tasks.pixels",
     "posmlp_jax.tasks.task",
     "posmlp_jax.training.step.step",
     "posmlp_jax.windows",

@@ -19,7 +19,7 @@ from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import Backbone, check_choice
 from posmlp_jax.models.registry import NamedModel, model_config
 from posmlp_jax.paths import as_path, in_bucket
-from posmlp_jax.tasks.classification.metrics import METRICS
+from posmlp_jax.tasks.classification.outcomes import METRICS
 from posmlp_jax.training.config import default_config, plain
 from posmlp_jax.writing import check_output, writing_to
 

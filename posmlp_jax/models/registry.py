@@ -1,5 +1,6 @@
 """The models by name."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from flax import nnx
@@ -10,31 +11,8 @@ from posmlp_jax.models.gmlp import GMLP, GMLPConfig
 from posmlp_jax.models.posmlp import PosMLP, PosMLPConfig
 from posmlp_jax.models.posmlp_video import PosMLPVideo, PosMLPVideoConfig
 
-_FAMILIES = {PosMLPConfig: PosMLP, GMLPConfig: GMLP, PosMLPVideoConfig: PosMLPVideo}
-
-_VIDEO = {
-    "posmlp_video_s": PosMLPVideoConfig(),
-    # The published numbers, 4/6/15/4 blocks of 112/224/392/784, do not build: groups of 32 do not divide 392.
-    "posmlp_video_b": PosMLPVideoConfig(widths=(112, 224, 448, 896), depths=(4, 6, 15, 4)),
-}
-
-_PRESETS: dict[str, BackboneConfig] = {
-    "posmlp_t": PosMLPConfig(),
-    "posmlp_s": PosMLPConfig(widths=(128, 256, 512, 1024)),
-    "posmlp_b": PosMLPConfig(widths=(192, 384, 768, 1536)),
-    # The paper does not state its windows at 384²; these give the 17.7 GMACs that it prints.
-    "posmlp_t_384": PosMLPConfig(image_size=384, windows=(32, 16, 12, 12)),
-    "gmlp_s": GMLPConfig(),
-    "gmlp_b": GMLPConfig(width=512),
-    **_VIDEO,
-    # Twice the frames, of which the stem makes as many steps.
-    **{f"{name}_32": config.replace(num_frames=32, stem="conv3d") for name, config in _VIDEO.items()},
-    # Images first: what the video models' spatial parts are trained as.
-    **{
-        f"{name}_image": config.replace(num_frames=0, block="spatial", num_classes=1000)
-        for name, config in _VIDEO.items()
-    },
-}
+_FAMILIES: dict[type[BackboneConfig], type[Backbone]] = {}
+_PRESETS: dict[str, BackboneConfig] = {}
 
 
 class NamedModel(NamedTuple):
@@ -42,6 +20,24 @@ class NamedModel(NamedTuple):
 
     name: str
     config: BackboneConfig
+
+
+def register(family: type[Backbone], presets: Mapping[str, BackboneConfig]) -> None:
+    """Makes the models of a family known by name.
+
+    A model whose head is not the backbone's linear one, on the average of its last map, is a family as well: a config
+    that adds the head's fields to a backbone's, flat, as `config.model` and checkpoints have them, and its module.
+
+    Args:
+      family: the module, which is made with such a config and `rngs`.
+      presets: its models' configs, all of one class, which no other family has.
+
+    Raises:
+      ConfigError: for a name that another family has.
+    """
+    for name, config in presets.items():
+        if _FAMILIES.setdefault(type(config), family) is not family or _PRESETS.setdefault(name, config) != config:
+            raise ConfigError(f"there is a model '{name}', or a family of {type(config).__name__}, already")
 
 
 def list_models() -> list[str]:
@@ -86,3 +82,31 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> Bac
 def build(config: BackboneConfig, rngs: nnx.Rngs) -> Backbone:
     """The model that a config describes."""
     return _FAMILIES[type(config)](config, rngs=rngs)
+
+
+register(
+    PosMLP,
+    {
+        "posmlp_t": PosMLPConfig(),
+        "posmlp_s": PosMLPConfig(widths=(128, 256, 512, 1024)),
+        "posmlp_b": PosMLPConfig(widths=(192, 384, 768, 1536)),
+        # The paper does not state its windows at 384²; these give the 17.7 GMACs that it prints.
+        "posmlp_t_384": PosMLPConfig(image_size=384, windows=(32, 16, 12, 12)),
+    },
+)
+register(GMLP, {"gmlp_s": GMLPConfig(), "gmlp_b": GMLPConfig(width=512)})
+for _name, _config in {
+    "posmlp_video_s": PosMLPVideoConfig(),
+    # The published numbers, 4/6/15/4 blocks of 112/224/392/784, do not build: groups of 32 do not divide 392.
+    "posmlp_video_b": PosMLPVideoConfig(widths=(112, 224, 448, 896), depths=(4, 6, 15, 4)),
+}.items():
+    register(
+        PosMLPVideo,
+        {
+            _name: _config,
+            # Twice the frames, of which the stem makes as many steps.
+            f"{_name}_32": _config.replace(num_frames=32, stem="conv3d"),
+            # Images first: what the video models' spatial parts are trained as.
+            f"{_name}_image": _config.replace(num_frames=0, block="spatial", num_classes=1000),
+        },
+    )

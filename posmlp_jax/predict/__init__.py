@@ -4,4 +4,4 @@ from posmlp_jax.lazy import lazily
 
 __all__ = ["draw_predictions", "predict"]
 
-__getattr__ = lazily(__name__, {"draw_predictions": "picture", "predict": "prediction"})
+__getattr__ = lazily(__name__, {"draw_predictions": "picture", "predict": "predicting"})

@@ -29,9 +29,9 @@ from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.figures import check_figure_path, save_figure
 from posmlp_jax.predict.loading import takes
 from posmlp_jax.predict.picture import MOST_FILES, draw_predictions
-from posmlp_jax.predict.prediction import BATCH_SIZES, predict
+from posmlp_jax.predict.predicting import BATCH_SIZES, predict
 from posmlp_jax.tasks import find_task
-from posmlp_jax.tasks.prediction import FilePrediction
+from posmlp_jax.tasks.predictor import FilePrediction
 from posmlp_jax.terminal import printable
 
 OUTPUTS = ("table", "json")

@@ -13,7 +13,7 @@ from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS, Kind
 from posmlp_jax.data.sources.files import FileSource, has_suffix
 from posmlp_jax.data.views import EvalViews
 from posmlp_jax.errors import BrokenExampleError
-from posmlp_jax.tasks.prediction import FilePrediction
+from posmlp_jax.tasks.predictor import FilePrediction
 from posmlp_jax.terminal import printable
 from posmlp_jax.training.saved_config import data_config
 

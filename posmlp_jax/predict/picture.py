@@ -21,7 +21,7 @@ from posmlp_jax.data.sources.files import FileSource
 from posmlp_jax.errors import BrokenExampleError
 from posmlp_jax.figures import FONT, can_draw, write
 from posmlp_jax.predict.loading import takes
-from posmlp_jax.tasks.prediction import FilePrediction
+from posmlp_jax.tasks.predictor import FilePrediction
 from posmlp_jax.terminal import printable
 from posmlp_jax.training.saved_config import data_config
 

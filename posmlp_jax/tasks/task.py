@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key, UInt8
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.evaluations import Metric
@@ -21,7 +23,7 @@ from posmlp_jax.data import Source, open_source
 from posmlp_jax.data.targets import NoTargets, Targets
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
-from posmlp_jax.tasks.prediction import FilePrediction, Predictor
+from posmlp_jax.tasks.predictor import FilePrediction, Predictor
 
 # A batch's arrays by name: uint8 `image` [B, *input_size, 3], what `Task.targets` adds, and in an evaluation `weight`,
 # 0 where a batch is filled up.
@@ -100,7 +102,9 @@ class Task(abc.ABC):
     def model_fields(cls, source: Source) -> dict[str, Any]:
         """The fields of the model's config that its examples decide where the config leaves them open.
 
-        As `{'num_classes': 10}`: the width of the backbone's linear head.
+        As `{'num_classes': 10}`, the width of the backbone's linear head. A model with a head of another kind is a
+        family of its own (`models.registry.register`), whose head has fields in its config; the task's folder may have
+        it, and registers it.
         """
 
     # Data.
@@ -246,3 +250,8 @@ class Task(abc.ABC):
             for metric in cls.metrics
             if metric.brief and metric.name in values
         ]
+
+
+def normalize_images(images: UInt8[ArrayLike, "*batch 3"], mean, std) -> Float[Array, "*batch 3"]:
+    """Pixels as float32 with the data's mean and standard deviation taken out."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)

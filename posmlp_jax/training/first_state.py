@@ -15,7 +15,7 @@ from posmlp_jax.checkpoints.transfer import Transferred
 from posmlp_jax.devices.hosts import together
 from posmlp_jax.devices.mesh import replicated, to_devices
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
-from posmlp_jax.tasks.pixels import normalize_images
+from posmlp_jax.tasks.task import normalize_images
 from posmlp_jax.terminal import report
 from posmlp_jax.training.experiment import Training
 from posmlp_jax.training.step.probe import with_statistics

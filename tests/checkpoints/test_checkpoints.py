@@ -19,7 +19,7 @@ from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from posmlp_jax.models import model_config
 from posmlp_jax.models.registry import NamedModel
-from posmlp_jax.tasks.classification.metrics import METRICS
+from posmlp_jax.tasks.classification.outcomes import METRICS
 from posmlp_jax.training import evaluate, from_pretrained, open_pretrained, train
 from posmlp_jax.training.experiment import open_init
 from posmlp_jax.training.first_state import first_state

@@ -13,8 +13,14 @@ from sklearn import metrics
 from posmlp_jax.checkpoints.evaluations import better_split
 from posmlp_jax.tasks.classification.confusion import MOST_CLASSES, draw_confusion
 from posmlp_jax.tasks.classification.counts import describe_counts, is_unbalanced
-from posmlp_jax.tasks.classification.metrics import METRICS
-from posmlp_jax.tasks.classification.outcomes import Outcomes, class_names, class_table, confusion_table, format_table
+from posmlp_jax.tasks.classification.outcomes import (
+    METRICS,
+    Outcomes,
+    class_names,
+    class_table,
+    confusion_table,
+    format_table,
+)
 from posmlp_jax.tasks.classification.report import report_by_class
 from posmlp_jax.tasks.task import Evaluation
 

@@ -1,5 +1,6 @@
 """A task that the engine has never heard of goes through all of it: CONTRIBUTING's "How to add a task" is this one."""
 
+import dataclasses
 import os
 import signal
 
@@ -7,16 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import assert_equal, metrics, saved_arrays, steps
+from flax import nnx
+from runs import assert_equal, metrics, save_model, saved_arrays, steps
 
 from posmlp_jax import tasks
 from posmlp_jax.checkpoints.evaluations import Metric
 from posmlp_jax.data import eval_batches
 from posmlp_jax.data.targets import NoTargets
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.tasks.pixels import normalize_images
-from posmlp_jax.tasks.task import Task
-from posmlp_jax.training import evaluate, loop, open_pretrained, train
+from posmlp_jax.models import PosMLP, PosMLPConfig, registry
+from posmlp_jax.tasks.task import Task, normalize_images
+from posmlp_jax.training import default_config, evaluate, from_pretrained, loop, open_pretrained, train
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
 
@@ -109,6 +111,45 @@ def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(colour_config, tmp_pa
     errors = np.abs(np.asarray(model(jnp.float32(pixels))) - pixels.mean(axis=(1, 2))).mean(axis=-1)
     assert results["eval"]["worst"] == pytest.approx(errors.max(), rel=1e-4)
     assert results["eval"]["loss"] == pytest.approx(errors.mean(), rel=1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class ColourConfig(PosMLPConfig):
+    """PosMLP with a hidden layer in its head."""
+
+    hidden: int = 6
+
+
+class ColourModel(PosMLP):
+    """Three colours by two layers, from what a PosMLP without a head gives."""
+
+    def __init__(self, config, *, rngs):
+        super().__init__(config, rngs=rngs)
+        self.hidden = nnx.Linear(config.widths[-1], config.hidden, rngs=rngs)
+        self.colour = nnx.Linear(config.hidden, 3, rngs=rngs)
+
+    def __call__(self, images, *, train=False, rngs=None):
+        return self.colour(nnx.gelu(self.hidden(super().__call__(images, train=train, rngs=rngs))))
+
+
+def test_a_model_with_a_head_of_its_own_is_a_family(colour_config, tmp_path, monkeypatch):
+    """Its config's fields are the config file's, and its checkpoints are read like any other's."""
+    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
+    monkeypatch.setattr(registry, "_PRESETS", dict(registry._PRESETS))
+    registry.register(ColourModel, {"colour": ColourConfig()})
+    with pytest.raises(ConfigError, match="there is a model 'posmlp_t', or a family of ColourConfig, already"):
+        registry.register(PosMLP, {"posmlp_t": ColourConfig()})
+    tiny = colour_config()
+    config = default_config("colour", "mean_colour")
+    config.model.update({name: value for name, value in tiny.model.to_dict().items() if name != "name"})
+    config.model.update(hidden=4, num_classes=0)
+    config.data.update(tiny.data)
+    run = open_training(config)
+    model = run.bind(run.new_state().weights)
+    assert (run.model.hidden, model.colour.kernel.shape) == (4, (4, 3))
+    save_model(tmp_path, "colour", model)
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    np.testing.assert_array_equal(from_pretrained(tmp_path)(images), model(images))
 
 
 def test_its_config_has_its_fields_and_no_others(colour_config, tiny_config, tmp_path):

@@ -17,7 +17,7 @@ from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.errors import PosMLPError
 from posmlp_jax.models import create_model
 from posmlp_jax.tasks.classification.mixing import MixOptions, draw_mask, mix
-from posmlp_jax.tasks.pixels import normalize_images
+from posmlp_jax.tasks.task import normalize_images
 from posmlp_jax.training import evaluate, open_pretrained, train
 from posmlp_jax.training.evaluation import make_evaluator
 from posmlp_jax.training.experiment import open_training

@@ -9,8 +9,16 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from posmlp_jax.checkpoints.evaluations import Metric
 from posmlp_jax.terminal import as_text, printable
 
+# What is measured besides the loss; the first decides. Of five classes or fewer there is no top-5. Balanced accuracy is
+# the mean of the classes' own top-1.
+METRICS = (
+    Metric("top1", "top-1"),
+    Metric("top5", "top-5"),
+    Metric("balanced_accuracy", "balanced accuracy", brief=False),
+)
 # A table has all classes where there are no more than so many, and else so many of the worst.
 _LISTED, _WORST = 20, 10
 

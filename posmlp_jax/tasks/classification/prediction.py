@@ -12,7 +12,7 @@ from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.tasks.classification.classifier import classifier
 from posmlp_jax.tasks.classification.pictures import BAR_HEIGHT, BARS_WIDTH, draw_bar
-from posmlp_jax.tasks.prediction import FilePrediction, Predictor
+from posmlp_jax.tasks.predictor import FilePrediction, Predictor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,8 +15,7 @@ from etils import epath
 
 from posmlp_jax.checkpoints.evaluations import WHOSE, better_split
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.tasks.classification.metrics import METRICS
-from posmlp_jax.tasks.classification.outcomes import Outcomes, class_table, confusion_table, format_table
+from posmlp_jax.tasks.classification.outcomes import METRICS, Outcomes, class_table, confusion_table, format_table
 from posmlp_jax.terminal import report
 from posmlp_jax.writing import atomic_write, writing_to
 

@@ -18,15 +18,13 @@ from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.tasks.classification.classifier import evaluation_logits
 from posmlp_jax.tasks.classification.counts import describe_counts, is_unbalanced
 from posmlp_jax.tasks.classification.losses import correct_top, cross_entropy, soft_targets
-from posmlp_jax.tasks.classification.metrics import METRICS
 from posmlp_jax.tasks.classification.mixing import MixOptions, draw_mask, draw_masks, mix
-from posmlp_jax.tasks.classification.outcomes import Outcomes, class_names
+from posmlp_jax.tasks.classification.outcomes import METRICS, Outcomes, class_names
 from posmlp_jax.tasks.classification.pictures import caption
 from posmlp_jax.tasks.classification.prediction import ClassPredictor, class_names_of
 from posmlp_jax.tasks.classification.report import report_by_class
 from posmlp_jax.tasks.classification.table import PredictionTable
-from posmlp_jax.tasks.pixels import normalize_images
-from posmlp_jax.tasks.task import Batch, Evaluation, Rows, Scalars, Task
+from posmlp_jax.tasks.task import Batch, Evaluation, Rows, Scalars, Task, normalize_images
 
 
 class Classification(Task):

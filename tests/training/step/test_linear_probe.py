@@ -19,7 +19,7 @@ from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models import create_model
-from posmlp_jax.tasks.pixels import normalize_images
+from posmlp_jax.tasks.task import normalize_images
 from posmlp_jax.training import first_state, train
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.step.freezing import training_bind

@@ -12,7 +12,7 @@ from posmlp_jax.devices.mesh import batch_sharding, create_mesh
 from posmlp_jax.models import create_model, model_config
 from posmlp_jax.tasks.classification.losses import soft_targets
 from posmlp_jax.tasks.classification.task import Classification
-from posmlp_jax.tasks.pixels import normalize_images
+from posmlp_jax.tasks.task import normalize_images
 from posmlp_jax.training.step.moving_average import update_average
 from posmlp_jax.training.step.step import StepOptions, make_eval_step, make_train_step
 

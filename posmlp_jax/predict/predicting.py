@@ -13,7 +13,7 @@ from posmlp_jax.data.sources.files import StrPath, find_files
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.predict.loading import Loader, takes
 from posmlp_jax.tasks import find_task
-from posmlp_jax.tasks.prediction import FilePrediction, Predictor
+from posmlp_jax.tasks.predictor import FilePrediction, Predictor
 from posmlp_jax.training.saved_config import data_config
 
 # How many images, or clips with all their views, are computed at a time.
