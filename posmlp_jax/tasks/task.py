@@ -89,7 +89,7 @@ class Task(abc.ABC):
           config: the `data` section of a config.
           split: which of them.
           kind: what the model takes, 'image' or 'video'.
-          model: what it is, where that is known already; it is known for 'train'.
+          model: what it is, where that is known already: a run knows it for 'train', the preview does not.
 
         Raises:
           PosMLPError: where they are missing, or nothing for the model.

@@ -195,7 +195,15 @@ def check_fields(config: Mapping, schema: Mapping | None = None, prefix: str = "
     Raises:
       ConfigError: names the first field that is unknown, with the nearest, or missing.
     """
-    schema = default_config(task=task_of(config)) if schema is None else schema
+    if schema is None:
+        task = task_of(config)
+        schema = default_config(task=task)
+        for other, names in ((other, each.fields()) for other, each in TASKS.items()):
+            if found := next((name for name in names if name in config and name not in schema), None):
+                raise ConfigError(
+                    f"unknown config field '{found}' of task '{task}': it is one of '{other}', which the config is "
+                    f"made for; one of '{task}' begins with default_config(task='{task}')"
+                )
     for name in config:
         if name not in schema:
             raise ConfigError(f"unknown config field '{prefix}{name}'; {nearest(name, schema)}")

@@ -156,7 +156,7 @@ def test_its_config_has_its_fields_and_no_others(colour_config, tiny_config, tmp
     assert "label_smoothing" not in colour_config()
     config = tiny_config()
     config.task = "mean_colour"
-    with pytest.raises(ConfigError, match="unknown config field 'label_smoothing'"):
+    with pytest.raises(ConfigError, match="unknown config field 'label_smoothing' of task 'mean_colour': it is"):
         train(config, tmp_path)
     with pytest.raises(ConfigError, match=r"keep_best is eval/top1, and should be '' .* eval/worst, eval/loss, ema/"):
         train(colour_config(keep_best="eval/top1"), tmp_path)
