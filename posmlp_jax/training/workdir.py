@@ -145,7 +145,9 @@ def differences(saved: Mapping, current: Mapping) -> Iterator[str]:
     """
     defaults = dict(flatten(plain(default_config(task=task_of(saved))))) | _BEFORE
     flat_saved, flat_current = defaults | dict(flatten(saved)), dict(flatten(current))
-    for name in [*flat_saved, *(name for name in flat_current if name not in flat_saved)]:
+    names = [*flat_saved, *(name for name in flat_current if name not in flat_saved)]
+    # Another task explains the others of its fields.
+    for name in sorted(names, key=lambda name: name != "task"):
         before, now = flat_saved.get(name), flat_current.get(name)
         if before != now and name not in _NOT_THE_EXPERIMENT:
             yield f"{name}: {before} -> {now}"

@@ -15,7 +15,7 @@ from posmlp_jax import tasks
 from posmlp_jax.checkpoints.evaluations import Metric
 from posmlp_jax.data import eval_batches
 from posmlp_jax.data.targets import NoTargets
-from posmlp_jax.errors import ConfigError
+from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models import PosMLP, PosMLPConfig, registry
 from posmlp_jax.tasks.task import Task, normalize_images
 from posmlp_jax.training import default_config, evaluate, from_pretrained, loop, open_pretrained, train
@@ -61,7 +61,7 @@ def colour_config(tiny_config, monkeypatch):
     return make
 
 
-def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(colour_config, tmp_path, monkeypatch, capsys):
+def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(colour_config, tiny_config, tmp_path, monkeypatch, capsys):
     """On images of two sizes, which each step has one of."""
     config = colour_config(devices=8, **{"data.train_sizes": (16, (16, 24))})
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -97,6 +97,8 @@ def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(colour_config, tmp_pa
     with pytest.raises(Stopped, match="SIGTERM after step 6"):
         train(config, stopped)
     assert steps(stopped) == [4, 6]
+    with pytest.raises(CheckpointError, match=r"holds a different experiment \(task: mean_colour -> classification; "):
+        train(tiny_config(devices=8), stopped)
     assert train(config, stopped) == results
     assert_equal(saved_arrays(stopped, 9), saved_arrays(whole, 9))
     assert metrics(stopped) == metrics(whole)

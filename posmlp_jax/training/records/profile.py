@@ -61,14 +61,18 @@ class Profiler:
             jax.block_until_ready(state)
         if self._running and step not in self._steps:
             self.close()
-        elif not self._running and step in self._steps and jax.process_index() == 0:
+        elif not self._running and step in self._steps:
             self._running, self._first = True, step
+            self._start()
+        if self._running:
+            self._last = step
+
+    def _start(self) -> None:
+        if jax.process_index() == 0:
             local = in_bucket(self._folder)
             folder = self._under_way.enter_context(tempfile.TemporaryDirectory()) if local else str(self._folder)
             jax.profiler.start_trace(folder, create_perfetto_trace=True)
             self._under_way.callback(self._write, Path(folder))
-        if self._running:
-            self._last = step
 
     def _write(self, folder: Path) -> None:
         with writing_to(self._folder):
