@@ -6,10 +6,10 @@ BIN = .venv/bin
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # Compiled programs are kept, so that the second run of anything starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
 .PHONY: demo test test-fast test-slow lint format torch clean
 
+demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 demo: .venv/installed
 	$(BIN)/python main.py --config=configs/digits.py --workdir=runs/digits
 

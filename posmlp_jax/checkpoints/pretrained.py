@@ -15,7 +15,7 @@ from posmlp_jax.checkpoints.evaluations import deciding
 from posmlp_jax.checkpoints.folders import locate
 from posmlp_jax.checkpoints.run import read_keep_best, read_metrics, read_model, task_of
 from posmlp_jax.checkpoints.selection import NAMES, check_selection, choose_weights, select_step
-from posmlp_jax.checkpoints.state import Weights, bind_model, create_weights
+from posmlp_jax.checkpoints.state import Weights, abstract_weights, bind_model
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.devices.hosts import from_host_0, together
 from posmlp_jax.errors import DamagedCheckpointError
@@ -60,7 +60,7 @@ class Pretrained:
     @functools.cached_property
     def weights(self) -> Weights:
         """The weights, on this process's first device."""
-        target = jax.eval_shape(lambda: create_weights(self.config, 0))
+        target = abstract_weights(self.config)
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target)
         with contextlib.closing(Checkpoints(self.workdir, alone=True)) as checkpoints:

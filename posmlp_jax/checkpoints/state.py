@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -74,20 +73,25 @@ def parameter_name(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
+def abstract_weights(config: BackboneConfig) -> Weights:
+    """The shapes and types of an architecture's weights, as `jax.ShapeDtypeStruct`."""
+    return module_weights(registry.abstract_model(config))
+
+
 def bind_model(config: BackboneConfig) -> Bind:
     """`split_model`'s function for an architecture, without making any parameters."""
-    return split_model(nnx.eval_shape(lambda: registry.build(config, nnx.Rngs(0))))[0]
+    return split_model(registry.abstract_model(config))[0]
 
 
 def empty_model(config: BackboneConfig) -> Backbone:
     """A model whose parameters are all 0, to be filled from a file: nothing random is drawn or compiled for it."""
-    shapes = jax.eval_shape(partial(create_weights, config, 0))
-    return bind_model(config)(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract_weights(config))
+    return bind_model(config)(zeros)
 
 
 def create_weights(config: BackboneConfig, seed: int) -> Weights:
-    """Random weights for an architecture."""
-    return split_model(registry.build(config, nnx.Rngs(seed)))[1]
+    """Random weights for an architecture: those of `registry.build(config, nnx.Rngs(seed))`."""
+    return module_weights(registry.build(config, registry.Keys(seed)))
 
 
 def create_state(

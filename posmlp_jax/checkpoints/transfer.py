@@ -12,12 +12,18 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from etils import epath
-from flax import nnx
 
 from posmlp_jax.checkpoints.architecture import different_fields
 from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
 from posmlp_jax.checkpoints.resizing import inflates, resizes
-from posmlp_jax.checkpoints.state import Arrays, Weights, bind_model, create_weights, parameter_name
+from posmlp_jax.checkpoints.state import (
+    Arrays,
+    Weights,
+    abstract_weights,
+    bind_model,
+    create_weights,
+    parameter_name,
+)
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
@@ -121,10 +127,10 @@ def transfer(
     """
     gains_time = _gains_time(pretrained, config)
     _check_meaning(pretrained, config, gains_time)
-    source, target = _abstract(pretrained.config), _abstract(config)
+    source, target = registry.abstract_model(pretrained.config), registry.abstract_model(config)
     resize = {_dotted(path): function for path, function in resizes(source, target)}
     inflate = {_dotted(path): function for path, function in inflates(source, target)}
-    wanted = jax.eval_shape(lambda: create_weights(config, seed))
+    wanted = abstract_weights(config)
     named = pretrained.class_names is not None and class_names is not None
     same_classes = not (named and tuple(class_names) != tuple(pretrained.class_names))
     same_outputs = task in (None, pretrained.task) and same_classes
@@ -188,10 +194,6 @@ def _gains_time(pretrained: Pretrained, config: BackboneConfig) -> bool:
 
 def _block_name(config: PosMLPVideoConfig) -> str:
     return f"block '{config.block}'" + (f" in version '{config.version}'" if config.block == "parallel" else "")
-
-
-def _abstract(config: BackboneConfig) -> Backbone:
-    return nnx.eval_shape(lambda: registry.build(config, nnx.Rngs(0)))
 
 
 def _initial(config: BackboneConfig, seed: int, names: Iterable[str]) -> dict[str, np.ndarray]:

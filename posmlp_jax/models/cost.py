@@ -11,7 +11,7 @@ from flax import nnx
 from jax.extend import core
 
 from posmlp_jax.layers import depthwise_conv
-from posmlp_jax.models import create_model, list_models, parameter_count
+from posmlp_jax.models import list_models, parameter_count, registry
 
 
 def count_macs(jaxpr: core.ClosedJaxpr) -> int:
@@ -30,7 +30,7 @@ def forward_macs(function, *args) -> int:
 
 def model_cost(name: str, **overrides) -> tuple[int, int]:
     """Parameters, and multiply-accumulates for one image or clip of the model's size; no parameters are made."""
-    model = nnx.eval_shape(lambda: create_model(name, **overrides))
+    model = registry.abstract_model(registry.model_config(name, **overrides))
     graph, state = nnx.split(model)
     image = jax.ShapeDtypeStruct((1, *model.config.input_size, 3), jnp.float32)
     return parameter_count(model), forward_macs(lambda state, image: nnx.merge(graph, state)(image), state, image)

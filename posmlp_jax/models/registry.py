@@ -1,8 +1,11 @@
 """The models by name."""
 
+import functools
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
 from flax import nnx
 
 from posmlp_jax.errors import ConfigError, nearest
@@ -82,6 +85,29 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> Bac
 def build(config: BackboneConfig, rngs: nnx.Rngs) -> Backbone:
     """The model that a config describes."""
     return _FAMILIES[type(config)](config, rngs=rngs)
+
+
+class Keys(nnx.Rngs):
+    """The keys that `nnx.Rngs(seed)` gives parameters, one after the other.
+
+    Its count is an integer, and no variable of the trace that a model is made in: that takes a third of the time.
+    """
+
+    def __init__(self, seed: int):
+        counts = itertools.count()
+        key = jax.random.key(seed)
+        # Past Flax, which would make variables of what it is given.
+        object.__setattr__(self, "params", lambda: jax.random.fold_in(key, next(counts)))
+
+
+@functools.lru_cache(maxsize=64)
+def _split_abstract(config: BackboneConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: build(config, Keys(0))))
+
+
+def abstract_model(config: BackboneConfig) -> Backbone:
+    """A module of an architecture with shapes in place of parameters; the caller may change it."""
+    return nnx.merge(*_split_abstract(config))
 
 
 register(

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.evaluations import LOSS, WHOSE, better_split
 from posmlp_jax.checkpoints.pretrained import open_together
-from posmlp_jax.checkpoints.state import Weights, create_weights
+from posmlp_jax.checkpoints.state import Weights, abstract_weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.data import eval_batches
 from posmlp_jax.data.fingerprint import fingerprint
@@ -166,7 +166,7 @@ def evaluate(
         items, what = (pretrained.item,), f"the {pretrained.choice}"
     else:
         items, what = ("weights", "ema") if checkpoints.has_ema(step) else ("weights",), f"step {step} of {workdir}"
-    target = place(jax.eval_shape(lambda: create_weights(experiment.model, 0)), experiment.mesh)
+    target = place(abstract_weights(experiment.model), experiment.mesh)
     clips, crops = config.data.test_clips, config.data.test_crops
     evaluator = make_evaluator(experiment, clips=clips, crops=crops)
     views = f", {clips} clips × {crops} crops of each" if clips * crops > 1 else ""

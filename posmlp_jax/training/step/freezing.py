@@ -10,10 +10,17 @@ from collections.abc import Mapping
 import jax
 from flax import nnx
 
-from posmlp_jax.checkpoints.state import Arrays, Bind, Weights, parameter_name, split_model
+from posmlp_jax.checkpoints.state import (
+    Arrays,
+    Bind,
+    Weights,
+    abstract_weights,
+    parameter_name,
+    split_model,
+)
 from posmlp_jax.errors import ConfigError
+from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
-from posmlp_jax.models.registry import build
 
 
 def frozen_mask(params: Arrays, pattern: str) -> Arrays:
@@ -38,7 +45,7 @@ def frozen_mask(params: Arrays, pattern: str) -> Arrays:
 
 def check_probe(config: BackboneConfig, pattern: str) -> None:
     """Raises a ConfigError unless `pattern` freezes everything but the head, as `optimizer.standardize_head` needs."""
-    mask = frozen_mask(nnx.eval_shape(lambda: split_model(build(config, nnx.Rngs(0)))[1].params), pattern)
+    mask = frozen_mask(abstract_weights(config).params, pattern)
     if not all(frozen != name.startswith("head.") for name, frozen in _named(mask)):
         raise ConfigError(
             f"optimizer.standardize_head is for a head that learns alone, but freeze is '{pattern}'; set "
@@ -56,7 +63,7 @@ def training_bind(config: BackboneConfig, pattern: str) -> Bind:
     Its BatchNorms take their running statistics, and nothing is dropped in it: what does not learn cannot get used to
     noise, so what comes after it should learn from what it will see.
     """
-    model = nnx.eval_shape(lambda: build(config, nnx.Rngs(0)))
+    model = registry.abstract_model(config)
     mask = frozen_mask(split_model(model)[1].params, pattern)
     _settle(model, mask)
     bind, _ = split_model(model)
