@@ -90,7 +90,7 @@ def build(config: BackboneConfig, rngs: nnx.Rngs) -> Backbone:
 class Keys(nnx.Rngs):
     """The keys that `nnx.Rngs(seed)` gives parameters, one after the other.
 
-    Its count is an integer, and no variable of the trace that a model is made in: that takes a third of the time.
+    Its count is an integer, and no variable of the trace that a model is made in: so that takes a third of the time.
     """
 
     def __init__(self, seed: int):

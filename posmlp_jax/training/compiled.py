@@ -31,7 +31,6 @@ class CompiledSteps:
 
     Attributes:
       memory: what a step needs on each device, the largest one, in bytes.
-      seconds: how long compiling took.
     """
 
     def __init__(self, run: Training):
@@ -42,9 +41,8 @@ class CompiledSteps:
         self._step = jax.jit(step, donate_argnums=0, out_shardings=(shardings(self._state), everywhere))
         self._programs = {size: self._compile(size) for size in dict.fromkeys(run.input_sizes)}
         self.memory = max(program.memory for program in self._programs.values())
-        self.seconds = time.perf_counter() - start
         sizes = f" for {len(self._programs)} sizes" if len(self._programs) > 1 else ""
-        report(f"compiled the training step{sizes} in {self.seconds:.1f} s")
+        report(f"compiled the training step{sizes} in {time.perf_counter() - start:.1f} s")
 
     def _compile(self, size: InputSize) -> _Program:
         run = self._run
