@@ -7,7 +7,7 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # Compiled programs are kept, so that the second run of anything starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test test-fast test-slow lint format torch clean
+.PHONY: demo test test-fast test-slow lint format docs torch clean
 
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 demo: .venv/installed
@@ -31,12 +31,16 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The documentation site; its first page is docs/_build/index.html. A link that leads nowhere is an error, as all warnings.
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 # What `posmlp_jax.convert` needs for .pth files; the tests that need it say so where it is missing.
 torch: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
 
 clean:
-	rm -rf .venv .cache runs
+	rm -rf .venv .cache docs/_build runs
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12 $(MAKECMDGOALS)")'
@@ -46,4 +50,8 @@ clean:
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/installed-docs: .venv/installed requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
