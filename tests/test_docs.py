@@ -119,12 +119,14 @@ def test_video(folder):
 
 
 def test_the_example_of_python_is_small(monkeypatch, tmp_path):
-    """That of the README, which would take days with the defaults' ImageNet model."""
+    """That of docs/start.md, which would take days with the defaults' ImageNet model."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     calls = []
     for name in ("train", "evaluate"):
         monkeypatch.setattr(training, name, lambda *arguments: calls.append(arguments))
-    (example,) = [script for _, script in blocks((ROOT / "README.md").read_text()) if "training.train(" in script]
+    (example,) = [
+        script for _, script in blocks((ROOT / "docs" / "start.md").read_text()) if "training.train(" in script
+    ]
     exec(example, {})
     (config, workdir), evaluated = calls
     assert evaluated == (config, workdir)

@@ -28,7 +28,10 @@ class RepositoryLinks(SphinxTransform):
         for link in [*self.document.findall(addnodes.download_reference), *self.document.findall(_is_unknown)]:
             name, _, anchor = link["reftarget"].partition("#")
             # Of an included page the source is that page.
-            self._lead(link, Path(link.source).resolve().parent / name, anchor, link.children)
+            path = Path(link.source).resolve().parent / name
+            if link.get("refdomain") == "doc":  # Without its suffix.
+                path, anchor = path.with_suffix(".md"), link["reftargetid"]
+            self._lead(link, path, anchor, link.children)
         for code in list(self.document.findall(nodes.literal)):
             if _PATH.fullmatch(code.astext()) and not isinstance(code.parent, nodes.reference | addnodes.pending_xref):
                 paths = [self._root / folder / code.astext() for folder in _FOLDERS]
@@ -38,7 +41,7 @@ class RepositoryLinks(SphinxTransform):
     def _root(self) -> Path:
         return Path(self.app.srcdir).resolve().parent
 
-    def _lead(self, node: nodes.Element, path: Path, anchor: str, shown: list[nodes.Node]) -> None:
+    def _lead(self, node: nodes.Element, path: Path, anchor: str | None, shown: list[nodes.Node]) -> None:
         """Replaces a node by a link to a file, if it is one of the repository."""
         path = Path(os.path.normpath(path))
         if not path.exists() or not path.is_relative_to(self._root):
@@ -66,8 +69,10 @@ class RepositoryLinks(SphinxTransform):
 
 
 def _is_unknown(node: nodes.Node) -> bool:
-    """Whether this is a reference that MyST has left to be found by its name."""
-    return isinstance(node, addnodes.pending_xref) and node.get("reftype") == "myst" and node["refdomain"] is None
+    """Whether this is a reference that MyST has left to be found by its name, or to a Markdown file out of docs/."""
+    if not isinstance(node, addnodes.pending_xref) or node.get("reftype") != "myst":
+        return False
+    return node["refdomain"] is None or node["reftarget"].startswith("/")
 
 
 def setup(app: Sphinx) -> dict:

@@ -1,7 +1,7 @@
 """What a model is trained for, as the training engine sees it: all that it has to be told, and nothing else.
 
 The engine takes batches to gradients, checkpoints and evaluations. What is in a batch, what a model should make of it,
-how good that is and how it is shown is the task's. CONTRIBUTING.md says how to add one.
+how good that is and how it is shown is the task's. docs/adding_a_task.md says how to add one.
 """
 
 import abc

@@ -1,4 +1,4 @@
-"""A task that the engine has never heard of goes through all of it: CONTRIBUTING's "How to add a task" is this one."""
+"""A task that the engine has never heard of goes through all of it: docs/adding_a_task.md is of this one."""
 
 import dataclasses
 import os
