@@ -8,7 +8,7 @@ import ast
 import contextlib
 import dataclasses
 import functools
-import importlib
+import importlib.util
 import inspect
 import re
 import textwrap
@@ -28,7 +28,7 @@ def signature_in_source(app: Sphinx, what: str, name: str, obj, options, argumen
     if what == "class":
         if dataclasses.is_dataclass(obj):
             return None
-        if "__init__" not in vars(obj):
+        if obj.__init__.__qualname__ != f"{obj.__qualname__}.__init__":
             return "", None
         function = obj.__init__
     try:
@@ -86,8 +86,9 @@ def markdown_docstring(app: Sphinx, what: str, name: str, obj, options, lines: l
             blocks[index] = ".. list-table::\n   :header-rows: 1\n\n" + "\n".join(items)
         else:
             blocks[index] = "\n".join(_LETTER.sub(r"\1\2\\.", line) for line in _roles(block).split("\n"))
-    # Of a property, Napoleon takes what is before a colon in the first line for its type.
-    lines[:] = [""] * (what == "property") + "\n\n".join(blocks).split("\n")
+    if what in ("property", "attribute"):
+        blocks[0] = f": {blocks[0]}"  # Of these, Napoleon takes what is before a colon for the type.
+    lines[:] = "\n\n".join(blocks).split("\n")
 
 
 def _split(lines: list[str]) -> list[list[str]]:
@@ -107,7 +108,11 @@ def _roles(text: str) -> str:
     for index, part in enumerate(parts):
         if index % 2:
             code = part[1:-1]
-            parts[index] = f":py:obj:`{code}`" if re.fullmatch(r"[A-Za-z_][\w.]*", code) else f"``{code}``"
+            name = code.removesuffix("()")
+            # A field of that name is meant: `windows`.
+            is_module = importlib.util.find_spec(f"posmlp_jax.{name}") if name.isidentifier() else None
+            is_name = re.fullmatch(r"[A-Za-z_][\w.]*", name) and not is_module
+            parts[index] = f":py:obj:`{code} <{name}>`" if is_name else f"``{code}``"
         else:
             parts[index] = re.sub(r"(?<!\n)\*(?=\w)(?!\*)", r"\\*", part)
     return "".join(parts)

@@ -13,7 +13,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
-# Where paths in the text begin: the rooms of the package are named without it.
+# Where paths in the text begin: what is in the package's rooms is named without it.
 _FOLDERS = ("", "posmlp_jax")
 _PATH = re.compile(r"[\w./-]+\.(py|md|toml|txt)|[\w./-]+/")
 
@@ -34,7 +34,8 @@ class RepositoryLinks(SphinxTransform):
             self._lead(link, path, anchor, link.children)
         for code in list(self.document.findall(nodes.literal)):
             if _PATH.fullmatch(code.astext()) and not isinstance(code.parent, nodes.reference | addnodes.pending_xref):
-                paths = [self._root / folder / code.astext() for folder in _FOLDERS]
+                folders = _FOLDERS if "/" in code.astext()[:-1] else _FOLDERS[:1]
+                paths = [self._root / folder / code.astext() for folder in folders]
                 self._lead(code, next(filter(Path.exists, paths), paths[0]), "", [code.deepcopy()])
 
     @property
