@@ -24,7 +24,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from posmlp_jax import training
+from posmlp_jax.checkpoints.folders import folder_of
 from posmlp_jax.checkpoints.selection import BEST_WEIGHTS, STEP_HELP, check_selection
+from posmlp_jax.checkpoints.zoo import name_of
 from posmlp_jax.command_line import quieten_libraries, raise_at_ctrl_c
 from posmlp_jax.devices.hosts import connect
 from posmlp_jax.errors import ConfigError, exit_on_mistake, nearest
@@ -79,7 +81,9 @@ def main(argv: list[str]) -> None:
     workdir = _WORKDIR.value or f"runs/{name}"
     if _MODE.value == "eval":
         saved_config.check_overrides(overridden(sys.argv), _CONFIG.value, workdir)
-        training.evaluate(_CONFIG.value, workdir, _STEP.value, _WEIGHTS.value)
+        # What comes with the package is nothing to write into.
+        output = f"runs/{zoo}" if (zoo := name_of(folder_of(workdir))) else None
+        training.evaluate(_CONFIG.value, workdir, _STEP.value, _WEIGHTS.value, output=output)
         return
     results = training.train(_CONFIG.value, workdir)
     if jax.process_index():

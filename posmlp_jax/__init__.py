@@ -4,6 +4,14 @@ from posmlp_jax.lazy import lazily
 
 __version__ = "0.1.0"
 
-__all__ = ["create_model", "from_pretrained", "list_models"]
+__all__ = ["create_model", "from_pretrained", "list_models", "list_pretrained"]
 
-__getattr__ = lazily(__name__, {"create_model": "models", "list_models": "models", "from_pretrained": "checkpoints"})
+__getattr__ = lazily(
+    __name__,
+    {
+        "create_model": "models",
+        "list_models": "models",
+        "from_pretrained": "checkpoints",
+        "list_pretrained": "checkpoints",
+    },
+)

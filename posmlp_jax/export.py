@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
-from posmlp_jax.checkpoints.selection import add_selection
+from posmlp_jax.checkpoints.selection import CHECKPOINT_HELP, add_selection
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.errors import CheckpointError, ConfigError, nearest, refusal
 from posmlp_jax.models.backbone import Backbone
@@ -183,9 +183,7 @@ def describe(pretrained: Pretrained, exported: jax.export.Exported, dtype: str) 
 def main(argv: list[str] | None = None) -> None:
     """The command. Raises a PosMLPError for a mistake of the user."""
     parser = CommandParser("posmlp_jax.export", __doc__)
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="a run's folder, or one checkpoint, DIR/checkpoints/STEP"
-    )
+    parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_DIR", help=CHECKPOINT_HELP)
     parser.add_argument("--output", required=True, metavar="FILE", help="must not exist; and FILE.json")
     add_selection(parser)
     parser.add_argument("--platforms", default=",".join(PLATFORMS), help="some of %(default)s, with commas between")

@@ -57,6 +57,29 @@ def atomic_file(path: epath.Path) -> Iterator[epath.Path]:
         raise
 
 
+@contextlib.contextmanager
+def atomic_folder(path: epath.Path) -> Iterator[epath.Path]:
+    """Gives a new folder to write to: at the end it becomes `path`, or goes if that failed. In a bucket it is `path`.
+
+    Raises:
+      CheckpointError: if the disk refuses it.
+    """
+    partial = path
+    if not in_bucket(path):
+        with writing_to(path):
+            # Its own, whatever else is there: what it becomes is only seen when it is whole.
+            partial = epath.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield partial
+        if partial != path:
+            os.chmod(partial, 0o755)
+            partial.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.rmtree()
+        raise
+
+
 def upload(file: os.PathLike, path: epath.Path) -> None:
     """Puts a file of this machine into a bucket, whole or, when it is interrupted, not at all."""
     filesystem, name = fsspec.core.url_to_fs(os.fspath(path))

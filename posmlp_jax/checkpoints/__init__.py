@@ -1,6 +1,15 @@
 """Trained weights on disk: saved, restored, chosen, and carried over to other models."""
 
-from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
-from posmlp_jax.checkpoints.transfer import from_pretrained
+from posmlp_jax.lazy import lazily
 
-__all__ = ["Pretrained", "from_pretrained", "open_pretrained"]
+__all__ = ["Pretrained", "from_pretrained", "list_pretrained", "open_pretrained"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Pretrained": "pretrained",
+        "open_pretrained": "pretrained",
+        "from_pretrained": "transfer",
+        "list_pretrained": "zoo",
+    },
+)

@@ -4,12 +4,25 @@ Nothing here asks JAX for its devices, which nothing may do before hosts have me
 """
 
 import itertools
+import os
+import re
 
 import orbax.checkpoint as ocp
 from etils import epath
 
+from posmlp_jax.checkpoints import zoo
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.paths import as_path
+
+
+def folder_of(path: epath.PathLike) -> epath.Path:
+    """The folder that is meant: a path's or, of a bare name that nothing here has, that of the zoo's model.
+
+    Raises:
+      CheckpointError: for a bare name that is neither.
+    """
+    folder, name = as_path(path), os.fspath(path)
+    return zoo.find(name) if re.fullmatch(r"\w+", name) and not folder.exists() else folder
 
 
 def checkpoints_folder(workdir: epath.PathLike) -> epath.Path:
@@ -39,16 +52,17 @@ def no_checkpoint_in(folder: epath.Path) -> CheckpointError:
     return CheckpointError(f"there is no checkpoint in {folder}; name the folder of a run that has one")
 
 
-def locate(path: epath.Path, step: str | int) -> tuple[epath.Path, str | int]:
+def locate(path: epath.PathLike, step: str | int) -> tuple[epath.Path, str | int]:
     """The working directory and the step that a path names.
 
     Args:
-      path: a working directory, its `checkpoints/`, or one checkpoint in it.
+      path: a working directory, its `checkpoints/`, one checkpoint in it, or what else `folder_of` takes.
       step: 'latest' or what else is asked for of a path that names no step itself.
 
     Raises:
-      CheckpointError: for a file, or a path of one checkpoint and the step of another.
+      CheckpointError: for a file, a path of one checkpoint and the step of another, or as `folder_of`.
     """
+    path = folder_of(path)
     if path.is_file():
         raise CheckpointError(
             f"{path} is a file; make a checkpoint of it with "

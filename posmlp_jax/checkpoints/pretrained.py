@@ -11,8 +11,10 @@ from typing import Any
 import jax
 from etils import epath
 
+from posmlp_jax.checkpoints import zoo
 from posmlp_jax.checkpoints.evaluations import deciding
 from posmlp_jax.checkpoints.folders import locate
+from posmlp_jax.checkpoints.packed import Packed, is_packed
 from posmlp_jax.checkpoints.run import read_keep_best, read_metrics, read_model, task_of
 from posmlp_jax.checkpoints.selection import NAMES, check_selection, choose_weights, select_step
 from posmlp_jax.checkpoints.state import Weights, abstract_weights, bind_model
@@ -20,7 +22,6 @@ from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.devices.hosts import from_host_0, together
 from posmlp_jax.errors import DamagedCheckpointError
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
-from posmlp_jax.paths import as_path
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,15 @@ class Pretrained:
     reason: str
 
     @property
+    def place(self) -> str:
+        """Which checkpoint it is, in words."""
+        name = zoo.name_of(self.workdir)
+        return f"{name} of the zoo" if name else f"step {self.step} in {self.workdir}"
+
+    @property
     def description(self) -> str:
         """Which weights of which checkpoint."""
-        return f"{NAMES[self.item]} of step {self.step} in {self.workdir}"
+        return f"{NAMES[self.item]} of {self.place}"
 
     @property
     def choice(self) -> str:
@@ -63,12 +70,22 @@ class Pretrained:
         target = abstract_weights(self.config)
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), target)
-        with contextlib.closing(Checkpoints(self.workdir, alone=True)) as checkpoints:
+        with contextlib.closing(open_checkpoints(self.workdir, alone=True)) as checkpoints:
             return checkpoints.restore_weights(self.step, self.item, target)
 
     def model(self) -> Backbone:
         """The model, as it was trained."""
         return bind_model(self.config)(self.weights)
+
+
+def open_checkpoints(workdir: epath.Path, *, alone: bool = False) -> Checkpoints | Packed:
+    """The checkpoints of a working directory or, of a packed one, it alone; to be read.
+
+    Args:
+      workdir: as `locate` gives it.
+      alone: whether this process reads by itself (`Checkpoints`).
+    """
+    return Packed(workdir) if is_packed(workdir) else Checkpoints(workdir, alone=alone)
 
 
 def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights: str = "best") -> Pretrained:
@@ -78,24 +95,25 @@ def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights
 
     Args:
       path: a working directory, its `checkpoints/`, or one checkpoint `checkpoints/<step>`; on a disk or in a bucket.
+        Or the name of a trained model that comes with this package (`list_pretrained`); a folder of that name goes
+        first, and `Pretrained.description` says which it was.
       step: 'latest', 'best' (by the config's `keep_best`) or a step.
       weights: 'raw', 'ema' (the moving average), or 'best': those that the run's last evaluation up to this checkpoint
         found better or, where none is on record, the average if there is one (`selection.choose_weights`).
 
     Raises:
       ConfigError: for another `step` or `weights`.
-      CheckpointError: if there is no such checkpoint.
+      CheckpointError: if there is no such checkpoint, or model of that name.
     """
     check_selection(step, weights)
-    workdir, step = locate(as_path(path), step)
-    with contextlib.closing(Checkpoints(workdir, alone=True)) as checkpoints:
+    workdir, step = locate(path, step)
+    with contextlib.closing(open_checkpoints(workdir, alone=True)) as checkpoints:
         step = select_step(checkpoints, step)
         run = checkpoints.run(step)
         with checkpoints.damaged(step, "run"):
             (name, config), names = read_model(run), run["class_names"]
             data, metric = run["config"]["data"], deciding(read_metrics(run), read_keep_best(run))
-        has_ema = weights != "raw" and checkpoints.has_ema(step)
-        choice = choose_weights(weights, step, has_ema, checkpoints.evaluations, metric)
+        choice = choose_weights(weights, step, partial(checkpoints.holds, step), checkpoints.evaluations, metric)
     if config.dtype == "bfloat16" and jax.default_backend() == "cpu":
         config = config.replace(dtype="float32")
     return Pretrained(

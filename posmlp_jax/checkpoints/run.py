@@ -9,9 +9,11 @@ from etils import epath
 
 from posmlp_jax.checkpoints.evaluations import Metric
 from posmlp_jax.checkpoints.folders import newest_checkpoint
+from posmlp_jax.checkpoints.packed import Packed, is_packed
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.registry import NamedModel
+from posmlp_jax.paths import as_path
 
 # Earlier versions knew no other task than classification, and did not write what it measures.
 _METRICS_BEFORE = (
@@ -66,6 +68,8 @@ def newest_config(workdir: epath.PathLike) -> dict[str, Any]:
     Raises:
       CheckpointError: if there is no checkpoint, or it cannot be read.
     """
+    if is_packed(folder := as_path(workdir)):
+        return Packed(folder).run()["config"]
     # Read as text: Orbax would ask JAX for its devices, which nothing may do before hosts have met (`hosts.connect`).
     file = newest_checkpoint(workdir) / "run" / "metadata"
     try:

@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from posmlp_jax.checkpoints.evaluations import (
@@ -22,6 +23,7 @@ from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.errors import CheckpointError, ConfigError
 
 WEIGHTS = ("raw", "ema", "best")
+CHECKPOINT_HELP = "a run's folder, one checkpoint in it, DIR/checkpoints/STEP, or one of python -m posmlp_jax.zoo"
 STEP_HELP = "latest (the default), best (by the run's keep_best) or a step"
 BEST_WEIGHTS = "the ones that the run's last evaluation found better"
 WEIGHTS_HELP = f"raw, ema (the moving average) or best (the default: {BEST_WEIGHTS})"
@@ -92,36 +94,40 @@ def _best_step(checkpoints: Checkpoints, steps: list[int]) -> int:
     return best
 
 
-def choose_weights(weights: str, step: int, has_ema: bool, evaluations: Evaluations, metric: Metric) -> Choice:
+def choose_weights(
+    weights: str, step: int, holds: Callable[[str], bool], evaluations: Evaluations, metric: Metric
+) -> Choice:
     """Decides between a checkpoint's raw weights and their moving average.
 
     Args:
       weights: 'raw', 'ema', or 'best': the one that the last evaluation up to this checkpoint found better.
       step: the checkpoint's.
-      has_ema: whether it has a moving average.
+      holds: whether it has 'weights', or 'ema'.
       evaluations: the run's.
       metric: by which they compare; the loss decides between equals.
 
     Raises:
-      CheckpointError: for the moving average where there is none.
+      CheckpointError: for those that it does not have.
     """
-    if weights == "ema" and not has_ema:
-        raise CheckpointError(f"the checkpoint of step {step} has no moving average; take weights 'raw' or 'best'")
     if weights != "best":
-        return Choice({"raw": "weights", "ema": "ema"}[weights], "as asked for")
-    if not has_ema:
-        return Choice("weights", "it has no moving average")
+        item = {"raw": "weights", "ema": "ema"}[weights]
+        if not holds(item):
+            has, other = ("no moving average", "raw") if item == "ema" else ("its moving average alone", "ema")
+            raise CheckpointError(f"the checkpoint of step {step} has {has}; take weights '{other}' or 'best'")
+        return Choice(item, "as asked for")
+    held = [item for item in NAMES if holds(item)]
     last = evaluations.last(step)
     results = evaluations[last] or {}
     better = better_split(results, metric) if {"eval", "ema"} <= set(results) else None
-    if better is None or max(score(Criterion(better, each), results) for each in (metric, LOSS)) == -math.inf:
-        return Choice("ema", "no evaluation that compares it with the raw weights is on record")
+    known = better and max(score(Criterion(better, each), results) for each in (metric, LOSS)) > -math.inf
+    item = "weights" if known and better == "eval" else "ema"
+    if item not in held:
+        return Choice(*held, "it has no moving average" if item == "ema" else "it has nothing else")
+    if not known:
+        return Choice(item, "no evaluation that compares it with the raw weights is on record")
     when = "" if last == step else f" at step {last}"
-    return Choice(
-        "weights" if better == "eval" else "ema",
-        f"the run's evaluation{when} found {'the raw weights' if better == 'eval' else 'it'} better: "
-        f"{_compared(results, better, metric)}",
-    )
+    found = f"the run's evaluation{when} found {'the raw weights' if better == 'eval' else 'it'} better"
+    return Choice(item, f"{found}: {_compared(results, better, metric)}")
 
 
 def _compared(results: Results, better: str, metric: Metric) -> str:

@@ -68,6 +68,11 @@ def module_weights(model: Backbone) -> Weights:
     return split_model(model)[1]
 
 
+def as_dict(weights: Weights) -> dict[str, Arrays]:
+    """Weights as a nested dict, which a checkpoint can be read from without our classes."""
+    return {"params": weights.params, "batch_stats": weights.batch_stats}
+
+
 def parameter_name(path) -> str:
     """A leaf's path in a tree of weights as `stages.0.blocks.1.expand.kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator=".")

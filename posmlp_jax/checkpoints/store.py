@@ -23,7 +23,7 @@ from posmlp_jax.checkpoints.checksums import find_damage, has_checksums, write_c
 from posmlp_jax.checkpoints.evaluations import Criterion, Evaluations, Metric, criteria, score
 from posmlp_jax.checkpoints.folders import checkpoints_folder, rename_damaged
 from posmlp_jax.checkpoints.run import describe_run
-from posmlp_jax.checkpoints.state import TrainState, Weights
+from posmlp_jax.checkpoints.state import TrainState, Weights, as_dict
 from posmlp_jax.devices.hosts import from_host_0
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError, PosMLPError
 from posmlp_jax.models.registry import NamedModel
@@ -121,12 +121,12 @@ class Checkpoints:
             return
         more = {"has_ema": state.ema is not None, "pending_metrics": list(pending)}
         items = {
-            "weights": ocp.args.StandardSave(_tree(state.weights)),
+            "weights": ocp.args.StandardSave(as_dict(state.weights)),
             "optimizer": ocp.args.StandardSave(state.optimizer),
             "run": ocp.args.JsonSave(describe_run(step, config, model, class_names, self._metrics) | more),
         }
         if state.ema is not None:
-            items["ema"] = ocp.args.StandardSave(_tree(state.ema))
+            items["ema"] = ocp.args.StandardSave(as_dict(state.ema))
         self._save(step, items)
 
     def save_weights(
@@ -134,7 +134,7 @@ class Checkpoints:
     ) -> None:
         """A checkpoint of step 0 with weights alone, from which models are loaded but no run goes on."""
         items = {
-            "weights": ocp.args.StandardSave(_tree(weights)),
+            "weights": ocp.args.StandardSave(as_dict(weights)),
             "run": ocp.args.JsonSave(describe_run(0, config, model, class_names, self._metrics)),
         }
         self._save(0, items)
@@ -169,7 +169,7 @@ class Checkpoints:
         """Only 'weights' or 'ema' of a checkpoint, checked and placed like `restore`'s."""
         self._check_files(step, item)
         self._check_architecture(step, item, target)
-        tree = self._read(step, item, ocp.args.StandardRestore(_tree(target)))
+        tree = self._read(step, item, ocp.args.StandardRestore(as_dict(target)))
         return Weights(tree["params"], tree["batch_stats"])
 
     def run(self, step: int) -> dict:
@@ -183,12 +183,14 @@ class Checkpoints:
             raise self._damaged(step, "its checksums.json is gone")
         return content
 
-    def has_ema(self, step: int) -> bool:
-        """Whether a checkpoint holds a moving average.
+    def holds(self, step: int, item: str) -> bool:
+        """Whether a checkpoint holds 'weights', which all do, or a moving average, 'ema'.
 
         Raises:
           DamagedCheckpointError: if it once did.
         """
+        if item == "weights":
+            return True
         holds = (self.directory / str(step) / "ema").is_dir()
         if not holds and self.run(step).get("has_ema"):
             raise self._damaged(step, "its moving average is gone")
@@ -278,7 +280,7 @@ class Checkpoints:
         with self.damaged(step, item):
             # Not the manager's, which reads the metadata of everything else as well.
             metadata = self._handlers[item].metadata(self.directory / str(step) / item)
-            differing = different_shapes(dict(metadata.tree), _tree(target))
+            differing = different_shapes(dict(metadata.tree), as_dict(target))
         if differing:
             raise CheckpointError(
                 f"the checkpoint {self.directory / str(step)} is of another architecture, "
@@ -317,8 +319,3 @@ def _processes(alone: bool) -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
     )
-
-
-def _tree(weights: Weights) -> dict:
-    """Weights as a nested dict, which a checkpoint can be read from without our classes."""
-    return {"params": weights.params, "batch_stats": weights.batch_stats}

@@ -245,8 +245,8 @@ def from_pretrained(
     """A trained model, as it is or changed, on this process's first device.
 
     Args:
-      path: a working directory, its `checkpoints/` or one checkpoint in it, as `main.py` or `posmlp_jax.convert` wrote
-        it, on however many devices.
+      path: one of `list_pretrained()`; or a working directory, its `checkpoints/` or one checkpoint in it, as `main.py`
+        or `posmlp_jax.convert` wrote it, on however many devices. Where a folder has the name of a model, it is meant.
       num_classes: another number of classes gives a new head, 0 none.
       image_size: pixels, an integer or (height, width). Learned positions and relations are interpolated where the
         grids of tokens change, as with another `num_frames`.

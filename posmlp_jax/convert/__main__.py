@@ -15,7 +15,8 @@ if __name__ == "__main__":
 
     end_at_ctrl_c()
 
-from posmlp_jax.checkpoints.selection import STEP_HELP, WEIGHTS_HELP
+from posmlp_jax.checkpoints.folders import folder_of
+from posmlp_jax.checkpoints.selection import CHECKPOINT_HELP, STEP_HELP, WEIGHTS_HELP
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.convert.checkpoint import CHANNELS, Converted, convert_checkpoint, export_checkpoint
 from posmlp_jax.convert.files import SUFFIXES
@@ -30,7 +31,9 @@ _CLASSES = 174
 def main(argv: list[str] | None = None) -> None:
     """The command. Raises a PosMLPError for a mistake of the user."""
     parser = CommandParser("posmlp_jax.convert", __doc__)
-    parser.add_argument("--source", required=True, help=f"a file ({', '.join(SUFFIXES)}), or a run's folder to export")
+    parser.add_argument(
+        "--source", required=True, help=f"a file ({', '.join(SUFFIXES)}); or, to export, {CHECKPOINT_HELP}"
+    )
     parser.add_argument("--output", required=True, help="the folder to write; to export, the file")
     parser.add_argument("--model", help=f"what the file is of: {', '.join(list_models())}")
     parser.add_argument("--step", help=f"to export: {STEP_HELP}")
@@ -44,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     channels = arguments.channels or "rgb"
-    source, output = as_path(arguments.source), as_path(arguments.output)
+    source, output = folder_of(arguments.source), as_path(arguments.output)
     if source.is_dir():
         if arguments.model or arguments.override or arguments.class_names:
             raise ConfigError(f"{source} is a checkpoint of ours, which knows its model: leave the other options out")

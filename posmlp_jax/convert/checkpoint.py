@@ -1,9 +1,7 @@
 """Files of published parameters into checkpoints, and checkpoints into such files."""
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +16,10 @@ from posmlp_jax.convert.models import load_torch_state_dict, published_groups, t
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models.backbone import Backbone, check_choice
 from posmlp_jax.models.registry import NamedModel, model_config
-from posmlp_jax.paths import as_path, in_bucket
+from posmlp_jax.paths import as_path
 from posmlp_jax.tasks.classification.outcomes import METRICS
 from posmlp_jax.training.config import default_config, plain
-from posmlp_jax.writing import check_output, writing_to
+from posmlp_jax.writing import atomic_folder, check_output
 
 # What the published video models take their pixels to be and how their views are averaged, on every data set; those of
 # images are ImageNet's.
@@ -88,21 +86,8 @@ def convert_checkpoint(
     run.model.update({name: getattr(config, name) for name in config.__dataclass_fields__})
     if config.kind == "video":
         run.data.update(_OF_CLIPS)
-    partial = output
-    if not in_bucket(output):
-        with writing_to(output):
-            # Its own, whatever else is there: what it becomes is only seen when it is whole.
-            partial = as_path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        with closing(Checkpoints(partial, keep=1, metrics=METRICS)) as checkpoints:
-            checkpoints.save_weights(module_weights(loaded), plain(run), NamedModel(model, config), class_names)
-        if partial != output:
-            os.chmod(partial, 0o755)
-            partial.rename(output)
-    except BaseException:
-        with suppress(OSError):
-            partial.rmtree()
-        raise
+    with atomic_folder(output) as folder, closing(Checkpoints(folder, keep=1, metrics=METRICS)) as checkpoints:
+        checkpoints.save_weights(module_weights(loaded), plain(run), NamedModel(model, config), class_names)
     return Converted(loaded, group, inferred)
 
 
@@ -117,7 +102,7 @@ def export_checkpoint(
     """Writes a trained model under the published names, with all that the published code needs to load it strictly.
 
     Args:
-      source: a working directory or one of its checkpoints.
+      source: a working directory, one of its checkpoints, or what else `open_pretrained` takes.
       output: .pth, .npz or .safetensors, which must not exist.
       step: which checkpoint, as for `open_pretrained`.
       weights: which of its weights, likewise.

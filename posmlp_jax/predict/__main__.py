@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from tqdm import tqdm
 
 from posmlp_jax.checkpoints.pretrained import open_pretrained
-from posmlp_jax.checkpoints.selection import add_selection
+from posmlp_jax.checkpoints.selection import CHECKPOINT_HELP, add_selection
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data.sources.files import find_files
 from posmlp_jax.errors import ConfigError, nearest
@@ -48,9 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     about, exit_codes = __doc__.rsplit("\n\n", 1)
     parser = CommandParser("posmlp_jax.predict", about, epilog=exit_codes)
     parser.add_argument("files", nargs="+", metavar="FILES", help="files, folders or quoted patterns; each file once")
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="a run's folder, or one checkpoint, DIR/checkpoints/STEP"
-    )
+    parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_DIR", help=CHECKPOINT_HELP)
     add_selection(parser)
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes a file, at most all (5)")
     parser.add_argument(

@@ -189,11 +189,13 @@ class Task(abc.ABC):
         del rows
         return {metric.name: means[metric.name] for metric in self.metrics}, None
 
-    def report(self, workdir: epath.Path, step: int, evaluations: Mapping[str, Evaluation], protocol: str = "") -> None:
+    def report(
+        self, workdir: epath.Path | None, step: int, evaluations: Mapping[str, Evaluation], protocol: str = ""
+    ) -> None:
         """Prints and writes what an evaluation says beyond its metrics; the engine calls it at the end, on every host.
 
         Args:
-          workdir: the working directory.
+          workdir: the working directory, or another folder to write to; None: nothing is to be written.
           step: whose weights these are.
           evaluations: of the weights, 'eval', and of their moving average, 'ema'. One of them has metrics.
           protocol: what sets them apart from the run's own, as '4x3_views', for the names of files; '' where nothing

@@ -117,7 +117,8 @@ def default_config(model: str = "posmlp_t", task: str = "classification") -> Con
             },
             # Examples a step, over all devices and hosts; data.repeats samples of one example count as so many.
             "batch_size": 1024,
-            # A trained model to start from: a working directory, or what posmlp_jax.convert wrote; '': random weights.
+            # A trained model to start from: a working directory, what posmlp_jax.convert wrote, or one that comes with
+            # this package (python -m posmlp_jax.zoo); '': random weights.
             "init_from": "",
             # Which of its checkpoints, 'latest', 'best' or a step, and which weights of that: 'raw', 'ema' (the moving
             # average) or 'best', the one that its last evaluation found better (checkpoints/selection.py).

@@ -14,14 +14,16 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.evaluations import LOSS, WHOSE, better_split
-from posmlp_jax.checkpoints.pretrained import open_together
+from posmlp_jax.checkpoints.packed import is_packed
+from posmlp_jax.checkpoints.pretrained import open_checkpoints, open_together
+from posmlp_jax.checkpoints.selection import NAMES
 from posmlp_jax.checkpoints.state import Weights, abstract_weights
-from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.data import eval_batches
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.devices.hosts import from_host_0, together
 from posmlp_jax.devices.mesh import batch_sharding, place, replicated, rows_by_host, to_devices
 from posmlp_jax.errors import CheckpointError
+from posmlp_jax.paths import as_path
 from posmlp_jax.tasks.task import Evaluation, Rows, Scalars, Task
 from posmlp_jax.terminal import report
 from posmlp_jax.training.experiment import Experiment, open_evaluation
@@ -131,19 +133,26 @@ class _Totals:
 
 
 def evaluate(
-    config: ConfigDict | None, workdir: epath.PathLike, step: str | int = "latest", weights: str | None = None
+    config: ConfigDict | None,
+    workdir: epath.PathLike,
+    step: str | int = "latest",
+    weights: str | None = None,
+    *,
+    output: epath.PathLike | None = None,
 ) -> dict[str, dict[str, float]]:
     """Evaluates a checkpoint of a working directory, its raw weights and their moving average.
 
     `data.test_clips` × `data.test_crops` views of each example are looked at. What the task has to say beyond its
-    metrics is printed, and written to the working directory (`Task.report`).
+    metrics is printed, and written to the working directory (`Task.report`). Nothing is written into a packed
+    checkpoint, as a model of the zoo is.
 
     Args:
       config: names the data; None: as the run's own. The model, and the pixels' mean and std, are the checkpoint's, and
         what a config says of them must be the same or left open (`saved_config`).
-      workdir: where `train` wrote.
+      workdir: where `train` wrote, or what else `open_pretrained` takes.
       step: 'latest', 'best' (by the `keep_best` it was trained with) or a step.
-      weights: only 'raw', 'ema' or 'best' (`open_pretrained`); None: both.
+      weights: only 'raw', 'ema' or 'best' (`open_pretrained`); None: all that there are.
+      output: a folder for what is written, in place of the working directory.
 
     Returns:
       `{'eval': …, 'ema': …}`, each an `Evaluation.metrics`; 'ema' only where the checkpoint has one.
@@ -161,11 +170,11 @@ def evaluate(
     together(partial(task.check_names, pretrained.class_names, source))
     for line in from_host_0(lambda: data_changes(workdir, {"evaluation": fingerprint(source)})) or ():
         report(f"not what the run was evaluated on: {line}; what is new here may have been trained on")
-    checkpoints = Checkpoints(workdir)
-    if weights:
+    checkpoints, packed = open_checkpoints(workdir), is_packed(workdir)
+    if weights or packed:
         items, what = (pretrained.item,), f"the {pretrained.choice}"
     else:
-        items, what = ("weights", "ema") if checkpoints.has_ema(step) else ("weights",), f"step {step} of {workdir}"
+        items, what = [item for item in NAMES if checkpoints.holds(step, item)], f"step {step} of {workdir}"
     target = place(abstract_weights(experiment.model), experiment.mesh)
     clips, crops = config.data.test_clips, config.data.test_crops
     evaluator = make_evaluator(experiment, clips=clips, crops=crops)
@@ -183,7 +192,8 @@ def evaluate(
     checkpoints.close()
     if all(math.isnan(evaluation.metrics["loss"]) for evaluation in evaluations.values()):
         raise CheckpointError(f"{what} cannot be evaluated, the loss is not a number; take another --step")
-    task.report(workdir, step, evaluations, from_host_0(partial(protocol, config, pretrained, source)))
+    folder = as_path(output) if output is not None else None if packed else workdir
+    task.report(folder, step, evaluations, from_host_0(partial(protocol, config, pretrained, source)))
     return {split: evaluation.metrics for split, evaluation in evaluations.items()}
 
 

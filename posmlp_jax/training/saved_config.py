@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.architecture import different_fields
+from posmlp_jax.checkpoints.folders import folder_of
 from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.checkpoints.run import as_tuples, newest_config, task_of
 from posmlp_jax.data import Source
 from posmlp_jax.data.fingerprint import fingerprint, hash_lines
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.registry import NamedModel
-from posmlp_jax.paths import as_path
 from posmlp_jax.training.config import check_fields, default_config, flatten, plain
 from posmlp_jax.training.workdir import as_begun, data_changes, read_config
 
@@ -30,14 +30,15 @@ _OF_NO_MEANING = ("dtype", "remat")
 
 
 def get_config(workdir: str) -> ConfigDict:
-    """The config of the run in a working directory, or what `posmlp_jax.convert` wrote in place of one.
+    """The config of the run in a working directory, or that a checkpoint has in place of one, as the zoo's models do.
 
     Raises:
       CheckpointError: if there is none, or another version's.
     """
-    saved = read_config(as_path(workdir))
+    folder = folder_of(workdir)
+    saved = read_config(folder)
     if saved is None:
-        saved = newest_config(workdir)
+        saved = newest_config(folder)
     return from_plain(saved, workdir)
 
 
@@ -122,7 +123,7 @@ def evaluated(config: ConfigDict, pretrained: Pretrained) -> tuple[ConfigDict, N
         config.data[name] = there
     if differing:
         raise ConfigError(
-            f"an evaluation takes a model as it was trained, and of that of step {pretrained.step} in "
-            f"{pretrained.workdir} the config says something else: {'; '.join(differing)}"
+            f"an evaluation takes a model as it was trained, and of that of {pretrained.place} the config says "
+            f"something else: {'; '.join(differing)}"
         )
     return config, NamedModel(pretrained.name, own.replace(dtype=asked.dtype))

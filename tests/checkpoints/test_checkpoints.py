@@ -172,11 +172,14 @@ def test_which_weights(tmp_path, weights, step, keep_best, item, reason):
         evaluations.record(each, results)
     # On disk as in memory.
     for known in (evaluations, Evaluations(tmp_path)):
-        choice = choose_weights(weights, step, True, known, metric)
+        choice = choose_weights(weights, step, lambda item: True, known, metric)
         assert (choice.item, choice.reason) == (item, reason)
-    assert choose_weights("best", step, False, evaluations, metric).item == "weights"
-    with pytest.raises(CheckpointError, match="no moving average"):
-        choose_weights("ema", step, False, evaluations, metric)
+    for only in ("weights", "ema"):
+        assert choose_weights("best", step, only.__eq__, evaluations, metric).item == only
+    with pytest.raises(CheckpointError, match="no moving average; take weights 'raw' or 'best'"):
+        choose_weights("ema", step, "weights".__eq__, evaluations, metric)
+    with pytest.raises(CheckpointError, match="its moving average alone; take weights 'ema' or 'best'"):
+        choose_weights("raw", step, "ema".__eq__, evaluations, metric)
 
 
 def test_a_choice_and_one_that_there_is_not(trained, tiny_config):

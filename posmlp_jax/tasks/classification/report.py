@@ -25,12 +25,13 @@ _FILES = ("classes.csv", "confusion.csv", "confusion.png")
 
 
 def report_by_class(
-    workdir: epath.Path, step: int, evaluations: Mapping[str, Any], kind: str, protocol: str = ""
+    workdir: epath.Path | None, step: int, evaluations: Mapping[str, Any], kind: str, protocol: str = ""
 ) -> None:
     """Prints and writes what the better one of some `Evaluation`s says of each class; nothing where all are NaN.
 
     Args:
-      workdir: the working directory. Where it cannot be written to, a line says so.
+      workdir: the working directory, or where else files go. Where it cannot be written to, a line says so. None: there
+        are no files.
       step: whose weights these are.
       evaluations: by split, 'eval' and 'ema'.
       kind: of the source's examples.
@@ -46,6 +47,8 @@ def report_by_class(
     over = f" (over the {present} of {classes} classes that there are {kind}s of)" if present < classes else ""
     title = f"balanced accuracy {100 * metrics['balanced_accuracy']:.2f} %{over}, {WHOSE[split]} of step {step}"
     report(f"{title}, class by class:\n{format_table(outcomes, kind)}")
+    if workdir is None:
+        return
     folder = workdir / "evaluation" / "_".join(filter(None, (f"step{step}", split, protocol)))
     try:
         files = _write(folder, outcomes, f"top-1 {100 * metrics['top1']:.2f} %, {title}")

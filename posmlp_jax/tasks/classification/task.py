@@ -177,6 +177,8 @@ class Classification(Task):
             images = np.rint(images).astype(np.uint8)
         return images, [caption(target, self.source.class_names) for target in targets]
 
-    def report(self, workdir: epath.Path, step: int, evaluations: Mapping[str, Evaluation], protocol: str = "") -> None:
+    def report(
+        self, workdir: epath.Path | None, step: int, evaluations: Mapping[str, Evaluation], protocol: str = ""
+    ) -> None:
         """The results by class."""
         report_by_class(workdir, step, evaluations, self.source.kind, protocol)
