@@ -132,7 +132,7 @@ def test_ctrl_c_before_the_first_step_is_one_line(monkeypatch, capsys):
 
 
 def test_programs_start_without_warnings():
-    modules = ["convert", "predict", "export", "data.prepare", "preview", "analysis.curves", "models.cost"]
+    modules = ["convert", "predict", "export", "data.prepare", "preview", "analysis.curves", "models.cost", "zoo.pack"]
     python = [sys.executable, "-W", "error::RuntimeWarning", "-m"]
     started = {
         module: subprocess.Popen(
@@ -146,5 +146,5 @@ def test_programs_start_without_warnings():
     for module, process in started.items():
         output, _ = process.communicate()
         # Absl's help ends with 1.
-        assert process.returncode == (module == "preview"), f"{module}: {output}"
+        assert process.returncode == (module in ("preview", "zoo.pack")), f"{module}: {output}"
         assert "Warning" not in output

@@ -14,7 +14,7 @@ ROWS = [
     {"data"},
     {"tasks"},
     {"training"},
-    {"analysis", "convert", "predict", "export", "preview"},
+    {"analysis", "convert", "predict", "export", "preview", "zoo"},
 ]
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}
 # What data are, and what a model is, have nothing to do with each other: tasks bring them together.

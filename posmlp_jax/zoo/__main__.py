@@ -1,0 +1,108 @@
+"""The trained models that come with this package: `python -m posmlp_jax.zoo` lists them, `… NAME` shows one's card.
+
+Their names stand wherever a folder of a checkpoint can: `from_pretrained(NAME)`, `--checkpoint=NAME`,
+`--config.init_from=NAME`, and `main.py --mode=eval --workdir=NAME`.
+"""
+
+if __name__ == "__main__":
+    from posmlp_jax.command_line import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from posmlp_jax.checkpoints import zoo
+from posmlp_jax.checkpoints.packed import WEIGHTS
+from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.paths import file_size
+from posmlp_jax.terminal import as_text
+
+
+def format_list() -> str:
+    """A table of all models: name, accuracy, parameters, megabytes, and what each is."""
+    table = Table(box=None, header_style="none", padding=(0, 2, 0, 0), pad_edge=False)
+    for head, options in {
+        "name": {"no_wrap": True},
+        "accuracy": {"justify": "right", "no_wrap": True},
+        "parameters": {"justify": "right", "no_wrap": True},
+        "MB": {"justify": "right", "no_wrap": True},
+        "what it is": {},
+    }.items():
+        table.add_column(head, **options)
+    for name in zoo.list_pretrained():
+        card = zoo.read_card(zoo.find(name))
+        accuracy, size = _percent(card["accuracy"]["packed"]), _megabytes(name)
+        table.add_row(name, accuracy, f"{card['parameters']:,}", size, card["about"])
+    return as_text(table)
+
+
+def format_card(name: str) -> str:
+    """The card of a model, as lines.
+
+    Raises:
+      CheckpointError: if there is none of that name.
+    """
+    folder = zoo.find(name)
+    card = zoo.read_card(folder)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in _rows(card, _megabytes(name)).items():
+        table.add_row(*row)
+    table.add_row("folder", str(folder))
+    return as_text(table)
+
+
+def _rows(card: Mapping[str, Any], megabytes: str) -> dict[str, str]:
+    data, accuracy, sample = card["data"], card["accuracy"], card["sample"]
+    kind = "clips" if len(card["input"]) == 4 else "images"
+    size = "×".join(map(str, card["input"][:-1]))
+    trained, tested = (
+        f"{data[what]['examples']:,} {kind} of {data['name']} {data[what]['split']}"
+        for what in ("training", "evaluation")
+    )
+    packed = {"weights": "weights", "ema": "moving average"}[card["item"]]
+    average = accuracy["moving_average"]
+    rows = {
+        card["name"]: card["about"],
+        "model": f"as {card['model']}, {card['parameters']:,} parameters; {kind} of {size}, {card['classes']} classes",
+        "accuracy": f"{card['metric']} {_percent(accuracy['packed'])} on {tested}",
+        "as trained": f"{_percent(accuracy['weights'])} of the weights"
+        + ("" if average is None else f", {_percent(average)} of their moving average"),
+        "packed": f"the {packed}, {card['dtype']}, {megabytes} MB",
+        "trained by": card["command"],
+        "on": f"{trained}, {card['length']}, {card['steps']:,} steps, seed {card['seed']}",
+        "took": f"{card['minutes']} minutes on {card['machine']}",
+        "with": f"commit {card['commit']} of posmlp_jax",
+        "licence": f"{card['licence']}; of the data: {data['licence']}",
+        "SHA-256": f"{card['sha256'][WEIGHTS]} of {WEIGHTS}",
+    }
+    if sample is not None:
+        rows["sample"] = (
+            f"{sample['examples']} of the test {kind}, on which top-1 is {_percent(sample['top1'])}: "
+            f"posmlp_jax.zoo.load_sample('{card['name']}')"
+        )
+    return rows
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _megabytes(name: str) -> str:
+    return f"{file_size(zoo.find(name) / WEIGHTS) / 1e6:.2f}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command. Raises a PosMLPError for a mistake of the user."""
+    parser = CommandParser("posmlp_jax.zoo", __doc__)
+    parser.add_argument("name", nargs="?", help="whose card to show; without: a list of all")
+    name = parser.parse_args(argv).name
+    print(format_list() if name is None else format_card(name))
+
+
+if __name__ == "__main__":
+    run_program(main, None)
