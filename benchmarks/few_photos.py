@@ -1,4 +1,4 @@
-"""What a few hundred photos give: `python -m benchmarks.few_photos [--classes=…] [--seeds=0,1,2] [overrides]`.
+"""What a few hundred photos give: `python -m benchmarks.few_photos [--classes=…] [--seeds=0,1,2]`.
 
 Makes folders of JPEG photos from CIFAR-10, which has to be prepared, trains `configs/own_images.py` on them, and prints
 top-1 on the fifth that is held out, beside scikit-learn's logistic regression on the pixels (requirements-dev.txt) and
@@ -11,14 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.runs import train_to_end
+from benchmarks.runs import train_once
+from configs import own_images
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import Source, open_source
 from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import default_config
 
-CONFIG = "configs/own_images.py"
 # Photographs as people have them are of several sizes.
 SIDES = (96, 112, 128)
 PIXELS = 16
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--data_dir", default="", help="where CIFAR-10 is prepared")
     parser.add_argument("--directory", type=Path, default=Path("runs/few_photos"))
-    options, overrides = parser.parse_known_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         counts = {name: int(count) for name, count in (item.split("=") for item in options.classes.split(","))}
     except ValueError as error:
@@ -87,13 +87,13 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"| logistic regression on {PIXELS}×{PIXELS} pixels, C = {strength:g} | {accuracy:.0f} % | |", flush=True)
     for seed in options.seeds.split(","):
         start = time.perf_counter()
-        flags = [f"--config.data.data_dir={photos}", f"--config.seed={seed}", *overrides]
-        name = "_".join(["seed", seed, *(flag.removeprefix("--config.").replace("/", "_") for flag in overrides)])
-        top1 = train_to_end(CONFIG, folder / name, flags)
+        config = own_images.get_config()
+        config.seed, config.data.data_dir = int(seed), str(photos)
+        result = train_once(config, folder / f"seed_{seed}", log=folder / "log.txt")
+        weights, average = (f"{100 * result[split]['top1']:.0f} %" for split in ("eval", "ema"))
         seconds = time.perf_counter() - start
         print(
-            f"| {CONFIG}, seed {seed} | {top1['eval']:.0f} % (moving average {top1['ema']:.0f} %) | {seconds:.0f} |",
-            flush=True,
+            f"| configs/own_images.py, seed {seed} | {weights} (moving average {average}) | {seconds:.0f} |", flush=True
         )
 
 
