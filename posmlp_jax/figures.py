@@ -10,9 +10,9 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from posmlp_jax.errors import ConfigError, refusal
-from posmlp_jax.paths import as_path, in_bucket
-from posmlp_jax.writing import atomic_write
+from posmlp_jax.errors import ConfigError
+from posmlp_jax.paths import as_path
+from posmlp_jax.writing import check_result, write_result
 
 # The size of what `write` writes, in points.
 FONT = 8
@@ -25,29 +25,15 @@ def save_figure(figure: Figure, path: str | os.PathLike, say: Callable[[str], No
       ConfigError: for an ending that Matplotlib has no format for, or a file that cannot be written.
     """
     file = _drawable_file(path)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(content := io.BytesIO(), format=file.suffix[1:].lower(), dpi=120)
-        atomic_write(file, content.getvalue())
-    except Exception as error:
-        if (reason := refusal(error)) is None:
-            raise
-        raise ConfigError(f"cannot write {path}: {reason}") from error
+    figure.savefig(content := io.BytesIO(), format=file.suffix[1:].lower(), dpi=120)
+    write_result(path, content.getvalue())
     say(f"wrote {path}")
 
 
 def check_figure_path(path: str | os.PathLike) -> None:
     """Raises the ConfigError that `save_figure` would raise, as far as that can be told before there is a figure."""
-    file = _drawable_file(path)
-    if in_bucket(file):
-        return
-    if file.is_dir():
-        raise ConfigError(f"cannot write {path}: it is a folder")
-    there = next(parent for parent in file.parents if parent.exists())
-    if not there.is_dir():
-        raise ConfigError(f"cannot write {path}: {there} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"cannot write {path}: {there} is not to be written to")
+    _drawable_file(path)
+    check_result(path)
 
 
 def write(axes: Axes, x: float, y: float, text: str, **style) -> None:

@@ -93,9 +93,7 @@ class GatingUnit(nnx.Module):
         self, x: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None = None
     ) -> Float[Array, "batch windows tokens {self.out_channels}"]:
         """Z, in x's type."""
-        mixed, other = jnp.split(x, 2, axis=-1) if self.split else (x, x)
-        if self.norm is not None:
-            mixed = self.norm(mixed)
+        mixed, other = self.halves(x)
         if self.over_frames:
             # Only what is mixed changes its order, next to a product that XLA gives another order anyway.
             mixed = split_frames(self._mix(join_frames(mixed, self.relation.grid[0]), None), x.shape[1])
@@ -107,6 +105,13 @@ class GatingUnit(nnx.Module):
             case "concat":
                 return jnp.concatenate([mixed, other], axis=-1)
         return mixed * other
+
+    def halves(
+        self, x: Float[Array, "batch windows tokens channels"]
+    ) -> tuple[Float[Array, "batch windows tokens mixed"], Float[Array, "batch windows tokens mixed"]]:
+        """Norm(X₁), which is mixed, and X₂, which is not."""
+        mixed, other = jnp.split(x, 2, axis=-1) if self.split else (x, x)
+        return (mixed if self.norm is None else self.norm(mixed)), other
 
     def _mix(
         self, tokens: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import fsspec
 from etils import epath
 
-from posmlp_jax.errors import CheckpointError, refusal
-from posmlp_jax.paths import in_bucket
+from posmlp_jax.errors import CheckpointError, ConfigError, refusal
+from posmlp_jax.paths import as_path, in_bucket
 
 # The end of the name of a file that is being written.
 PARTIAL = ".partial"
@@ -142,6 +142,36 @@ def check_output(path: epath.Path) -> None:
     # A bucket's folders are there when something is in them.
     if not in_bucket(path) and not path.absolute().parent.is_dir():
         raise CheckpointError(f"there is no folder {path.parent} to write {path.name} to; make it first")
+
+
+def write_result(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes what a program was asked for, a picture or a page, with the folders that it lies in, over what is there.
+
+    Raises:
+      ConfigError: for what cannot be written.
+    """
+    file = as_path(path)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, content)
+    except Exception as error:
+        if (reason := refusal(error)) is None:
+            raise
+        raise ConfigError(f"cannot write {path}: {reason}") from error
+
+
+def check_result(path: str | os.PathLike) -> None:
+    """Raises the ConfigError that `write_result` would raise, as far as that can be told before there is anything."""
+    file = as_path(path)
+    if in_bucket(file):
+        return
+    if file.is_dir():
+        raise ConfigError(f"cannot write {path}: it is a folder")
+    there = next(parent for parent in file.parents if parent.exists())
+    if not there.is_dir():
+        raise ConfigError(f"cannot write {path}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot write {path}: {there} is not to be written to")
 
 
 @contextlib.contextmanager

@@ -44,6 +44,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # The shapes and types that these modules' signatures give are checked in every call while tests run, also in workers of
 # pytest-xdist; `test_signatures.py` sees to it that none is missing. The programs that tests start run unchecked.
 CHECKED = [
+    "posmlp_jax.analysis.reach",
+    "posmlp_jax.analysis.learned",
     "posmlp_jax.checkpoints.resizing",
     "posmlp_jax.data.augment.placement",
     "posmlp_jax.gating",

@@ -132,7 +132,8 @@ def test_ctrl_c_before_the_first_step_is_one_line(monkeypatch, capsys):
 
 
 def test_programs_start_without_warnings():
-    modules = ["convert", "predict", "export", "data.prepare", "preview", "analysis.curves", "models.cost", "zoo.pack"]
+    modules = ["convert", "predict", "export", "data.prepare", "preview"]
+    modules += ["analysis.curves", "analysis.report", "models.cost", "zoo.pack"]
     python = [sys.executable, "-W", "error::RuntimeWarning", "-m"]
     started = {
         module: subprocess.Popen(

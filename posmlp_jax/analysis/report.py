@@ -1,0 +1,197 @@
+"""Shows what a trained model's relations have learned, as one HTML page that needs no network.
+
+    python -m posmlp_jax.analysis.report --checkpoint=posmlp_digits --output=report.html
+
+It has a section for each figure that the model has something for, and says which others it has not, and why. Stages,
+blocks and groups count from 1; rows, columns and frames from 0. The functions in posmlp_jax.analysis draw the same in
+notebooks.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any
+
+if __name__ == "__main__":
+    from posmlp_jax.command_line import end_at_ctrl_c
+
+    end_at_ctrl_c()
+
+import numpy as np
+
+from posmlp_jax.analysis.page import render
+from posmlp_jax.analysis.sections import SECTIONS, Subject
+from posmlp_jax.analysis.units import MissingRelationError, Place
+from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
+from posmlp_jax.checkpoints.selection import CHECKPOINT_HELP, add_selection
+from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
+from posmlp_jax.data.sources.files import FileSource, StrPath, find_files
+from posmlp_jax.data.views import EvalViews
+from posmlp_jax.errors import ConfigError, DataError, refusal
+from posmlp_jax.models import parameter_count
+from posmlp_jax.models.backbone import Backbone
+from posmlp_jax.tasks.task import normalize_images
+from posmlp_jax.training.saved_config import data_config
+from posmlp_jax.writing import check_result, write_result
+
+RELATIONS = {
+    "gqpe": "gqpe: a Gaussian of the offset for each group (GQPE, GGQPE)",
+    "lrpe": "lrpe: a table of offsets for each group (LRPE, GLRPE)",
+    "lrpe_m": "lrpe_m: a dense matrix and a table of offsets (LRPE-M)",
+    "dense": "dense: a matrix (Token FC, SGU)",
+}
+COVARIANCES = {"psd": "Σ̃ = ΓΓᵀ", "free": "Σ̃ = Γ", "isotropic": "Σ̃ = αI"}
+
+
+def read_input(pretrained: Pretrained, path: StrPath) -> np.ndarray:
+    """An image or video file as evaluation would see it, normalised: float32 `[1, *input_size, 3]`.
+
+    Args:
+      pretrained: its config says how the file is cropped, sampled and normalised.
+      path: one file.
+
+    Raises:
+      DataError: if it is not there, cannot be read or decoded.
+    """
+    kind = VIDEOS if pretrained.config.kind == "video" else IMAGES
+    files = find_files(path, kind)
+    if len(files) > 1:
+        raise DataError(f"{path} stands for {len(files)} {kind.noun}; name one")
+    data = data_config(pretrained)
+    pixels = np.zeros((*pretrained.config.input_size, 3), np.uint8)
+    try:
+        EvalViews(FileSource(files, kind), data, pretrained.config.input_size).fill(pixels, 0)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {refusal(error)}") from error
+    return np.asarray(normalize_images(pixels[None], data.mean, data.std))
+
+
+def write_report(
+    pretrained: Pretrained, output: StrPath, *, compare: Sequence[Pretrained] = (), **options: Any
+) -> None:
+    """Writes the page.
+
+    Args:
+      pretrained: from `open_pretrained`.
+      output: the HTML file, which is written over.
+      compare: models to be shown beside it: Figure 4 with other covariances, Figure 1 d–e with SGU.
+      **options: `pixels`, from `read_input`, and other fields of `Subject`.
+
+    Raises:
+      ConfigError: for a stage, block, group, query or place that there is not, or a file that cannot be written.
+      CheckpointError: when the weights cannot be loaded.
+    """
+    model = pretrained.model()
+    others = _named([pretrained, *compare], [model, *(each.model() for each in compare)]) if compare else {}
+    subject = Subject(model, others, **options)
+    sections, missing = {}, {}
+    for title, make in SECTIONS.items():
+        try:
+            sections[title] = make(subject)
+        except MissingRelationError as error:
+            missing[title] = str(error)
+    write_result(output, render(f"What {pretrained.name} has learned", describe(pretrained, model), sections, missing))
+
+
+def describe(pretrained: Pretrained, model: Backbone) -> dict[str, str]:
+    """What the head of the page says."""
+    config = pretrained.config
+    relation = RELATIONS[config.relation]
+    if config.relation == "gqpe":
+        centers = "Δ learned" if config.learn_center else "Δ = 0"
+        relation += f"; {COVARIANCES[config.covariance]}, {centers}"
+    return {
+        "model": f"{pretrained.name}, {parameter_count(model):,} parameters",
+        "relation": relation,
+        "input": f"{' × '.join(map(str, config.input_size))} ({config.kind})",
+        "blocks": " + ".join(str(len(stage.blocks)) for stage in model.stages),
+        "weights": pretrained.choice,
+    }
+
+
+def _named(pretrained: Sequence[Pretrained], models: Sequence[Backbone]) -> dict[str, Backbone]:
+    """Models by what tells them apart: the relation, or their folders' names."""
+    kinds = [
+        COVARIANCES[each.config.covariance] if each.config.relation == "gqpe" else each.config.relation
+        for each in pretrained
+    ]
+    names = (
+        kinds
+        if len(set(kinds)) == len(kinds)
+        else [f"{each.workdir.name} ({kind})" for each, kind in zip(pretrained, kinds, strict=True)]
+    )
+    if len(set(names)) < len(names):
+        names = [f"{number}: {name}" for number, name in enumerate(names, start=1)]
+    return dict(zip(names, models, strict=True))
+
+
+def _place(text: str) -> Place:
+    """A place from the command line, '7,7' or '0,7,7'."""
+    if not re.fullmatch(r"\d+(,\d+){1,2}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' should be ROW,COLUMN or FRAME,ROW,COLUMN, from 0")
+    return tuple(map(int, text.split(",")))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command. Raises a PosMLPError for a mistake of the user."""
+    parser = CommandParser("posmlp_jax.analysis.report", __doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_DIR", help=CHECKPOINT_HELP)
+    parser.add_argument("--output", default="report.html", metavar="FILE", help="the page (report.html)")
+    add_selection(parser)
+    parser.add_argument(
+        "--compare", nargs="+", default=[], metavar="NAME_OR_DIR", help="models to be shown beside it, as Figure 4 does"
+    )
+    parser.add_argument("--image", metavar="FILE", help="a picture: what feeds a place of it")
+    parser.add_argument("--video", metavar="FILE", help="the same, for a model of clips")
+    parser.add_argument("--stage", type=int, metavar="N", help="only this stage (all)")
+    parser.add_argument("--block", type=int, metavar="N", help="only this block of the stage (all)")
+    parser.add_argument("--group", type=int, default=1, metavar="N", help="of LRPE-M's parts (1)")
+    parser.add_argument(
+        "--queries",
+        nargs="+",
+        type=_place,
+        default=[],
+        metavar="ROW,COLUMN",
+        help="tokens in the window of --stage or, without it, of the stage with the most blocks (each window's middle)",
+    )
+    parser.add_argument(
+        "--place", type=_place, metavar="ROW,COLUMN", help="on that stage's map: what feeds it (middle)"
+    )
+    options = parser.parse_args(argv)
+    check_result(options.output)
+    pretrained = open_pretrained(options.checkpoint, step=options.step, weights=options.weights)
+    compare = [open_pretrained(each) for each in options.compare]
+    pixels = _pixels(pretrained, options.image, options.video)
+    print(f"using the {pretrained.choice}")
+    write_report(
+        pretrained,
+        options.output,
+        compare=compare,
+        pixels=pixels,
+        stage=options.stage,
+        block=options.block,
+        group=options.group,
+        queries=options.queries,
+        place=options.place,
+    )
+    print(f"wrote {options.output}")
+
+
+def _pixels(pretrained: Pretrained, image: str | None, video: str | None) -> np.ndarray | None:
+    """The one input that the command line gives, of the kind that the model takes."""
+    given = {"image": image, "video": video}
+    kind = pretrained.config.kind
+    (other,) = given.keys() - {kind}
+    if given[other] is not None:
+        raise ConfigError(f"--{other} is given, and the model takes {kind}s: give --{kind}=FILE")
+    return None if given[kind] is None else read_input(pretrained, given[kind])
+
+
+def run(argv: list[str] | None = None) -> None:
+    """Runs `main` as a program."""
+    run_program(main, argv)
+
+
+if __name__ == "__main__":
+    run()
