@@ -31,9 +31,9 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The documentation site; its first page is docs/_build/index.html. A link that leads nowhere is an error, as all warnings.
+# The documentation site, docs/_build/html/index.html. A link that leads nowhere is an error, as all warnings are.
 docs: .venv/installed-docs
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q -a -b html -d docs/_build/doctrees docs docs/_build/html
 
 # What `posmlp_jax.convert` needs for .pth files; the tests that need it say so where it is missing.
 torch: .venv/installed

@@ -135,8 +135,14 @@ def find_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, cont
     return None if target.startswith("posmlp_jax.") and node["reftype"] != "obj" else content
 
 
+def without_field_numbers(app: Sphinx, what: str, name: str, obj, skip: bool, options) -> bool | None:
+    """Leaves out the fields of named tuples, of which Python says their numbers; `Attributes:` has what they are."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
+    app.connect("autodoc-skip-member", without_field_numbers)
     app.connect("autodoc-process-signature", signature_in_source)
     # Before Napoleon.
     app.connect("autodoc-process-docstring", markdown_docstring, priority=400)
