@@ -91,6 +91,11 @@ def markdown_docstring(app: Sphinx, what: str, name: str, obj, options, lines: l
     lines[:] = "\n\n".join(blocks).split("\n")
 
 
+def plain_types(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
+    """Keeps the types that Napoleon gives attributes as they are: `"groups *map"` begins no emphasis."""
+    lines[:] = [line.replace("*", r"\*") if line.startswith(":vartype ") else line for line in lines]
+
+
 def _split(lines: list[str]) -> list[list[str]]:
     """The blocks between empty lines."""
     blocks: list[list[str]] = [[]]
@@ -146,5 +151,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("autodoc-process-signature", signature_in_source)
     # Before Napoleon.
     app.connect("autodoc-process-docstring", markdown_docstring, priority=400)
+    app.connect("autodoc-process-docstring", plain_types, priority=600)
     app.connect("missing-reference", find_short_name)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
