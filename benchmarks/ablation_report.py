@@ -18,7 +18,7 @@ _TITLES = {
     "table6": "Table 6: covariance, and whether Δ is learned",
     "table7": "Table 7: bias and absolute position",
     "table10": "Table 10: stem, merging",
-    "figure3": "Figure 3: the gate (a product, b sum, c both side by side, d norm before mixing, e no split)",
+    "figure3": "Figure 3: a product, b sum, c both, d norm first, e no split",
     "figure1f": "Figure 1 (f): the share of the training images",
     "recipe": "The recipe, one part off at a time",
 }
@@ -60,12 +60,10 @@ def _rows(variants: Sequence[Variant], scores: Mapping[str, Scores], found: Mapp
     yield "| --- | --- | --- | --- | --- |"
     for variant in variants:
         other = by_label.get(variant.reference)
-        printed = claimed = measured = ""
-        if variant.printed is not None:
-            printed = f"{variant.printed:.2f}"
+        claimed = measured = ""
         if other is not None and other is not variant:
             if None not in (variant.printed, other.printed):
-                claimed = f"{variant.printed - other.printed:+.2f}"
+                claimed = f"{float(variant.printed) - float(other.printed):+.2f}"
             change = difference(scores[variant.run], scores[other.run], found[variant.alike])
             measured = "" if change is None else f"**{change}**" if change.decided else str(change)
         if variant.below is not None:
@@ -73,13 +71,13 @@ def _rows(variants: Sequence[Variant], scores: Mapping[str, Scores], found: Mapp
         mean, deviation = mean_and_deviation(scores[variant.run])
         spread = "" if math.isnan(deviation) else f" ± {deviation:.2f}"
         here = f"{mean:.2f}{spread} ({len(scores[variant.run])})"
-        yield f"| {variant.label} | {printed} | {claimed} | {here} | {measured} |"
+        yield f"| {variant.label} | {variant.printed or ''} | {claimed} | {here} | {measured} |"
 
 
 def orderings(variants: Sequence[Variant]) -> Iterator[tuple[Variant, Variant]]:
     """The pairs of rows, of those that compare with the same one, of which the paper has the first above the second."""
     for one, other in itertools.permutations(variants, 2):
-        printed = None not in (one.printed, other.printed) and one.printed > other.printed
+        printed = None not in (one.printed, other.printed) and float(one.printed) > float(other.printed)
         if (printed or other.below == one.label) and one.reference == other.reference:
             yield one, other
 
@@ -156,7 +154,7 @@ def _draw_rows(axis: Axes, variants: Sequence[Variant], scores: Mapping[str, Sco
     ]
     axis.set_yticks(range(len(variants)), labels, fontsize=8, parse_math=False)
     axis.set_ylim(len(variants) - 0.5, -0.5)
-    axis.set_xlabel("top-1 (%) on CIFAR-10; in brackets the paper's, on ImageNet", fontsize=8)
+    axis.set_xlabel("top-1 (%) on CIFAR-10; within the band: no more than noise; in brackets the paper's", fontsize=8)
 
 
 def _draw_shares(axis: Axes, variants: Sequence[Variant], scores: Mapping[str, Scores]) -> None:

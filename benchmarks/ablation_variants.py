@@ -27,7 +27,7 @@ class Variant:
       label: what its table calls it.
       base: what it is a change of, a model or 'recipe'.
       changes: the fields of the config that are changed.
-      printed: the paper's top-1 in %, or None.
+      printed: the paper's top-1 in %, as printed, or None.
       reference: the label of the row of its table that it compares with, its own for that one.
       below: the label of a row that the paper puts above it without a number.
     """
@@ -36,7 +36,7 @@ class Variant:
     base: str
     reference: str
     changes: Mapping[str, Any] = field(default_factory=dict)
-    printed: float | None = None
+    printed: str | None = None
     below: str | None = None
 
     @property

@@ -145,7 +145,16 @@ runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
 """
 
 
-PROGRAMS = ("analysis.curves", "analysis.report", "convert", "export", "predict", "preview", "zoo")
+PROGRAMS = (
+    "analysis.complexity",
+    "analysis.curves",
+    "analysis.report",
+    "convert",
+    "export",
+    "predict",
+    "preview",
+    "zoo",
+)
 
 
 @pytest.mark.parametrize("program", ["main", *(f"posmlp_jax.{name}" for name in PROGRAMS)])

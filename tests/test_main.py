@@ -137,7 +137,7 @@ def test_programs_start_without_warnings():
     python = [sys.executable, "-W", "error::RuntimeWarning", "-m"]
     started = {
         module: subprocess.Popen(
-            [*python, f"posmlp_jax.{module}", *([] if module == "models.cost" else ["--help"])],
+            [*python, f"posmlp_jax.{module}", "--help"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

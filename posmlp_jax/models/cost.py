@@ -1,7 +1,4 @@
-"""How many multiply-accumulates a function does, and what each model costs.
-
-`python -m posmlp_jax.models.cost` prints a table of the models.
-"""
+"""How many multiply-accumulates a function does, and what each model costs."""
 
 import math
 
@@ -11,7 +8,7 @@ from flax import nnx
 from jax.extend import core
 
 from posmlp_jax.layers import depthwise_conv
-from posmlp_jax.models import list_models, parameter_count, registry
+from posmlp_jax.models import parameter_count, registry
 
 
 def count_macs(jaxpr: core.ClosedJaxpr) -> int:
@@ -63,15 +60,3 @@ def _as_jaxpr(value) -> core.Jaxpr | None:
     if isinstance(value, core.ClosedJaxpr):
         return value.jaxpr
     return value if isinstance(value, core.Jaxpr) else None
-
-
-def main() -> None:
-    """Prints the table."""
-    print(f"{'model':20} {'parameters':>12} {'GMACs':>7}")
-    for name in list_models():
-        parameters, macs = model_cost(name)
-        print(f"{name:20} {parameters:12,} {macs / 1e9:7.2f}")
-
-
-if __name__ == "__main__":
-    main()
