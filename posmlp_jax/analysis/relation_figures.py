@@ -38,8 +38,8 @@ SIGNED, POSITIVE = "RdBu_r", "viridis"
 # Both are told apart by all eyes, and on both of these colour maps.
 _QUERY, _RIM = "#ff2d8d", "white"
 _BLUE, _ORANGE = "#0072b2", "#d55e00"
-# Groups in a line of tiles, panels in a row, and blocks of a figure that cannot show all.
-_LINE, _ROW, _FEW = 32, 6, 6
+# Panels in a row, and blocks of a figure that cannot show all.
+_ROW, _FEW = 6, 6
 
 
 def draw_relation_maps(
@@ -70,15 +70,16 @@ def draw_relation_maps(
     units = _units_of(model, stage, part, block)
     groups = range(1, units[0].relation.groups + 1)
     tiles = [_tiles(unit, query) for unit in units]
-    lines = -(-len(groups) // _LINE)
-    columns = min(len(groups), _LINE)
+    columns = _columns(units)
+    lines = -(-len(groups) // columns)
     height, width = tiles[0].shape[1:]
     side = min(0.9, 11 / columns)
     figure = Figure(
         figsize=(max(side * columns, 3.6) + 1.6, side * height / width * lines * len(units) + 1.1), layout="constrained"
     )
     axes = figure.subplots()
-    _draw_tiles(axes, units, tiles, list(groups), query)
+    _draw_tiles(axes, units, tiles, list(groups), query, columns)
+    _colour_bar(axes)
     axes.set_title(f"{_about(units[0])}: {_whose(units[0], query)}", fontsize=FONT + 1, loc="left")
     return figure
 
@@ -118,7 +119,7 @@ def draw_comparison(
     figure = Figure(figsize=(0.62 * sum(widths) + 1.1 * len(models), 0.66 * rows + 1.0), layout="constrained")
     every = figure.subplots(1, len(models), squeeze=False, gridspec_kw={"width_ratios": widths})[0]
     for axes, (name, (units, tiles, numbers)) in zip(every, shown.items(), strict=True):
-        _draw_tiles(axes, units, tiles, numbers, query, bar=False)
+        _draw_tiles(axes, units, tiles, numbers, query, len(numbers))
         axes.set_title(name, fontsize=FONT + 1, parse_math=False)
     return figure
 
@@ -194,7 +195,7 @@ def draw_non_locality(models: Backbone | Mapping[str, Backbone]) -> Figure:
                     fontsize=FONT,
                 )
     axes.set_xlabel("block", fontsize=FONT)
-    axes.set_ylabel("g(Σ̃), less is less local", fontsize=FONT)
+    axes.set_ylabel(r"$g(\tilde{\Sigma})$, less is less local", fontsize=FONT)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.tick_params(labelsize=FONT)
@@ -355,14 +356,12 @@ def _draw_tiles(
     tiles: Sequence[np.ndarray],
     groups: Sequence[int],
     query: Sequence[int] | None,
-    *,
-    bar: bool = True,
+    columns: int,
 ) -> None:
-    """All tiles as one picture: a block's below the one before, its groups side by side, in several lines if many."""
+    """All tiles as one picture: a block's below the one before, its groups side by side, `columns` in a line."""
     signed = min(tile.min() for tile in tiles) < 0
     height, width = tiles[0].shape[1:]
     gap = max(1, round(width / 10))
-    columns = min(len(groups), _LINE)
     lines = -(-len(groups) // columns)
     picture = np.full((len(units) * lines * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
     corners = {}
@@ -373,8 +372,9 @@ def _draw_tiles(
             largest = np.abs(of_block if signed else tile).max()
             picture[top : top + height, left : left + width] = tile / (largest or 1)
             corners[block, number] = top, left
+    axes.set_facecolor("#d9d9d9")  # Between the tiles.
     norm = Normalize(-1 if signed else 0, 1)
-    image = axes.imshow(picture, cmap=SIGNED if signed else POSITIVE, norm=norm, interpolation="nearest")
+    axes.imshow(picture, cmap=SIGNED if signed else POSITIVE, norm=norm, interpolation="nearest")
     if units[0].part != "temporal":
         _mark(axes, units[0].relation.grid, query, list(corners.values()))
     axes.set_xticks([corners[0, n][1] + (width - 1) / 2 for n in range(columns)], [str(n) for n in groups[:columns]])
@@ -390,11 +390,19 @@ def _draw_tiles(
     axes.tick_params(length=0, labelsize=FONT - 1)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("group", fontsize=FONT)
-    if bar:
-        share = min(1, 2.2 / (axes.figure.get_figheight() - 1))
-        colorbar = axes.figure.colorbar(image, cax=axes.inset_axes((1.012, 1 - share, 0.012, share)))
-        colorbar.set_label("relative weight", fontsize=FONT - 1)
-        colorbar.ax.tick_params(labelsize=FONT - 1)
+
+
+def _colour_bar(axes: Axes) -> None:
+    """Of tiles, beside their upper end."""
+    share = min(1, 2.2 / (axes.figure.get_figheight() - 1))
+    bar = axes.figure.colorbar(axes.get_images()[0], cax=axes.inset_axes((1.012, 1 - share, 0.012, share)))
+    bar.set_label("relative weight", fontsize=FONT - 1)
+    bar.ax.tick_params(labelsize=FONT - 1)
+
+
+def _columns(units: Sequence[Unit]) -> int:
+    """How many groups stand side by side: more where there are many blocks."""
+    return min(units[0].relation.groups, 32 if len(units) > 2 else 16)
 
 
 def _mark(axes: Axes, grid: Place, query: Sequence[int] | None, corners: Sequence[tuple[int, int]]) -> None:
@@ -403,7 +411,7 @@ def _mark(axes: Axes, grid: Place, query: Sequence[int] | None, corners: Sequenc
     row = place[-2] + (place[0] * grid[1] if len(grid) == 3 else 0)
     top, left = np.transpose(corners)
     token = axes.figure.get_figwidth() * 72 / axes.get_images()[0].get_array().shape[1]
-    size = np.clip(0.3 * token, 1.5, 5) ** 2
+    size = np.clip(0.4 * token, 1.5, 5) ** 2
     axes.scatter(left + place[-1], top + row, s=size, color=_QUERY, edgecolors=_RIM, linewidths=0.4, zorder=3)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from posmlp_jax.analysis.page import render
 from posmlp_jax.analysis.sections import SECTIONS, Subject
 from posmlp_jax.analysis.units import MissingRelationError, Place
+from posmlp_jax.checkpoints import zoo
 from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
 from posmlp_jax.checkpoints.selection import CHECKPOINT_HELP, add_selection
 from posmlp_jax.command_line import CommandParser, run_program
@@ -41,7 +42,8 @@ RELATIONS = {
     "lrpe_m": "lrpe_m: a dense matrix and a table of offsets (LRPE-M)",
     "dense": "dense: a matrix (Token FC, SGU)",
 }
-COVARIANCES = {"psd": "Σ̃ = ΓΓᵀ", "free": "Σ̃ = Γ", "isotropic": "Σ̃ = αI"}
+# As Table 6 and Figure 4 have them.
+COVARIANCES = {"psd": "ΓΓᵀ", "free": "Γ", "isotropic": "αI"}
 
 
 def read_input(pretrained: Pretrained, path: StrPath) -> np.ndarray:
@@ -91,7 +93,8 @@ def write_report(
             sections[title] = make(subject)
         except MissingRelationError as error:
             missing[title] = str(error)
-    write_result(output, render(f"What {pretrained.name} has learned", describe(pretrained, model), sections, missing))
+    page = render(f"What {_name(pretrained)} has learned", describe(pretrained, model), sections, missing)
+    write_result(output, page)
 
 
 def describe(pretrained: Pretrained, model: Backbone) -> dict[str, str]:
@@ -100,9 +103,9 @@ def describe(pretrained: Pretrained, model: Backbone) -> dict[str, str]:
     relation = RELATIONS[config.relation]
     if config.relation == "gqpe":
         centers = "Δ learned" if config.learn_center else "Δ = 0"
-        relation += f"; {COVARIANCES[config.covariance]}, {centers}"
+        relation += f"; Σ̃ = {COVARIANCES[config.covariance]}, {centers}"
     return {
-        "model": f"{pretrained.name}, {parameter_count(model):,} parameters",
+        "model": f"{type(model).__name__}, {parameter_count(model):,} parameters ({pretrained.name} or its variant)",
         "relation": relation,
         "input": f"{' × '.join(map(str, config.input_size))} ({config.kind})",
         "blocks": " + ".join(str(len(stage.blocks)) for stage in model.stages),
@@ -111,19 +114,21 @@ def describe(pretrained: Pretrained, model: Backbone) -> dict[str, str]:
 
 
 def _named(pretrained: Sequence[Pretrained], models: Sequence[Backbone]) -> dict[str, Backbone]:
-    """Models by what tells them apart: the relation, or their folders' names."""
-    kinds = [
-        COVARIANCES[each.config.covariance] if each.config.relation == "gqpe" else each.config.relation
-        for each in pretrained
-    ]
-    names = (
-        kinds
-        if len(set(kinds)) == len(kinds)
-        else [f"{each.workdir.name} ({kind})" for each, kind in zip(pretrained, kinds, strict=True)]
-    )
+    """Models by what tells them apart: their covariances or relations or, where those do not, their names too."""
+    configs = [each.config for each in pretrained]
+    names = [config.relation for config in configs]
+    if set(names) == {"gqpe"}:
+        names = [COVARIANCES[config.covariance] for config in configs]
+    if len(set(names)) < len(names):
+        names = [f"{_name(each)}, {name}" for each, name in zip(pretrained, names, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{number}: {name}" for number, name in enumerate(names, start=1)]
     return dict(zip(names, models, strict=True))
+
+
+def _name(pretrained: Pretrained) -> str:
+    """The zoo's name of a model, or its folder's."""
+    return zoo.name_of(pretrained.workdir) or pretrained.workdir.name
 
 
 def _place(text: str) -> Place:

@@ -89,7 +89,7 @@ def relation_maps(subject: Subject) -> Section:
 def comparison(subject: Subject) -> Section:
     """Several models side by side."""
     if not subject.others:
-        raise MissingRelationError("it is of several models: give --compare=NAME_OR_DIR …")
+        raise MissingRelationError("it is of several models: give --compare NAME_OR_DIR")
     options = _given(stage=subject.stage, query=subject.query)
     names = ", ".join(f"{name!r}: …" for name in subject.others)
     return Section(
