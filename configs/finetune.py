@@ -3,11 +3,11 @@
     python main.py --config=configs/finetune.py --config.init_from=runs/cifar10 --workdir=runs/mine \
         --config.data.name=image_folder --config.data.data_dir=DIR
 
-`init_from` is the working directory of a run, or what `python -m posmlp_jax.convert` wrote. The architecture is that
-checkpoint's, but for what `--config.model.…` changes: `image_size` and `windows` interpolate, `drop_path` is often
-raised. The pixels' mean and std are the checkpoint's too. Where the classes are others, the head is new.
-docs/checkpoints.md has a measured example. A fifth of each class is held out where there is no DIR/val. To train the
-head alone, take configs/linear_probe.py.
+`init_from` is the working directory of a run, what `python -m posmlp_jax.convert` wrote, or one of the models that come
+with the package (`python -m posmlp_jax.zoo`). The architecture is that checkpoint's, but for what `--config.model.…`
+changes: `image_size` and `windows` interpolate, `drop_path` is often raised. The pixels' mean and std are the
+checkpoint's too. Where the classes are others, the head is new. docs/checkpoints.md has a measured example. A fifth of
+each class is held out where there is no DIR/val. To train the head alone, take configs/linear_probe.py.
 
     --config.freeze='stem|mergings.0|stages.[01]'     keeps the first two stages
     --config.optimizer.layer_decay=0.75               lets low layers learn more slowly still

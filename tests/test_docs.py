@@ -96,6 +96,8 @@ def test_checkpoints(folder):
     programs = ["posmlp_jax.convert", "configs/finetune.py", "posmlp_jax.predict", "posmlp_jax.export", "benchmarks."]
     text, outputs = run_page(folder, "checkpoints.md", programs)
     output = "".join(outputs)
+    assert "top-1 98.89 %" in outputs[1], "what the card of posmlp_digits says"
+    assert (folder / "runs/posmlp_digits/evaluation").is_dir()
     # What the page shows of the conversion is what it printed.
     shown = re.search(r"```text\n(read state_dict.*?)\n```", text, flags=re.S)[1]
     assert shown in output

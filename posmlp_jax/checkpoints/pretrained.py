@@ -16,7 +16,7 @@ from posmlp_jax.checkpoints.evaluations import deciding
 from posmlp_jax.checkpoints.folders import locate
 from posmlp_jax.checkpoints.packed import Packed, is_packed
 from posmlp_jax.checkpoints.run import read_keep_best, read_metrics, read_model, task_of
-from posmlp_jax.checkpoints.selection import NAMES, check_selection, choose_weights, select_step
+from posmlp_jax.checkpoints.selection import ASKED, NAMES, check_selection, choose_weights, select_step
 from posmlp_jax.checkpoints.state import Weights, abstract_weights, bind_model
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.devices.hosts import from_host_0, together
@@ -145,8 +145,8 @@ def open_together(path: epath.PathLike, *, step: str | int = "latest", weights: 
         return [chosen.step, chosen.item, chosen.reason]
 
     step, item, reason = from_host_0(choose)
-    pretrained = together(partial(open_pretrained, path, step=step, weights="raw"))
-    return dataclasses.replace(pretrained, item=item, reason=reason)
+    pretrained = together(partial(open_pretrained, path, step=step, weights=ASKED[item]))
+    return dataclasses.replace(pretrained, reason=reason)
 
 
 def open_newest(workdir: epath.Path) -> Pretrained:

@@ -27,8 +27,9 @@ CHECKPOINT_HELP = "a run's folder, one checkpoint in it, DIR/checkpoints/STEP, o
 STEP_HELP = "latest (the default), best (by the run's keep_best) or a step"
 BEST_WEIGHTS = "the ones that the run's last evaluation found better"
 WEIGHTS_HELP = f"raw, ema (the moving average) or best (the default: {BEST_WEIGHTS})"
-# What a checkpoint's items are called.
+# What a checkpoint's items are called, and what is asked for to get them.
 NAMES = {"weights": WHOSE["eval"], "ema": WHOSE["ema"]}
+ASKED = {"weights": "raw", "ema": "ema"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def choose_weights(
       CheckpointError: for those that it does not have.
     """
     if weights != "best":
-        item = {"raw": "weights", "ema": "ema"}[weights]
+        item = next(item for item, asked in ASKED.items() if asked == weights)
         if not holds(item):
             has, other = ("no moving average", "raw") if item == "ema" else ("its moving average alone", "ema")
             raise CheckpointError(f"the checkpoint of step {step} has {has}; take weights '{other}' or 'best'")

@@ -90,7 +90,7 @@ def half(model):
     return jax.tree.map(lambda x: np.asarray(x, np.float16).astype(np.float32), module_weights(model))
 
 
-def test_a_name_is_loaded_like_a_folder(model, packed):
+def test_a_name_is_loaded_like_a_folder(model, packed, monkeypatch):
     assert list_pretrained() == posmlp_jax.list_pretrained() == [NAME]
     for path in (NAME, str(packed), packed, Path(NAME)):
         loaded = from_pretrained(path)
@@ -104,6 +104,11 @@ def test_a_name_is_loaded_like_a_folder(model, packed):
         f"moving average of {NAME} of the zoo (the run's evaluation found it better: top-1 60.00 against 50.00 %)"
     )
     assert open_pretrained(NAME, step=9, weights="ema").reason == "as asked for"
+    assert open_together(NAME) == pretrained
+    # As on a second host.
+    monkeypatch.setattr("posmlp_jax.checkpoints.pretrained.jax.process_count", lambda: 2)
+    monkeypatch.setattr("posmlp_jax.checkpoints.pretrained.from_host_0", lambda choose: choose())
+    monkeypatch.setattr("posmlp_jax.checkpoints.pretrained.together", lambda function: function())
     assert open_together(NAME) == pretrained
 
 

@@ -108,14 +108,22 @@ def test_a_run_becomes_a_model(workdir, config, models, capsys):
 
 
 def test_half_precision_only_where_it_is_as_good(workdir, config, models, monkeypatch):
-    found = iter([0.9, 0.8994, 0.9])
-    monkeypatch.setattr("posmlp_jax.zoo.pack._evaluate", lambda *arguments: {"top1": next(found)})
+    (recorded,) = json.loads((workdir / "evaluations.json").read_text()).values()
+    top1 = recorded["eval"]["top1"]
+    found = iter([top1, top1 - 0.0006])
+    monkeypatch.setattr("posmlp_jax.zoo.pack._accuracy", lambda *arguments: next(found))
     card = pack(workdir, "tiny", config, **TOLD)
-    assert (card["dtype"], card["accuracy"]["packed"], card["sample"]) == ("float32", 0.9, None)
+    assert (card["dtype"], card["accuracy"]["packed"], card["sample"]) == ("float32", top1, None)
     kernel = load_file(models / "tiny" / "weights.safetensors")["params.head.kernel"]
     np.testing.assert_array_equal(kernel, open_pretrained(workdir).weights.params["head"]["kernel"])
-    found = iter([0.9, 0.8996])
+    found = iter([top1, top1 + 0.0004])
     assert pack(workdir, "half", config, **TOLD)["dtype"] == "float16"
+    found = iter([top1 + 0.006, top1 + 0.006])
+    with pytest.raises(
+        CheckpointError, match=r"top-1 is .* % here, and was .* % when the run was evaluated: are these"
+    ):
+        pack(workdir, "other", config, **TOLD)
+    assert list_pretrained() == ["half", "tiny"]
 
 
 def test_a_sample_is_what_evaluation_sees(workdir, config):
