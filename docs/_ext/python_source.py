@@ -16,6 +16,7 @@ import textwrap
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
 
@@ -91,9 +92,14 @@ def markdown_docstring(app: Sphinx, what: str, name: str, obj, options, lines: l
     lines[:] = "\n\n".join(blocks).split("\n")
 
 
-def plain_types(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
-    """Keeps the types that Napoleon gives attributes as they are: `"groups *map"` begins no emphasis."""
-    lines[:] = [line.replace("*", r"\*") if line.startswith(":vartype ") else line for line in lines]
+def plain_fields(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
+    """Keeps what Napoleon has made fields of from being read otherwise."""
+    for index, line in enumerate(lines):
+        if line.startswith(":vartype "):
+            lines[index] = line.replace("*", r"\*")  # `"groups *map"` begins no emphasis.
+        elif line.startswith((":ivar ", ":param ")):
+            # Of several names, all but the last would be a type.
+            lines[index] = re.sub(r"(?<=,) (?=[\w, ]+:)", "", line, count=line.partition(": ")[0].count(","))
 
 
 def _split(lines: list[str]) -> list[list[str]]:
@@ -147,10 +153,12 @@ def without_field_numbers(app: Sphinx, what: str, name: str, obj, skip: bool, op
 
 def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
+    # As docstrings call them.
+    next(field for field in PyObject.doc_field_types if field.name == "variable").label = "Attributes"
     app.connect("autodoc-skip-member", without_field_numbers)
     app.connect("autodoc-process-signature", signature_in_source)
     # Before Napoleon.
     app.connect("autodoc-process-docstring", markdown_docstring, priority=400)
-    app.connect("autodoc-process-docstring", plain_types, priority=600)
+    app.connect("autodoc-process-docstring", plain_fields, priority=600)
     app.connect("missing-reference", find_short_name)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
