@@ -21,9 +21,10 @@ CONFIG = re.compile(r"--config[.=]")
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
-    """The program, `main.py` or a module, and the arguments of each command in a page's blocks, once."""
+    """The program, `main.py` or a module, and the arguments of each command in a page's blocks and lines, once."""
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.M | re.S)
     blocks += re.findall(r"^    (.*(?:\n    .*)*)", text, flags=re.M)
+    blocks += re.findall(r"`([^`\n]+)`", text)
     found = {}
     for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
         if match := re.search(r"\bpython (main\.py|-m [\w.]+)([^>|;&]*)", line):
@@ -37,15 +38,19 @@ COMMANDS = {
 }
 
 
+def program_files(program: str) -> list[Path]:
+    """The source of a program: of a package, all of its files."""
+    if program == "main.py":
+        return [ROOT / program]
+    spec = importlib.util.find_spec(program)
+    assert spec, f"there is no {program}"
+    folder = spec.submodule_search_locations
+    return [*Path(folder[0]).glob("*.py")] if folder else [Path(spec.origin)]
+
+
 def flag_names(program: str) -> set[str]:
     """The flags that a program's source names, and those that it may share with others."""
-    if program == "main.py":
-        files = [ROOT / program]
-    else:
-        spec = importlib.util.find_spec(program)
-        folder = spec.submodule_search_locations
-        files = [*Path(folder[0]).glob("*.py")] if folder else [Path(spec.origin)]
-    source = "\n".join(file.read_text() for file in [*files, *(ROOT / file for file in SHARED)])
+    source = "\n".join(file.read_text() for file in [*program_files(program), *(ROOT / file for file in SHARED)])
     names = re.findall(r'"--([\w-]+)"|DEFINE_\w+\(\s*"(\w+)"', source)
     return {option or flag for option, flag in names}
 
@@ -71,7 +76,7 @@ def check(program: str, arguments: list[str], monkeypatch) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_one(name, monkeypatch):
     program, arguments = COMMANDS[name]
-    assert program == "main.py" or importlib.util.find_spec(program), f"there is no {program}"
+    assert any('if __name__ == "__main__":' in file.read_text() for file in program_files(program)), program
     check(program, arguments, monkeypatch)
 
 
