@@ -1,8 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 
-from posmlp_jax.analysis.curves import draw_curves, main, read_metrics
+from posmlp_jax.analysis import curves
+from posmlp_jax.analysis.curves import compare, draw_curves, main, read_metrics
+from posmlp_jax.analysis.published_logs import published_log
+from posmlp_jax.checkpoints.evaluations import LOSS
 from posmlp_jax.errors import ConfigError, DataError
 
 
@@ -45,6 +49,80 @@ def test_a_line_that_a_kill_cut(workdir, capsys):
     assert read_metrics(workdir) == rows
     file.write_bytes(b"")
     assert read_metrics(workdir) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs", "best", "best_epoch", "last", "best_weights"),
+    [("posmlp_t", 300, "81.976", 254, "81.676", "81.694"), ("posmlp_s", 310, "82.958", 264, "82.568", "82.544")],
+)
+def test_published_logs(model, epochs, best, best_epoch, last, best_weights):
+    """The numbers of docs/recipes.md, whose epochs count from 0, as the logs' do."""
+    log = published_log(model)
+    for curve in log.values():
+        assert curve.epochs.tolist() == [*range(1, epochs + 1)]
+        assert curve.loss.shape == (epochs,)
+    average = 100 * log["ema"].top1
+    assert (f"{average.max():.3f}", average.argmax(), f"{average[-1]:.3f}") == (best, best_epoch, last)
+    assert f"{100 * log['eval'].top1.max():.3f}" == best_weights
+    # What each loss begins with is that of guessing among 1000 classes, ln 1000.
+    assert [log[split].loss[0] for split in log] == pytest.approx([6.908] * 3, rel=0.08)
+
+
+@pytest.fixture
+def run_of_epochs(tmp_path):
+    """Four epochs of five steps each, evaluated at the end of the second and in the middle of the fourth."""
+    rows = [
+        {"step": step, "split": "train", "epoch": step / 5, "loss": 6.0, "top1": 0.1, "learning_rate": 0.01}
+        for step in (5, 10, 18)
+    ]
+    rows += [{"step": step, "split": "eval", "loss": 5.0, "top1": 0.01 * step} for step in (10, 18)]
+    rows += [{"step": 18, "split": "ema", "loss": 7.0, "top1": 0.002}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def test_a_run_over_a_published_log(run_of_epochs, capsys):
+    figure = draw_curves([run_of_epochs], "posmlp_t")
+    loss, top1, rate = figure.axes
+    assert [axis.get_xlabel() for axis in figure.axes] == ["epoch"] * 3
+    lines = {line.get_label(): line.get_xydata().tolist() for line in loss.get_lines()}
+    assert lines[f"{run_of_epochs.name}, training"] == [[1, 6], [2, 6], [3.6, 6]]
+    # Of the log, half as much again as the run has, or a few epochs.
+    assert lines["posmlp_t as published, training"] == [[1, 6.8666], [2, 6.6367], [3, 6.4534], [4, 6.2501], [5, 5.9691]]
+    of_weights = {line.get_label(): line.get_xydata().tolist() for line in top1.get_lines()}
+    assert of_weights[f"{run_of_epochs.name}, evaluation"] == [[2, 10], [3.6, 18]]
+    np.testing.assert_allclose(
+        of_weights["posmlp_t as published, evaluation"][:3], [[1, 0.95], [2, 3.312], [3, 6.362]], rtol=1e-9
+    )
+    assert "posmlp_t as published, training" not in of_weights  # Of which the log has no top-1.
+    assert rate.get_lines()[0].get_xydata()[:, 0].tolist() == [1, 2, 3.6]
+    # 0.4 of the third epoch's and 0.6 of the fourth's.
+    there = 0.4 * 6.362 + 0.6 * 11.746
+    average = 0.4 * 0.098 + 0.6 * 0.094
+    assert list(compare(run_of_epochs, "posmlp_t")) == [
+        f"{run_of_epochs.name}, epoch 3.6: weights 18.00 %, posmlp_t as published {there:.2f} % (+{18 - there:.2f})",
+        f"{run_of_epochs.name}, epoch 3.6: moving average 0.20 %, posmlp_t as published {average:.2f} % (+0.10)",
+    ]
+    main([str(run_of_epochs), f"--output={run_of_epochs}/curves.png", "--published=posmlp_s"])
+    assert "weights 18.00 %, posmlp_s as published" in capsys.readouterr().out
+
+
+def test_outside_a_published_log_nothing_is_compared(tmp_path):
+    rows = [{"step": 1, "split": "train", "epoch": 0.5}, {"step": 1, "split": "eval", "top1": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (line,) = compare(tmp_path, "posmlp_t")
+    assert line == f"{tmp_path.name}, epoch 0.5: weights 50.00 %; the log of posmlp_t is of epochs 1 to 300"
+
+
+def test_mistakes_about_published_logs(run_of_epochs, workdir, monkeypatch):
+    with pytest.raises(ConfigError, match="no published log of 'posmlp_tt'; did you mean 'posmlp_t'"):
+        draw_curves([run_of_epochs], "posmlp_tt")
+    (workdir / "metrics.jsonl").write_text('{"step": 1, "split": "eval", "loss": 1.0, "top1": 0.5}\n')
+    with pytest.raises(DataError, match="no line of training yet that says how many steps its epochs have"):
+        draw_curves([workdir], "posmlp_t")
+    monkeypatch.setattr(curves, "deciding_metric", lambda workdir: LOSS)
+    with pytest.raises(ConfigError, match=f"the published logs have top-1, and {workdir} is judged by loss"):
+        draw_curves([workdir], "posmlp_t")
 
 
 def test_the_program_writes_a_picture(workdir, capsys):
