@@ -16,6 +16,7 @@ from rich.table import Table
 
 from posmlp_jax.checkpoints import zoo
 from posmlp_jax.checkpoints.packed import WEIGHTS
+from posmlp_jax.checkpoints.run import as_tuples
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.paths import file_size
 from posmlp_jax.terminal import as_text
@@ -66,15 +67,17 @@ def _rows(card: Mapping[str, Any], megabytes: str) -> dict[str, str]:
     )
     packed = {"weights": "weights", "ema": "moving average"}[card["item"]]
     average = accuracy["moving_average"]
+    fields = ", ".join(f"{name}={as_tuples(value)}" for name, value in card["fields"].items())
     rows = {
         card["name"]: card["about"],
-        "model": f"as {card['model']}, {card['parameters']:,} parameters; {kind} of {size}, {card['classes']} classes",
+        "model": f"{card['model']} with {fields}",
+        "parameters": f"{card['parameters']:,}; it takes {kind} of {size}",
         "accuracy": f"{card['metric']} {_percent(accuracy['packed'])} on {tested}",
         "as trained": f"{_percent(accuracy['weights'])} of the weights"
         + ("" if average is None else f", {_percent(average)} of their moving average"),
         "packed": f"the {packed}, {card['dtype']}, {megabytes} MB",
         "trained by": card["command"],
-        "on": f"{trained}, {card['length']}, {card['steps']:,} steps, seed {card['seed']}",
+        "on": f"{trained}, {card['epochs']:.4g} epochs, {card['steps']:,} steps, seed {card['seed']}",
         "took": f"{card['minutes']} minutes on {card['machine']}",
         "with": f"commit {card['commit']} of posmlp_jax",
         "licence": f"{card['licence']}; of the data: {data['licence']}",

@@ -38,7 +38,7 @@ from posmlp_jax.checkpoints.selection import STEP_HELP, WEIGHTS_HELP
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.command_line import quieten_libraries, raise_at_ctrl_c
 from posmlp_jax.errors import CheckpointError, ConfigError, exit_on_mistake
-from posmlp_jax.models import list_models
+from posmlp_jax.models import list_models, model_config
 from posmlp_jax.paths import as_path
 from posmlp_jax.tasks import find_task
 from posmlp_jax.terminal import report
@@ -113,6 +113,7 @@ def pack(
     # Where data lie, how many devices there were, and what else is no part of an experiment, is as in the command.
     run = {key: run[key] for key in ("step", "model", "class_names", "metrics")} | {"config": plain(config)}
     parts = {"item": pretrained.item, "run": run, "results": results, "data": _read_data(workdir)}
+    epoch = parts["data"]["training"]["examples"] * config.data.repeats
     with atomic_folder(output) as folder:
         write = partial(write_packed, folder, pretrained.weights, **parts)
         accuracies = {}
@@ -129,9 +130,9 @@ def pack(
             "name": name,
             "about": about,
             "model": pretrained.name,
+            "fields": _fields(pretrained),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(pretrained.weights.params)),
             "input": [*pretrained.config.input_size, 3],
-            "classes": pretrained.config.num_classes,
             "task": pretrained.task,
             "metric": metric.label,
             "accuracy": {
@@ -141,10 +142,10 @@ def pack(
             },
             "command": command,
             "data": _describe_data(config, parts["data"], data_licence),
-            "length": config.length,
+            "epochs": round(pretrained.step * config.batch_size / epoch, 2),
             "steps": pretrained.step,
             "seed": config.seed,
-            "minutes": round(_training_seconds(workdir, pretrained.step) / 60, 1),
+            "minutes": round(training_seconds(workdir, pretrained.step) / 60, 1),
             "machine": machine,
             "commit": commit,
             "licence": _LICENCE,
@@ -153,6 +154,13 @@ def pack(
         write(dtype=dtype, card=card)
     report(f"packed the {pretrained.choice} as {dtype}: {metric.label} {metric.format(accuracies[dtype])}")
     return zoo.read_card(output)
+
+
+def _fields(pretrained: Pretrained) -> dict[str, Any]:
+    """Those in which a model's config is not the named model's, for `create_model`; without how it computes."""
+    named, own = model_config(pretrained.name), pretrained.config
+    fields = {name: getattr(own, name) for name in own.__dataclass_fields__ if name not in ("dtype", "remat")}
+    return {name: value for name, value in fields.items() if value != getattr(named, name)}
 
 
 def _accuracy(folder: epath.Path, workdir: epath.Path, metric: Metric) -> float:
@@ -193,7 +201,7 @@ def _read_data(workdir: epath.Path) -> dict[str, Any]:
         raise CheckpointError(f"{workdir / 'data.json'}, which says what the run's data were, is missing") from error
 
 
-def _training_seconds(workdir: epath.Path, last: int) -> float:
+def training_seconds(workdir: epath.Path, last: int) -> float:
     """How long the steps up to `last` took, by the log: without compiling, evaluating and saving."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     total, before = 0.0, 0

@@ -27,7 +27,7 @@ from posmlp_jax.training.saved_config import get_config
 from posmlp_jax.training.workdir import claim_workdir
 from posmlp_jax.zoo import load_sample
 from posmlp_jax.zoo.__main__ import main
-from posmlp_jax.zoo.pack import command_of, first_sentence, pack
+from posmlp_jax.zoo.pack import command_of, first_sentence, pack, training_seconds
 
 pytestmark = pytest.mark.heavy
 
@@ -61,6 +61,7 @@ def workdir(config, tmp_path_factory) -> Path:
         checkpoints.save_weights(module_weights(model), plain(own), NamedModel("posmlp_t", model.config), None)
     results = evaluate(get_config(folder), folder)
     Evaluations(folder).record(0, results)
+    (folder / "metrics.jsonl").write_text("")
     return folder
 
 
@@ -73,9 +74,6 @@ def models(monkeypatch, tmp_path) -> Path:
 
 
 def test_a_run_becomes_a_model(workdir, config, models, capsys):
-    lines = [{"step": 10, "split": "train", "step_seconds": 3.0}, {"step": 10, "split": "eval", "loss": 1.0}]
-    lines += [{"step": 30, "split": "train", "step_seconds": 1.5}]
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     card = pack(workdir, "tiny", config, **TOLD, sample=7)
     (recorded,) = json.loads((workdir / "evaluations.json").read_text()).values()
     assert list_pretrained() == ["tiny"]
@@ -93,7 +91,7 @@ def test_a_run_becomes_a_model(workdir, config, models, capsys):
         "evaluation": examples | {"split": "validation"},
         "licence": "none",
     }
-    assert (card["minutes"], card["steps"], card["seed"], card["length"]) == (0.0, 0, 0, "8 steps")
+    assert (card["minutes"], card["steps"], card["seed"], card["epochs"]) == (0.0, 0, 0, 0.0)
     # What a machine's folders were is no one's business.
     assert "/somewhere" not in "".join(path.read_text() for path in models.rglob("*.json"))
     assert "/somewhere" in json.dumps(plain(get_config(workdir)))
@@ -126,7 +124,9 @@ def test_half_precision_only_where_it_is_as_good(workdir, config, models, monkey
     assert list_pretrained() == ["half", "tiny"]
 
 
-def test_a_sample_is_what_evaluation_sees(workdir, config):
+def test_a_sample_is_what_evaluation_sees(workdir, config, monkeypatch):
+    (recorded,) = json.loads((workdir / "evaluations.json").read_text()).values()
+    monkeypatch.setattr("posmlp_jax.zoo.pack._accuracy", lambda *arguments: recorded["eval"]["top1"])
     card = pack(workdir, "tiny", config, **TOLD, sample=7)
     sample = load_sample("tiny")
     source = open_source(config.data, "eval")
@@ -135,7 +135,7 @@ def test_a_sample_is_what_evaluation_sees(workdir, config):
     np.testing.assert_array_equal(sample.pixels, batch["image"][places])
     np.testing.assert_array_equal(sample.labels, batch["label"][places])
     images = (sample.pixels / 255 - np.array(config.data.mean)) / np.array(config.data.std)
-    logits = from_pretrained("tiny")(np.float32(images))
+    logits = jax.jit(from_pretrained("tiny").__call__)(np.float32(images))
     assert card["sample"]["top1"] == np.mean(np.argmax(logits, -1) == sample.labels)
     # Another model of these data has the same file.
     again = pack(workdir, "twin", config, **TOLD, sample=7)
@@ -185,6 +185,13 @@ def test_what_is_not_evaluated_or_no_run_is_refused(workdir, config, models, tmp
     finally:
         record.write_text(content)
     assert not list(models.iterdir())
+
+
+def test_how_long_the_steps_took(tmp_path):
+    lines = [{"step": 10, "split": "train", "step_seconds": 3.0}, {"step": 10, "split": "eval", "loss": 1.0}]
+    lines += [{"step": 30, "split": "train", "step_seconds": 1.5}, {"step": 40, "split": "train", "step_seconds": 9.0}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert training_seconds(as_path(tmp_path), 30) == 10 * 3.0 + 20 * 1.5
 
 
 def test_what_the_card_says_of_the_command():

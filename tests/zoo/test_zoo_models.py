@@ -13,7 +13,9 @@ import pytest
 
 from posmlp_jax import list_pretrained
 from posmlp_jax.checkpoints import zoo
+from posmlp_jax.checkpoints.run import as_tuples
 from posmlp_jax.data import eval_batches, open_source
+from posmlp_jax.models import model_config
 from posmlp_jax.models.cost import model_cost
 from posmlp_jax.training import open_pretrained
 from posmlp_jax.training.saved_config import get_config
@@ -64,12 +66,15 @@ def test_its_card_is_of_its_files(name):
     card, pretrained = card_of(name), open_pretrained(name)
     for file, expected in card["sha256"].items():
         assert hashlib.sha256((zoo.FOLDER / name / file).read_bytes()).hexdigest() == expected
-    fields = {field: getattr(pretrained.config, field) for field in pretrained.config.__dataclass_fields__}
+    fields = {field: as_tuples(value) for field, value in card["fields"].items()}
+    assert model_config(card["model"], **fields) == pretrained.config.replace(dtype="float32", remat=False)
     assert card["parameters"] == model_cost(pretrained.name, **fields)[0]
     assert (card["name"], card["steps"], card["item"]) == (name, pretrained.step, pretrained.item)
     config = get_config(name)
     assert config.data.data_dir == ""
-    assert (config.seed, config.length, config.data.name) == (card["seed"], card["length"], card["data"]["name"])
+    assert (config.seed, config.data.name) == (card["seed"], card["data"]["name"])
+    examples = json.loads((zoo.FOLDER / name / "data.json").read_text())["training"]["examples"]
+    assert card["epochs"] == pytest.approx(card["steps"] * config.batch_size / examples, abs=0.005)
     assert (ROOT / re.search(r"--config=(\S+)", card["command"])[1]).is_file()
     # The better of both, which the record of the run says.
     results = json.loads((zoo.FOLDER / name / "evaluations.json").read_text())[str(card["steps"])]
