@@ -16,12 +16,11 @@ _MODULES = {
         "temporal_table",
         "token_bias",
     ),
+    "map_figures": ("draw_comparison", "draw_relation_maps"),
     "relation_figures": (
-        "draw_comparison",
         "draw_gaussians",
         "draw_lrpe_m",
         "draw_non_locality",
-        "draw_relation_maps",
         "draw_temporal_tables",
         "draw_token_biases",
     ),

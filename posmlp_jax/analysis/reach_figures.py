@@ -8,6 +8,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from posmlp_jax.analysis.map_figures import spread
 from posmlp_jax.analysis.reach import Mixing, map_sizes, mixing, noise, receptive_field
 from posmlp_jax.analysis.units import Place, Unit, center, check_number, check_place, find_units, main_stage
 from posmlp_jax.errors import ConfigError
@@ -84,8 +85,7 @@ def draw_mixing(
     """
     stage = main_stage(model) if stage is None else stage
     units = find_units(model, stage=stage, block=block)
-    blocks = sorted({unit.block for unit in units})
-    kept = {blocks[at] for at in np.linspace(0, len(blocks) - 1, min(len(blocks), _BLOCKS)).round().astype(int)}
+    kept = spread(sorted({unit.block for unit in units}), _BLOCKS)
     units = [unit for unit in units if unit.block in kept]
     size = map_sizes(model)[stage - 1]
     spot = center(size) if place is None else check_place(place, size, f"the map of stage {stage}")
@@ -120,7 +120,7 @@ def _image_mixing(
 
 
 def _clip_mixing(clip: np.ndarray, units: Sequence[Unit], found: Sequence[Mixing], place: Place, size: Place) -> Figure:
-    numbers = _some_frames(len(clip))
+    numbers = spread(range(len(clip)), _FRAMES)
     figure = Figure(
         figsize=(1.35 * len(numbers) + 0.4, 2.0 + 1.75 * len({unit.block for unit in units})), layout="constrained"
     )
@@ -133,7 +133,7 @@ def _clip_mixing(clip: np.ndarray, units: Sequence[Unit], found: Sequence[Mixing
         axis.set(xticks=[], yticks=[])
         axis.set_title(f"frame {number}", fontsize=FONT)
     blocks = sorted({unit.block for unit in units})
-    axes = below.subplots(len(blocks), 3, squeeze=False, gridspec_kw={"width_ratios": (2.2, 1, 1)})
+    axes = below.subplots(len(blocks), 3, squeeze=False, gridspec_kw={"width_ratios": (2.4, 1, 1)})
     for row, block in zip(axes, blocks, strict=True):
         of_block = [(unit, each) for unit, each in zip(units, found, strict=True) if unit.block == block]
         for axis in row:
@@ -187,7 +187,7 @@ def _row_of_maps(rows: Sequence[tuple[str, np.ndarray]], marks: Sequence[tuple |
 
 
 def _rows_of_frames(rows: Sequence[tuple[str, np.ndarray]], marks: Sequence[tuple | None]) -> Figure:
-    numbers = _some_frames(len(rows[0][1]))
+    numbers = spread(range(len(rows[0][1])), _FRAMES)
     figure = Figure(figsize=(1.3 * len(numbers) + 0.9, 1.45 * len(rows) + 0.2), layout="constrained")
     axes = figure.subplots(len(rows), len(numbers), squeeze=False)
     for axis, number in zip(axes[0], numbers, strict=True):
@@ -222,7 +222,3 @@ def _displayed(pixels: np.ndarray) -> np.ndarray:
     """Normalised pixels between 0 and 1: what they were, as far as the darkest was black and the lightest white."""
     low, high = pixels.min(), pixels.max()
     return (pixels - low) / ((high - low) or 1)
-
-
-def _some_frames(count: int) -> list[int]:
-    return np.linspace(0, count - 1, min(count, _FRAMES)).round().astype(int).tolist()

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from posmlp_jax.analysis.map_figures import draw_comparison, draw_relation_maps
 from posmlp_jax.analysis.page import Section
 from posmlp_jax.analysis.reach_figures import draw_mixing, draw_receptive_fields
 from posmlp_jax.analysis.relation_figures import (
-    draw_comparison,
     draw_gaussians,
     draw_lrpe_m,
     draw_non_locality,
-    draw_relation_maps,
     draw_temporal_tables,
     draw_token_biases,
 )

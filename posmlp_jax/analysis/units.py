@@ -118,6 +118,17 @@ def main_stage(model: Backbone) -> int:
     return depths.index(max(depths)) + 1
 
 
+def units_of(model: Backbone, stage: int | None, part: str | None, block: int | None = None) -> list[Unit]:
+    """`find_units` of one stage and one part: None is the stage with the most blocks, and `default_part`."""
+    part = default_part(model) if part is None else part
+    return find_units(model, stage=main_stage(model) if stage is None else stage, block=block, part=part)
+
+
+def default_part(model: Backbone) -> str:
+    """What figures of one part show: 'spatial', or 'joint' where there is no other."""
+    return "joint" if {unit.part for unit in find_units(model)} == {"joint"} else "spatial"
+
+
 def center(size: Sequence[int]) -> Place:
     """The place in the middle of a grid or a map."""
     return tuple(side // 2 for side in size)
