@@ -1,6 +1,6 @@
 """A trained model packed into a folder of a few files, without what only a run needs to go on.
 
-    card.json            what people want to know of it, and the SHA-256 of the other files
+    card.json            what people want to know of it, and the SHA-256 of all files
     run.json             what the model is, as a checkpoint says it (`run.describe_run`)
     evaluations.json     the run's evaluation of these weights; data.json, its data: as in its working directory
     weights.safetensors  the weights, or their moving average, by dotted name: float32 or, to be small, float16
@@ -21,7 +21,7 @@ from etils import epath
 from posmlp_jax.checkpoints.architecture import different_shapes
 from posmlp_jax.checkpoints.evaluations import Evaluations, Results
 from posmlp_jax.checkpoints.state import Weights, as_dict, parameter_name
-from posmlp_jax.checkpoints.zoo import CARD, damaged, read_card
+from posmlp_jax.checkpoints.zoo import CARD, card_checksum, damaged, read_card
 from posmlp_jax.errors import CheckpointError, PosMLPError
 from posmlp_jax.writing import atomic_write
 
@@ -159,7 +159,8 @@ def write_packed(
     for name, content in files.items():
         atomic_write(folder / name, content)
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    atomic_write(folder / CARD, _json({**card, "item": item, "dtype": dtype, "sha256": sums}))
+    card = {**card, "item": item, "dtype": dtype, "sha256": sums}
+    atomic_write(folder / CARD, _json({**card, "card_sha256": card_checksum(card)}))
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

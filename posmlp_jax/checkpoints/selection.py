@@ -18,6 +18,7 @@ from posmlp_jax.checkpoints.evaluations import (
     score,
 )
 from posmlp_jax.checkpoints.folders import no_checkpoint_in
+from posmlp_jax.checkpoints.packed import Packed
 from posmlp_jax.checkpoints.run import read_keep_best, read_metrics
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.errors import CheckpointError, ConfigError
@@ -54,7 +55,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="best", help=WEIGHTS_HELP)
 
 
-def select_step(checkpoints: Checkpoints, which: str | int) -> int:
+def select_step(checkpoints: Checkpoints | Packed, which: str | int) -> int:
     """The step of one checkpoint.
 
     Args:
@@ -76,7 +77,7 @@ def select_step(checkpoints: Checkpoints, which: str | int) -> int:
     return int(which)
 
 
-def _best_step(checkpoints: Checkpoints, steps: list[int]) -> int:
+def _best_step(checkpoints: Checkpoints | Packed, steps: list[int]) -> int:
     run = checkpoints.run(steps[-1])
     with checkpoints.damaged(steps[-1], "run"):
         keep_best, metrics = read_keep_best(run), read_metrics(run)

@@ -3,7 +3,9 @@
 Each is a packed checkpoint (`checkpoints.packed`), a folder in `posmlp_jax/zoo/models`. Nothing here imports JAX.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -57,11 +59,17 @@ def read_card(folder: epath.Path) -> dict[str, Any]:
     """
     try:
         card = json.loads((folder / CARD).read_bytes())
-        if isinstance(card["sha256"], dict):
+        if card["card_sha256"] == card_checksum(card):
             return card
     except (OSError, ValueError, LookupError, TypeError):
         pass
     raise damaged(folder, f"{CARD} is not what was written")
+
+
+def card_checksum(card: Mapping[str, Any]) -> str:
+    """The SHA-256 of what a card says, but for this itself, however it is laid out as JSON."""
+    said = {name: value for name, value in card.items() if name != "card_sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def damaged(folder: epath.Path, damage: str) -> DamagedCheckpointError:

@@ -70,7 +70,7 @@ def _rows(card: Mapping[str, Any], megabytes: str) -> dict[str, str]:
     fields = ", ".join(f"{name}={as_tuples(value)}" for name, value in card["fields"].items())
     rows = {
         card["name"]: card["about"],
-        "model": f"{card['model']} with {fields}",
+        "model": f"{card['model']} with {fields or 'nothing changed'}",
         "parameters": f"{card['parameters']:,}; it takes {kind} of {size}",
         "accuracy": f"{card['metric']} {_percent(accuracy['packed'])} on {tested}",
         "as trained": f"{_percent(accuracy['weights'])} of the weights"
@@ -80,7 +80,7 @@ def _rows(card: Mapping[str, Any], megabytes: str) -> dict[str, str]:
         "on": f"{trained}, {card['epochs']:.4g} epochs, {card['steps']:,} steps, seed {card['seed']}",
         "took": f"{card['minutes']} minutes on {card['machine']}",
         "with": f"commit {card['commit']} of posmlp_jax",
-        "licence": f"{card['licence']}; of the data: {data['licence']}",
+        "licence": f"{card['licence']}; of the data: {card['data_licence']}",
         "SHA-256": f"{card['sha256'][WEIGHTS]} of {WEIGHTS}",
     }
     if sample is not None:

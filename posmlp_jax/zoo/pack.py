@@ -9,6 +9,7 @@ whichever the run found better, in half precision if that changes the accuracy b
 """
 
 import ast
+import itertools
 import json
 import re
 import shlex
@@ -16,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,18 +57,35 @@ _AS_GOOD = 0.0005
 # What other devices, and bfloat16 on them, may change.
 _ROUNDING = 0.005
 _LICENCE = "Apache-2.0"
+# What a card calls a checkpoint's items.
+_RECORDED = {"weights": "weights", "ema": "moving_average"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a run does not record, as the card says it.
+
+    Attributes:
+      command: what a reader can do to train it again.
+      about: what it is, in one sentence.
+      machine: what it was trained on.
+      data_licence: of the data, and whose they are.
+      commit: of this project, with which it was trained.
+    """
+
+    command: str
+    about: str
+    machine: str
+    data_licence: str
+    commit: str
 
 
 def pack(
     workdir: epath.PathLike,
     name: str,
     config: ConfigDict,
+    told: Told,
     *,
-    command: str,
-    about: str,
-    machine: str,
-    data_licence: str,
-    commit: str,
     step: str | int = "latest",
     weights: str = "best",
     sample: int = 0,
@@ -76,12 +95,8 @@ def pack(
     Args:
       workdir: the run's.
       name: what the model is to be called.
-      config: what `command` trains, which must be what the run has trained.
-      command: what a reader of the card can do to train it again.
-      about: what it is, in one sentence.
-      machine: what it was trained on.
-      data_licence: of the data, and whose they are.
-      commit: of this project, with which it was trained.
+      config: what `told.command` trains, which must be what the run has trained.
+      told: what only people know.
       step: which checkpoint, as for `open_pretrained`.
       weights: which of its weights, likewise.
       sample: how many test examples are to come with it; 0: none, where every machine has the data.
@@ -93,67 +108,82 @@ def pack(
       ConfigError: for a name that cannot be, or another config than the run's.
       CheckpointError: if the checkpoint was not evaluated, or its data are no longer what they were.
     """
-    if not re.fullmatch(r"[a-z]\w*", name) or name in list_models():
-        raise ConfigError(
-            f"'{name}' is no name for a trained model: letters, digits and _, and no model of list_models()"
-        )
-    output, workdir = zoo.FOLDER / name, as_path(workdir)
-    check_output(output)
-    saved = read_config(workdir)
-    if saved is None:
-        raise CheckpointError(f"{workdir} has no config.json; name the working directory of a run")
-    if changed := list(differences(saved, plain(config))):
-        raise ConfigError(f"`{command}` does not train what is in {workdir}: {'; '.join(changed[:5])}")
+    output, workdir = _new_folder(name), as_path(workdir)
+    _check_config(workdir, config, told.command)
     pretrained = open_pretrained(workdir, step=step, weights=weights)
     with closing(Checkpoints(workdir, alone=True)) as checkpoints:
         results, run = checkpoints.evaluations[pretrained.step], checkpoints.run(pretrained.step)
     if results is None:
         raise CheckpointError(f"no evaluation of step {pretrained.step} is on record in {workdir}; take another --step")
-    metric = find_task(pretrained.task).metrics[0]
+    metric, data = find_task(pretrained.task).metrics[0], _read_data(workdir)
     # Where data lie, how many devices there were, and what else is no part of an experiment, is as in the command.
     run = {key: run[key] for key in ("step", "model", "class_names", "metrics")} | {"config": plain(config)}
-    parts = {"item": pretrained.item, "run": run, "results": results, "data": _read_data(workdir)}
-    epoch = parts["data"]["training"]["examples"] * config.data.repeats
     with atomic_folder(output) as folder:
+        parts = {"item": pretrained.item, "run": run, "results": results, "data": data}
         write = partial(write_packed, folder, pretrained.weights, **parts)
         accuracies = {}
         for dtype in ("float32", "float16"):
             write(dtype=dtype, card={})
             accuracies[dtype] = _accuracy(folder, workdir, metric)
-        _check_record(
-            accuracies["float32"], results["ema" if pretrained.item == "ema" else "eval"][metric.name], metric
-        )
+        recorded = {
+            "weights": results["eval"][metric.name],
+            "moving_average": results.get("ema", {}).get(metric.name),
+        }
+        _check_record(accuracies["float32"], recorded[_RECORDED[pretrained.item]], metric)
         dtype = "float16" if abs(accuracies["float16"] - accuracies["float32"]) < _AS_GOOD else "float32"
         write(dtype=dtype, card={})
-        packed = open_pretrained(folder)
-        card = {
-            "name": name,
-            "about": about,
-            "model": pretrained.name,
-            "fields": _fields(pretrained),
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(pretrained.weights.params)),
-            "input": [*pretrained.config.input_size, 3],
-            "task": pretrained.task,
+        measured = {
             "metric": metric.label,
-            "accuracy": {
-                "weights": results["eval"][metric.name],
-                "moving_average": results.get("ema", {}).get(metric.name),
-                "packed": accuracies[dtype],
-            },
-            "command": command,
-            "data": _describe_data(config, parts["data"], data_licence),
-            "epochs": round(pretrained.step * config.batch_size / epoch, 2),
-            "steps": pretrained.step,
-            "seed": config.seed,
+            "accuracy": {**recorded, "packed": accuracies[dtype]},
             "minutes": round(training_seconds(workdir, pretrained.step) / 60, 1),
-            "machine": machine,
-            "commit": commit,
-            "licence": _LICENCE,
-            "sample": _pack_sample(packed, workdir, sample) if sample else None,
+            "sample": _pack_sample(open_pretrained(folder), workdir, sample) if sample else None,
         }
-        write(dtype=dtype, card=card)
+        about = _describe(pretrained, config, data)
+        write(dtype=dtype, card={"name": name, **asdict(told), **about, **measured, "licence": _LICENCE})
     report(f"packed the {pretrained.choice} as {dtype}: {metric.label} {metric.format(accuracies[dtype])}")
     return zoo.read_card(output)
+
+
+def _new_folder(name: str) -> epath.Path:
+    """Where a model of that name is to be.
+
+    Raises:
+      ConfigError: for a name that cannot be.
+      CheckpointError: if there is one.
+    """
+    if not re.fullmatch(r"[a-z]\w*", name) or name in list_models():
+        raise ConfigError(
+            f"'{name}' is no name for a trained model: letters, digits and _, and no model of list_models()"
+        )
+    check_output(zoo.FOLDER / name)
+    return zoo.FOLDER / name
+
+
+def _check_config(workdir: epath.Path, config: ConfigDict, command: str) -> None:
+    """Raises a CheckpointError where there is no run, and a ConfigError if it has trained something else."""
+    saved = read_config(workdir)
+    if saved is None:
+        raise CheckpointError(f"{workdir} has no config.json; name the working directory of a run")
+    if changed := list(differences(saved, plain(config))):
+        raise ConfigError(f"`{command}` does not train what is in {workdir}: {'; '.join(changed[:5])}")
+
+
+def _describe(pretrained: Pretrained, config: ConfigDict, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of the model and of how it was trained, by the run's own record."""
+    splits = {"training": config.data.train_split, "evaluation": config.data.eval_split}
+    examples = {name: {"split": split, "examples": data[name]["examples"]} for name, split in splits.items()}
+    epoch = examples["training"]["examples"] * config.data.repeats
+    return {
+        "model": pretrained.name,
+        "fields": _fields(pretrained),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(pretrained.weights.params)),
+        "input": [*pretrained.config.input_size, 3],
+        "task": pretrained.task,
+        "data": {"name": config.data.name, **examples},
+        "epochs": round(pretrained.step * config.batch_size / epoch, 2),
+        "steps": pretrained.step,
+        "seed": config.seed,
+    }
 
 
 def _fields(pretrained: Pretrained) -> dict[str, Any]:
@@ -188,12 +218,6 @@ def _pack_sample(packed: Pretrained, workdir: epath.Path, count: int) -> dict[st
     return {"file": file, "examples": len(sample.labels), "top1": top1(packed, sample), "sha256": sha256}
 
 
-def _describe_data(config: ConfigDict, data: Mapping[str, Any], licence: str) -> dict[str, Any]:
-    split = {"training": config.data.train_split, "evaluation": config.data.eval_split}
-    examples = {name: {"split": split[name], "examples": data[name]["examples"]} for name in split}
-    return {"name": config.data.name, **examples, "licence": licence}
-
-
 def _read_data(workdir: epath.Path) -> dict[str, Any]:
     try:
         return json.loads((workdir / "data.json").read_text())
@@ -213,7 +237,14 @@ def training_seconds(workdir: epath.Path, last: int) -> float:
 
 
 def command_of(arguments: Sequence[str]) -> str:
-    """The command that trains what a command line's `--config…` say."""
+    """The command that trains what a command line's `--config…` say.
+
+    Raises:
+      ConfigError: for a value that follows its flag without a =, which may as well be none of it.
+    """
+    for argument, following in itertools.pairwise(arguments):
+        if re.fullmatch(r"--?config(\.[^=]+)?", argument) and not following.startswith("-"):
+            raise ConfigError(f"write {argument}={shlex.quote(following)}, with a =, as the card will show it")
     return shlex.join(["python", "main.py", *(each for each in arguments if re.match(r"--?(no)?config[.=]", each))])
 
 
@@ -246,19 +277,15 @@ def run() -> None:
         for flag in (workdir, name, machine, data_licence, commit):
             if flag.value is None:
                 raise ConfigError(f"--{flag.name} is missing; --help explains it")
-        pack(
-            workdir.value,
-            name.value,
-            config.value,
+        told = Told(
             command=command_of(sys.argv[1:]),
             about=about.value or first_sentence(Path(config_flags.get_config_filename(flags.FLAGS["config"]))),
             machine=machine.value,
             data_licence=data_licence.value,
             commit=commit.value,
-            step=step.value,
-            weights=weights.value,
-            sample=sample.value,
         )
+        selection = {"step": step.value, "weights": weights.value}
+        pack(workdir.value, name.value, config.value, told, **selection, sample=sample.value)
 
     raise_at_ctrl_c()
     with exit_on_mistake():

@@ -243,8 +243,6 @@ def test_what_is_damaged_is_not_loaded(copy, name, damage):
         # A digit more in a text, another byte in the middle of the weights.
         changed = content[: len(content) // 2] + b"7" + content[len(content) // 2 + 1 :]
         file.write_bytes(changed if damage == "changed" else content[: len(content) // 2])
-    if name == "card.json" and damage == "changed":
-        return  # What a card says to people is nobody's checksum.
     if name == "card.json" and damage == "gone":
         with pytest.raises(CheckpointError, match="no trained model of that name"):
             from_pretrained(NAME)
@@ -265,6 +263,7 @@ def test_another_versions_parameters_are_named(copy):
     save_file(arrays, file)
     card = json.loads((copy / "card.json").read_text())
     card["sha256"][file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    card["card_sha256"] = zoo.card_checksum(card)
     (copy / "card.json").write_text(json.dumps(card))
     with pytest.raises(CheckpointError, match=r"of another architecture, 2 .* head.kernel missing there"):
         from_pretrained(NAME)

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import jax
@@ -17,7 +18,7 @@ from posmlp_jax.checkpoints.state import module_weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.data.fingerprint import fingerprint
-from posmlp_jax.errors import CheckpointError, DamagedCheckpointError, PosMLPError
+from posmlp_jax.errors import CheckpointError, ConfigError, DamagedCheckpointError, PosMLPError
 from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.paths import as_path
 from posmlp_jax.tasks.classification.outcomes import METRICS
@@ -27,17 +28,17 @@ from posmlp_jax.training.saved_config import get_config
 from posmlp_jax.training.workdir import claim_workdir
 from posmlp_jax.zoo import load_sample
 from posmlp_jax.zoo.__main__ import main
-from posmlp_jax.zoo.pack import command_of, first_sentence, pack, training_seconds
+from posmlp_jax.zoo.pack import Told, command_of, first_sentence, pack, training_seconds
 
 pytestmark = pytest.mark.heavy
 
-TOLD = {
-    "command": "python main.py --config=configs/tiny.py",
-    "about": "A tiny one",
-    "machine": "one core",
-    "data_licence": "none",
-    "commit": "0123abc",
-}
+TOLD = Told(
+    command="python main.py --config=configs/tiny.py",
+    about="A tiny one",
+    machine="one core",
+    data_licence="none",
+    commit="0123abc",
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +75,19 @@ def models(monkeypatch, tmp_path) -> Path:
 
 
 def test_a_run_becomes_a_model(workdir, config, models, capsys):
-    card = pack(workdir, "tiny", config, **TOLD, sample=7)
+    card = pack(workdir, "tiny", config, TOLD, sample=7)
     (recorded,) = json.loads((workdir / "evaluations.json").read_text()).values()
     assert list_pretrained() == ["tiny"]
     assert {path.name for path in models.iterdir()} == {"tiny"}
     top1 = recorded["eval"]["top1"]
     assert card["accuracy"] == {"weights": top1, "moving_average": None, "packed": pytest.approx(top1, abs=5e-4)}
     assert card["dtype"] == "float16"
-    assert {name: card[name] for name in TOLD if name != "data_licence"} == {
-        name: value for name, value in TOLD.items() if name != "data_licence"
-    }
+    assert {name: card[name] for name in asdict(TOLD)} == asdict(TOLD)
     examples = {"split": "train", "examples": 60}
     assert card["data"] == {
         "name": "synthetic",
         "training": examples,
         "evaluation": examples | {"split": "validation"},
-        "licence": "none",
     }
     assert (card["minutes"], card["steps"], card["seed"], card["epochs"]) == (0.0, 0, 0, 0.0)
     # What a machine's folders were is no one's business.
@@ -110,24 +108,24 @@ def test_half_precision_only_where_it_is_as_good(workdir, config, models, monkey
     top1 = recorded["eval"]["top1"]
     found = iter([top1, top1 - 0.0006])
     monkeypatch.setattr("posmlp_jax.zoo.pack._accuracy", lambda *arguments: next(found))
-    card = pack(workdir, "tiny", config, **TOLD)
+    card = pack(workdir, "tiny", config, TOLD)
     assert (card["dtype"], card["accuracy"]["packed"], card["sample"]) == ("float32", top1, None)
     kernel = load_file(models / "tiny" / "weights.safetensors")["params.head.kernel"]
     np.testing.assert_array_equal(kernel, open_pretrained(workdir).weights.params["head"]["kernel"])
     found = iter([top1, top1 + 0.0004])
-    assert pack(workdir, "half", config, **TOLD)["dtype"] == "float16"
+    assert pack(workdir, "half", config, TOLD)["dtype"] == "float16"
     found = iter([top1 + 0.006, top1 + 0.006])
     with pytest.raises(
         CheckpointError, match=r"top-1 is .* % here, and was .* % when the run was evaluated: are these"
     ):
-        pack(workdir, "other", config, **TOLD)
+        pack(workdir, "other", config, TOLD)
     assert list_pretrained() == ["half", "tiny"]
 
 
 def test_a_sample_is_what_evaluation_sees(workdir, config, monkeypatch):
     (recorded,) = json.loads((workdir / "evaluations.json").read_text()).values()
     monkeypatch.setattr("posmlp_jax.zoo.pack._accuracy", lambda *arguments: recorded["eval"]["top1"])
-    card = pack(workdir, "tiny", config, **TOLD, sample=7)
+    card = pack(workdir, "tiny", config, TOLD, sample=7)
     sample = load_sample("tiny")
     source = open_source(config.data, "eval")
     (batch,) = eval_batches(source, config.data, (16, 16), batch_size=60)
@@ -138,10 +136,10 @@ def test_a_sample_is_what_evaluation_sees(workdir, config, monkeypatch):
     logits = jax.jit(from_pretrained("tiny").__call__)(np.float32(images))
     assert card["sample"]["top1"] == np.mean(np.argmax(logits, -1) == sample.labels)
     # Another model of these data has the same file.
-    again = pack(workdir, "twin", config, **TOLD, sample=7)
+    again = pack(workdir, "twin", config, TOLD, sample=7)
     assert again["sample"] == card["sample"]
     with pytest.raises(CheckpointError, match=r"synthetic_16x16\.npz holds other examples than these"):
-        pack(workdir, "third", config, **TOLD, sample=6)
+        pack(workdir, "third", config, TOLD, sample=6)
     assert list_pretrained() == ["tiny", "twin"]
     file = zoo.FOLDER.parent / "samples" / card["sample"]["file"]
     file.write_bytes(file.read_bytes()[:-9])
@@ -149,7 +147,7 @@ def test_a_sample_is_what_evaluation_sees(workdir, config, monkeypatch):
         DamagedCheckpointError, match=r"tiny of the zoo is damaged: synthetic_16x16\.npz .* not what was"
     ):
         load_sample("tiny")
-    pack(workdir, "without", config, **TOLD)
+    pack(workdir, "without", config, TOLD)
     with pytest.raises(CheckpointError, match="no test examples come with without"):
         load_sample("without")
 
@@ -169,19 +167,19 @@ def test_mistakes_leave_nothing(given, message, workdir, config, models):
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(given.get("config", {}))
     with pytest.raises(PosMLPError, match=message):
-        pack(workdir, given.get("name", "tiny"), config, **TOLD, step=given.get("step", "latest"))
+        pack(workdir, given.get("name", "tiny"), config, TOLD, step=given.get("step", "latest"))
     assert [path.name for path in models.iterdir()] == ["there"]
 
 
 def test_what_is_not_evaluated_or_no_run_is_refused(workdir, config, models, tmp_path):
     with pytest.raises(CheckpointError, match=r"has no config\.json; name the working directory of a run"):
-        pack(tmp_path, "tiny", config, **TOLD)
+        pack(tmp_path, "tiny", config, TOLD)
     record = workdir / "evaluations.json"
     content = record.read_text()
     record.unlink()
     try:
         with pytest.raises(CheckpointError, match="no evaluation of step 0 is on record"):
-            pack(workdir, "tiny", config, **TOLD)
+            pack(workdir, "tiny", config, TOLD)
     finally:
         record.write_text(content)
     assert not list(models.iterdir())
@@ -204,5 +202,7 @@ def test_what_the_card_says_of_the_command():
     assert command_of([*arguments, "--name=x", "--configuration=y"]) == (
         "python main.py --config=configs/cifar10.py '--config.length=60 epochs' --noconfig.ema_warmup"
     )
+    with pytest.raises(ConfigError, match=r"write --config\.length='60 epochs', with a =, as the card will show it"):
+        command_of(["--config=configs/cifar10.py", "--config.length", "60 epochs"])
     assert first_sentence(Path("configs/digits.py")).startswith("A small PosMLP on the 8×8 handwritten digits")
     assert first_sentence(Path("configs/digits.py")).endswith("drawn at 32×32")

@@ -81,7 +81,7 @@ def test_its_card_is_of_its_files(name):
     best = max(values["top1"] for values in results.values())
     assert card["accuracy"]["packed"] == pytest.approx(best, abs=5e-4)
     text = format_card(name)
-    for part in (card["command"], f"{100 * card['accuracy']['packed']:.2f} %", card["data"]["licence"], "Apache-2.0"):
+    for part in (card["command"], f"{100 * card['accuracy']['packed']:.2f} %", card["data_licence"], "Apache-2.0"):
         assert part in text
 
 
