@@ -93,6 +93,9 @@ def gaussians(unit: Unit) -> Gaussians:
 def non_locality(unit: Unit) -> NonLocality:
     """g(Σ̃) of Eq. 16 (Figure 8): over the groups, the mean of √∏λ, with the eigenvalues λ of Σ̃.
 
+    Σ̃ is what section 5.3 makes of Γ, and stands in Eq. 5 as Σ⁻¹: so the smaller it is, the further a query looks. In a
+    window of D axes the unit is tokens^−D.
+
     "We do not take those into account" that are singular, says the paper: here groups with an eigenvalue below
     `SINGULAR`. Of Σ̃ = Γ the symmetric part counts, which alone the quadratic form has.
 

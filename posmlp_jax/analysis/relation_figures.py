@@ -1,6 +1,7 @@
 """Figures of what relations have learned besides their maps: Gaussians, non-locality, biases, parts, tables.
 
-Colours have zero in their middle where values have both signs, and one scale wherever panels are to be compared.
+Colours have zero in their middle, but for values of one sign that are far from it, and one scale wherever panels are to
+be compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -234,12 +235,12 @@ def _flat(bias: np.ndarray) -> np.ndarray:
 
 
 def _colours(values: Sequence[np.ndarray]) -> dict:
-    """A colour map and its range for values that are compared: zero in the middle where they have both signs."""
+    """A colour map and its range for values that are compared, with zero in the middle unless all are far from it."""
     low, high = min(map(np.nanmin, values)), max(map(np.nanmax, values))
-    if low < 0 < high:
-        largest = max(-low, high)
-        return {"cmap": SIGNED, "vmin": -largest, "vmax": largest}
-    return {"cmap": POSITIVE, "vmin": low, "vmax": high}
+    largest = max(abs(low), abs(high))
+    if low * high > 0 and min(abs(low), abs(high)) > largest / 2:
+        return {"cmap": POSITIVE, "vmin": low, "vmax": high}
+    return {"cmap": SIGNED, "vmin": -largest, "vmax": largest}
 
 
 def _limit(found: Sequence, most: int) -> float:
