@@ -30,8 +30,10 @@ class Mixing(NamedTuple):
     contributions: Float32[np.ndarray, "groups *map"]
 
 
-def noise(model: Backbone, count: int = 4, seed: int = 0) -> Float[Array, "{count} *size 3"]:
-    """Independent standard normal pixels: what a model takes where no picture is given."""
+def noise(model: Backbone, count: int | None = None, seed: int = 0) -> Float[Array, "count *size 3"]:
+    """Independent standard normal pixels, for where no picture is given: by default of 4 images, or 1 clip."""
+    if count is None:
+        count = 1 if model.config.kind == "video" else 4
     return jax.random.normal(jax.random.key(seed), (count, *model.config.input_size, 3))
 
 
@@ -41,7 +43,7 @@ def receptive_field(
     *,
     stage: int | None = None,
     place: Sequence[int] | None = None,
-    directions: int = 16,
+    directions: int | None = None,
 ) -> Float32[np.ndarray, "*size"]:
     """The effective receptive field: how much the features at one place of a stage's map change with each pixel.
 
@@ -55,7 +57,7 @@ def receptive_field(
       images: normalised, as `Backbone.features` takes them; `noise(model)` for pixels of no picture.
       stage: from 1; None: the last, whose features are those after the final norm.
       place: (row, column), or (frame, row, column) of a clip, on that stage's map; None: its middle.
-      directions: how many backward passes, at most as many as channels.
+      directions: how many backward passes, at most as many as channels; None: 16 for images, 4 for clips.
 
     Returns:
       Of the images' size, (rows, columns) or (frames, rows, columns): features for a unit of normalised pixels.
@@ -72,6 +74,8 @@ def receptive_field(
     # For each stage where and along what to look; all but one of them are zero, so that one program does for all.
     spots = [np.zeros(each.shape[1:-1], np.float32) for each in maps]
     spots[stage - 1][place] = 1
+    if directions is None:
+        directions = 4 if model.config.kind == "video" else 16
     count = min(directions, channels)
     basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((channels, count)))
     along = [np.zeros((count, each.shape[-1]), np.float32) for each in maps]

@@ -158,7 +158,7 @@ def receptive_fields(subject: Subject) -> Section:
     """Gradients of features with respect to pixels."""
     options = _given(stage=subject.main if subject.place else subject.stage, place=subject.place)
     given = "" if subject.pixels is None else ", pixels"
-    over = "over four inputs of noise" if subject.pixels is None else "for this input"
+    over = "for noise" if subject.pixels is None else "for this input"
     return Section(
         [(draw_receptive_fields(subject.model, subject.pixels, **options), "effective receptive fields")],
         f"How much the features at the box change with each pixel {over}: the norm of the Jacobian of all layers, "
