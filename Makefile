@@ -33,7 +33,8 @@ format: .venv/installed-dev
 
 # The documentation site, docs/_build/html/index.html. A link that leads nowhere is an error, as all warnings are.
 docs: .venv/installed-docs
-	$(BIN)/python -m sphinx -W --keep-going -q -a -b html -d docs/_build/doctrees docs docs/_build/html
+	rm -rf docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
 
 # What `posmlp_jax.convert` needs for .pth files; the tests that need it say so where it is missing.
 torch: .venv/installed

@@ -143,7 +143,9 @@ def find_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, cont
         ((document, anchor),) = found
         with contextlib.suppress(KeyError):
             return make_refnode(app.builder, node["refdoc"], document, anchor, content, target)
-    return None if target.startswith("posmlp_jax.") and node["reftype"] != "obj" else content
+    # What is raised, and what has the package's name, should be found.
+    strict = node["reftype"] == "exc" or (target.startswith("posmlp_jax.") and node["reftype"] != "obj")
+    return None if strict else content
 
 
 def without_field_numbers(app: Sphinx, what: str, name: str, obj, skip: bool, options) -> bool | None:
