@@ -70,6 +70,7 @@ class Missing(MetaPathFinder):
 
 sys.meta_path.insert(0, Missing())
 import posmlp_jax
+assert posmlp_jax.list_pretrained()
 assert "jax" not in sys.modules
 from posmlp_jax import create_model
 assert "orbax" not in sys.modules

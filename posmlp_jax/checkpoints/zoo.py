@@ -1,6 +1,7 @@
 """The trained models that come with this package, by name, and their cards.
 
-Each is a packed checkpoint (`checkpoints.packed`), a folder in `posmlp_jax/zoo/models`. Nothing here imports JAX.
+Each is a packed checkpoint (`checkpoints.packed`), a folder in `posmlp_jax/zoo/models`. Listing names and reading cards
+takes no JAX.
 """
 
 import hashlib
@@ -28,12 +29,12 @@ def find(name: str) -> epath.Path:
     Raises:
       CheckpointError: if there is none of that name; of an architecture's it says where trained weights can be had.
     """
-    # Not above: a list of names needs no JAX.
-    from posmlp_jax.models import list_models
-
     names = list_pretrained()
     if name in names:
         return FOLDER / name
+    # Not above: names and cards need no JAX.
+    from posmlp_jax.models import list_models
+
     if name in list_models():
         raise CheckpointError(
             f"no trained weights of {name} come with this package; make a checkpoint of the authors' file, "
