@@ -148,10 +148,7 @@ def _draw_rows(axis: Axes, variants: Sequence[Variant], scores: Mapping[str, Sco
         color = "C1" if variant is other else "C0"
         axis.plot(values, [place] * len(values), ".", color=color, alpha=0.35, markersize=7, markeredgewidth=0)
         axis.errorbar(mean, place, xerr=deviation, fmt="o", color=color, capsize=3, markersize=5)
-    labels = [
-        variant.label if variant.printed is None else f"{variant.label}  [{variant.printed:.2f}]"
-        for variant in variants
-    ]
+    labels = [f"{variant.label}  [{variant.printed}]" if variant.printed else variant.label for variant in variants]
     axis.set_yticks(range(len(variants)), labels, fontsize=8, parse_math=False)
     axis.set_ylim(len(variants) - 0.5, -0.5)
     axis.set_xlabel("top-1 (%) on CIFAR-10; within the band: no more than noise; in brackets the paper's", fontsize=8)
