@@ -64,7 +64,7 @@ def test_synthetic_videos(make_config):
 
 
 def test_synthetic_runs_any_config(monkeypatch):
-    """README says so."""
+    """docs/imagenet.md says so."""
     monkeypatch.syspath_prepend(ROOT)
     names = [f"configs.{path.stem}" for path in (ROOT / "configs").glob("*.py")]
     names += [f"configs.video.{path.stem}" for path in (ROOT / "configs/video").glob("*.py")]
