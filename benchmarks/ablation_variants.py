@@ -13,9 +13,9 @@ from posmlp_jax.training import default_config
 # The first two stages of PosMLP-T, and a gMLP of the same 8×8 tokens, a third as wide and shallower.
 _MODELS = {
     "posmlp_t": {"widths": (32, 64), "depths": (1, 2), "expansions": (4, 4), "windows": (8, 4), "groups": (8, 16)},
-    "gmlp_s": {"patch": 4, "width": 32, "depth": 4},
+    "gmlp_s": {"patch": 4, "width": 32, "depth": 3},
 }
-_STEPS = 2000
+_STEPS = 1600
 _SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
