@@ -118,7 +118,7 @@ def mixing(model: Backbone, images: Images, units: Sequence[Unit], place: Sequen
       ConfigError: for a place that is not on the map, or images that the model does not take.
     """
     stage = units[0].stage
-    size = map_sizes(model)[stage - 1]
+    size = map_sizes(model, np.shape(images)[1:-1])[stage - 1]
     place = center(size) if place is None else check_place(place, size, f"the map of stage {stage}")
     tokens = _gate_inputs(model.config, tuple(unit.path for unit in units), _weights(model), jnp.asarray(images))
     return [
@@ -177,10 +177,14 @@ def _gate_inputs(
     return [seen[path] for path in paths]
 
 
-def map_sizes(model: Backbone) -> list[Place]:
-    """The sizes of the stages' maps, (rows, columns) or (frames, rows, columns), for input of the model's size."""
-    images = jax.ShapeDtypeStruct((1, *model.config.input_size, 3), jnp.float32)
-    return [each.shape[1:-1] for each in _maps(model.config, images)]
+def map_sizes(model: Backbone, input_size: Sequence[int] | None = None) -> list[Place]:
+    """The sizes of the stages' maps, (rows, columns) or (frames, rows, columns), by default for the model's own input.
+
+    Raises:
+      ConfigError: for an input that the model does not take.
+    """
+    size = model.config.input_size if input_size is None else tuple(input_size)
+    return [each.shape[1:-1] for each in _maps(model.config, jax.ShapeDtypeStruct((1, *size, 3), jnp.float32))]
 
 
 def _maps(config: BackboneConfig, images: jax.Array | jax.ShapeDtypeStruct) -> list[jax.ShapeDtypeStruct]:

@@ -44,10 +44,10 @@ def draw_receptive_fields(
         raise ConfigError(f"place {','.join(map(str, place))} on the map of which stage?")
     pixels = noise(model) if images is None else images
     stages = range(1, len(model.stages) + 1) if stage is None else [stage]
-    sizes = map_sizes(model)
+    sizes = map_sizes(model, pixels.shape[1:-1])
     fields = [receptive_field(model, pixels, stage=each, place=place) for each in stages]
     places = [center(sizes[each - 1]) if place is None else tuple(place) for each in stages]
-    rows = [(f"stage {number}", field / field.max()) for number, field in zip(stages, fields, strict=True)]
+    rows = [(f"stage {number}", field / (field.max() or 1)) for number, field in zip(stages, fields, strict=True)]
     marks = [
         _cell(spot, sizes[number - 1], field.shape) for number, spot, field in zip(stages, places, fields, strict=True)
     ]
@@ -87,7 +87,7 @@ def draw_mixing(
     units = find_units(model, stage=stage, block=block)
     kept = spread(sorted({unit.block for unit in units}), _BLOCKS)
     units = [unit for unit in units if unit.block in kept]
-    size = map_sizes(model)[stage - 1]
+    size = map_sizes(model, images.shape[1:-1])[stage - 1]
     spot = center(size) if place is None else check_place(place, size, f"the map of stage {stage}")
     found = mixing(model, images, units, spot)
     shown = _displayed(np.asarray(images[0], np.float32))
@@ -120,19 +120,17 @@ def _image_mixing(
 
 
 def _clip_mixing(clip: np.ndarray, units: Sequence[Unit], found: Sequence[Mixing], place: Place, size: Place) -> Figure:
-    numbers = spread(range(len(clip)), _FRAMES)
-    figure = Figure(
-        figsize=(1.35 * len(numbers) + 0.4, 2.0 + 1.75 * len({unit.block for unit in units})), layout="constrained"
-    )
-    strip, below = figure.subfigures(2, 1, height_ratios=(1.6, 1.75 * len({unit.block for unit in units})))
-    steps = len(clip) // size[0] or 1
+    first, behind, *box = _cell(place, size, clip.shape[:-1])
+    numbers = _some_frames(len(clip), first)
+    blocks = sorted({unit.block for unit in units})
+    figure = Figure(figsize=(1.35 * len(numbers) + 0.4, 2.0 + 1.75 * len(blocks)), layout="constrained")
+    strip, below = figure.subfigures(2, 1, height_ratios=(1.6, 1.75 * len(blocks)))
     for axis, number in zip(strip.subplots(1, len(numbers), squeeze=False)[0], numbers, strict=True):
         axis.imshow(clip[number], interpolation="nearest")
-        if number // steps == place[0]:
-            _outline(axis, _cell(place[1:], size[1:], clip.shape[1:3]))
+        if first <= number < behind:
+            _outline(axis, box)
         axis.set(xticks=[], yticks=[])
         axis.set_title(f"frame {number}", fontsize=FONT)
-    blocks = sorted({unit.block for unit in units})
     axes = below.subplots(len(blocks), 3, squeeze=False, gridspec_kw={"width_ratios": (2.4, 1, 1)})
     for row, block in zip(axes, blocks, strict=True):
         of_block = [(unit, each) for unit, each in zip(units, found, strict=True) if unit.block == block]
@@ -187,7 +185,7 @@ def _row_of_maps(rows: Sequence[tuple[str, np.ndarray]], marks: Sequence[tuple |
 
 
 def _rows_of_frames(rows: Sequence[tuple[str, np.ndarray]], marks: Sequence[tuple | None]) -> Figure:
-    numbers = spread(range(len(rows[0][1])), _FRAMES)
+    numbers = _some_frames(len(rows[0][1]), marks[-1][0])
     figure = Figure(figsize=(1.3 * len(numbers) + 0.9, 1.45 * len(rows) + 0.2), layout="constrained")
     axes = figure.subplots(len(rows), len(numbers), squeeze=False)
     for axis, number in zip(axes[0], numbers, strict=True):
@@ -203,6 +201,14 @@ def _rows_of_frames(rows: Sequence[tuple[str, np.ndarray]], marks: Sequence[tupl
         labelsize=FONT - 1
     )
     return figure
+
+
+def _some_frames(count: int, wanted: float) -> list[int]:
+    """The numbers of at most `_FRAMES` frames, evenly spread but for the wanted one, which is among them."""
+    numbers = spread(range(count), _FRAMES)
+    nearest = min(range(len(numbers)), key=lambda at: abs(numbers[at] - wanted))
+    numbers[nearest] = int(np.ceil(wanted))
+    return numbers
 
 
 def _cell(place: Sequence[int], size: Sequence[int], pixels: Sequence[int]) -> tuple[float, ...]:

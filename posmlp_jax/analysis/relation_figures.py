@@ -51,10 +51,10 @@ def draw_gaussians(model: Backbone) -> Figure:
         limit = _limit(of_stage, max(unit.relation.grid) - 1)
         axes.axhline(0, color="#999999", linewidth=0.5)
         axes.axvline(0, color="#999999", linewidth=0.5)
-        outside = 0
+        peakless = 0
         for peak, covariance in zip(each.peaks, each.covariances, strict=True):
             if np.isnan(peak).any():
-                outside += 1
+                peakless += 1
                 continue
             variances, directions = np.linalg.eigh(covariance)
             # Matplotlib's x is our last axis; y points down, as rows do.
@@ -66,7 +66,7 @@ def draw_gaussians(model: Backbone) -> Figure:
         axes.plot(each.centers[:, 1], each.centers[:, 0], ".", color=_ORANGE, markersize=3, linestyle="none")
         axes.plot(0, 0, "+", color="black", markersize=6)
         axes.set(xlim=(-limit, limit), ylim=(limit, -limit), aspect="equal")
-        axes.set_title(unit.name + (f"\n{outside} without a peak" if outside else ""), fontsize=FONT)
+        axes.set_title(unit.name + (f"\n{peakless} without a peak" if peakless else ""), fontsize=FONT)
         axes.tick_params(labelsize=FONT - 1)
     figure.supxlabel("columns from the query, in tokens", fontsize=FONT)
     figure.supylabel("rows", fontsize=FONT)
@@ -89,24 +89,9 @@ def draw_non_locality(models: Backbone | Mapping[str, Backbone]) -> Figure:
         units = find_units(model, part="spatial")
         values = [non_locality(unit) for unit in units]
         places = np.arange(1, len(units) + 1)
-        label = name or None
-        axes.plot(
-            places, [each.value for each in values], f"-{'os^Dv'[number % 5]}", color=f"C{number}", label=label, ms=4
-        )
-        borders = [at + 0.5 for at in places[:-1] if units[at - 1].stage != units[at].stage]
-        for border in borders:
-            axes.axvline(border, color=f"C{number}", linewidth=0.7, linestyle=":")
-        if number == 0:
-            starts, ends = [0.5, *borders], [*borders, len(units) + 0.5]
-            for stage, (start, end) in enumerate(zip(starts, ends, strict=True), start=1):
-                axes.text(
-                    (start + end) / 2,
-                    1.01,
-                    f"stage {stage}" if end - start > 0.12 * len(units) else f"{stage}",
-                    transform=axes.get_xaxis_transform(),
-                    ha="center",
-                    fontsize=FONT,
-                )
+        style = {"marker": "os^Dv"[number % 5], "markersize": 4, "color": f"C{number}", "label": name or None}
+        axes.plot(places, [each.value for each in values], **style)
+    _name_stages(axes, [unit.stage for unit in find_units(next(iter(named.values())), part="spatial")])
     axes.set_xlabel("block", fontsize=FONT)
     axes.set_ylabel(r"$g(\tilde{\Sigma})$, less is less local", fontsize=FONT)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
@@ -116,6 +101,18 @@ def draw_non_locality(models: Backbone | Mapping[str, Backbone]) -> Figure:
     if len(named) > 1:
         axes.legend(fontsize=FONT)
     return figure
+
+
+def _name_stages(axes: Axes, stages: Sequence[int]) -> None:
+    """Says above the axes which blocks, 1 apart, are of which stage."""
+    for stage in sorted(set(stages)):
+        start = stages.index(stage) + 0.5
+        end = start + stages.count(stage)
+        if start > 1:
+            axes.axvline(start, color="#888888", linewidth=0.7, linestyle=":")
+        # Where there is no room for the word, the number.
+        text = f"stage {stage}" if end - start > 0.12 * len(stages) else f"{stage}"
+        axes.text((start + end) / 2, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", fontsize=FONT)
 
 
 def draw_token_biases(model: Backbone, *, part: str | None = None) -> Figure:

@@ -29,7 +29,7 @@ from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
 from posmlp_jax.data.sources.files import FileSource, StrPath, find_files
 from posmlp_jax.data.views import EvalViews
-from posmlp_jax.errors import ConfigError, DataError, refusal
+from posmlp_jax.errors import BrokenExampleError, ConfigError, DataError, refusal
 from posmlp_jax.models import parameter_count
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.tasks.task import normalize_images
@@ -64,6 +64,8 @@ def read_input(pretrained: Pretrained, path: StrPath) -> np.ndarray:
     pixels = np.zeros((*pretrained.config.input_size, 3), np.uint8)
     try:
         EvalViews(FileSource(files, kind), data, pretrained.config.input_size).fill(pixels, 0)
+    except BrokenExampleError as error:
+        raise DataError(f"cannot read {path}: {error.reason}") from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {refusal(error)}") from error
     return np.asarray(normalize_images(pixels[None], data.mean, data.std))
@@ -149,9 +151,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--image", metavar="FILE", help="a picture: what feeds a place of it")
     parser.add_argument("--video", metavar="FILE", help="the same, for a model of clips")
-    parser.add_argument("--stage", type=int, metavar="N", help="only this stage (all)")
-    parser.add_argument("--block", type=int, metavar="N", help="only this block of the stage (all)")
-    parser.add_argument("--group", type=int, default=1, metavar="N", help="of LRPE-M's parts (1)")
+    parser.add_argument(
+        "--stage", type=int, metavar="N", help="maps, parts, receptive fields, mixing: of this alone (all)"
+    )
+    parser.add_argument(
+        "--block", type=int, metavar="N", help="maps and mixing: of this block of the stage alone (all)"
+    )
+    parser.add_argument("--group", type=int, metavar="N", help="of LRPE-M's parts (1)")
     parser.add_argument(
         "--queries",
         nargs="+",
@@ -168,6 +174,8 @@ def main(argv: list[str] | None = None) -> None:
     pretrained = open_pretrained(options.checkpoint, step=options.step, weights=options.weights)
     compare = [open_pretrained(each) for each in options.compare]
     pixels = _pixels(pretrained, options.image, options.video)
+    if options.group is not None and pretrained.config.relation != "lrpe_m":
+        raise ConfigError(f"--group is of LRPE-M's parts, and the model's relation is '{pretrained.config.relation}'")
     print(f"using the {pretrained.choice}")
     write_report(
         pretrained,

@@ -27,8 +27,8 @@ class Subject:
       model: its relations are shown.
       others: by name, models to be shown beside each other, `model` among them; or none.
       pixels: one input, normalised, `[1, …, 3]`; None: noise, where that will do.
-      stage, block: only these, from 1; None: all.
-      group: of LRPE-M's parts, from 1.
+      stage, block: whose maps, parts, receptive fields and mixing, from 1; None: all.
+      group: of LRPE-M's parts, from 1; None: the first.
       queries: places in the windows of the main stage; empty: each window's middle.
       place: on the main stage's map, of which is shown what feeds it; None: the middle.
     """
@@ -38,7 +38,7 @@ class Subject:
     pixels: np.ndarray | None = None
     stage: int | None = None
     block: int | None = None
-    group: int = 1
+    group: int | None = None
     queries: Sequence[Place] = ()
     place: Place | None = None
 

@@ -11,6 +11,7 @@ from runs import save_model
 
 from posmlp_jax import analysis
 from posmlp_jax.analysis import find_units, noise, non_locality, relation_maps
+from posmlp_jax.analysis.reach_figures import _some_frames
 from posmlp_jax.analysis.report import main, write_report
 from posmlp_jax.analysis.sections import SECTIONS
 from posmlp_jax.checkpoints import open_pretrained
@@ -71,8 +72,17 @@ def test_pictures_of_an_input():
     bars = next(axes for axes in figure.axes if "temporal" in axes.get_title())
     heights = np.reshape([bar.get_height() for bar in bars.patches], (2, 4))
     np.testing.assert_allclose(heights.sum(axis=1), 1, rtol=1e-5)
+    assert [axes.get_title() for axes in figure.axes[:4]] == [f"frame {number}" for number in range(4)]
     with pytest.raises(ConfigError, match="place 1,2,3 on the map of which stage"):
         analysis.draw_receptive_fields(model, place=(1, 2, 3))
+
+
+@pytest.mark.parametrize("wanted", range(16))
+def test_the_frame_of_a_place_is_shown(wanted):
+    shown = _some_frames(16, wanted)
+    assert wanted in shown
+    assert shown == sorted(set(shown))
+    assert len(shown) == 8
 
 
 class Page(HTMLParser):
@@ -167,12 +177,13 @@ MISTAKES = {
         ConfigError,
         "there is no group 5: stage 1, block 1 has groups 1 to 2",
     ),
+    "--checkpoint={}/gqpe --group=1": (ConfigError, "--group is of LRPE-M's parts, and the model's relation is 'gqpe'"),
     "--checkpoint={}/gqpe --video=clip.mp4": (
         ConfigError,
         "--video is given, and the model takes images: give --image",
     ),
     "--checkpoint={}/video --image={}/noise.png": (ConfigError, "--image is given, and the model takes videos"),
-    "--checkpoint={}/gqpe --image={}/broken.png": (DataError, "broken.png: "),
+    "--checkpoint={}/gqpe --image={}/broken.png": (DataError, "broken.png: not a JPEG"),
     "--checkpoint={}/gqpe --image={}/missing.png": (DataError, "there is no file or folder"),
     "--checkpoint={}/gqpe --image={}": (DataError, "stands for 2 images; name one"),
     "--checkpoint={}/gqpe --output={}": (ConfigError, "it is a folder"),

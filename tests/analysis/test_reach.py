@@ -9,6 +9,7 @@ from helpers import last_names, randomized, small
 from naive import assert_close, mix_map, relation_matrix
 
 from posmlp_jax.analysis import find_units, mixing, noise, receptive_field
+from posmlp_jax.analysis.reach import map_sizes
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.layers import gelu
 from posmlp_jax.models import create_model
@@ -122,6 +123,17 @@ def test_mixing_over_frames(video_model):
     assert not temporal.weights[:, :, elsewhere].any()
     # Windows of 3 × 3 of one frame: the place is alone in the last of them but for the row above it and its own.
     assert set(map(tuple, np.argwhere(spatial.weights[0]).tolist())) == {(1, row, 3) for row in range(3)}
+
+
+def test_images_of_another_size():
+    """Their maps are larger, and so are the places that there are."""
+    model = randomized(lambda: create_model("posmlp_t", **small("posmlp_t")))
+    images = jax.random.normal(jax.random.key(0), (1, 40, 52, 3))
+    assert map_sizes(model, (40, 52)) == [(10, 13), (5, 7)]
+    (found,) = mixing(model, images, find_units(model, stage=1), (9, 12))
+    # Alone in the last, padded window.
+    assert found.weights.shape == (2, 10, 13)
+    assert set(map(tuple, np.argwhere(found.weights[0]).tolist())) == {(9, 12)}
 
 
 def test_what_there_is_not(image_model, video_model):
