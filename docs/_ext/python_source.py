@@ -98,8 +98,8 @@ def plain_fields(app: Sphinx, what: str, name: str, obj, options, lines: list[st
         if line.startswith(":vartype "):
             lines[index] = line.replace("*", r"\*")  # `"groups *map"` begins no emphasis.
         elif line.startswith((":ivar ", ":param ")):
-            # Of several names, all but the last would be a type.
-            lines[index] = re.sub(r"(?<=,) (?=[\w, ]+:)", "", line, count=line.partition(": ")[0].count(","))
+            names, colon, text = line.partition(": ")
+            lines[index] = names.replace(", ", ",") + colon + text  # All but the last would be a type.
 
 
 def _split(lines: list[str]) -> list[list[str]]:
