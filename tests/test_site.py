@@ -93,3 +93,9 @@ def test_every_public_name_is_in_the_reference():
         if short not in {*named, *COMMANDS} and not {room, value.__module__} & set(whole):
             missing.append(name)
     assert missing == []
+
+
+def test_nothing_is_in_the_reference_twice():
+    reference = "\n".join(page.read_text() for page in (DOCS / "api").glob("*.rst"))
+    directives = re.findall(r"^\.\. auto\w+:: [\w.]+$", reference, flags=re.M)
+    assert sorted(set(directives)) == sorted(directives)
