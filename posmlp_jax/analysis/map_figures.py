@@ -8,7 +8,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from posmlp_jax.analysis.learned import relation_maps
-from posmlp_jax.analysis.units import Place, Unit, center, units_of
+from posmlp_jax.analysis.units import Place, Unit, center, main_stage, units_of
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.figures import FONT
 from posmlp_jax.models.backbone import Backbone
@@ -73,7 +73,7 @@ def draw_comparison(
 
     Args:
       models: by what stands above them.
-      stage: from 1; None: the one with the most blocks.
+      stage: from 1; None: the one with the most blocks in the first model.
       query: as in `draw_relation_maps`.
       groups: how many at most, evenly spread.
       blocks: how many at most, evenly spread.
@@ -83,6 +83,7 @@ def draw_comparison(
     """
     if not models:
         raise ConfigError("there are no models to compare")
+    stage = main_stage(next(iter(models.values()))) if stage is None else stage
     shown = {}
     for name, model in models.items():
         try:
@@ -93,7 +94,8 @@ def draw_comparison(
             raise type(error)(f"{name}: {error}") from error
     widths = [len(numbers) for _, _, numbers in shown.values()]
     rows = max(len(units) for units, _, _ in shown.values())
-    figure = Figure(figsize=(0.62 * sum(widths) + 1.1 * len(models), 0.66 * rows + 1.0), layout="constrained")
+    figure = Figure(figsize=(0.62 * sum(widths) + 1.1 * len(models), 0.66 * rows + 1.3), layout="constrained")
+    figure.suptitle(f"stage {stage}", fontsize=FONT + 1)
     every = figure.subplots(1, len(models), squeeze=False, gridspec_kw={"width_ratios": widths})[0]
     for axes, (name, (units, tiles, numbers)) in zip(every, shown.items(), strict=True):
         _draw_tiles(axes, units, tiles, numbers, query, len(numbers))
@@ -197,6 +199,7 @@ def _mark(axes: Axes, grid: Place, query: Sequence[int] | None, corners: Sequenc
     place = center(grid) if query is None else tuple(query)
     row = place[-2] + (place[0] * (grid[1] + 1) if len(grid) == 3 else 0)
     top, left = np.transpose(corners)
-    token = axes.figure.get_figwidth() * 72 / axes.get_images()[0].get_array().shape[1]
+    # In points, of which an inch has 72.
+    token = axes.figure.get_figwidth() * 72 / len(axes.figure.axes) / axes.get_images()[0].get_array().shape[1]
     size = np.clip(0.4 * token, 1.5, 5) ** 2
     axes.scatter(left + place[-1], top + row, s=size, color=_QUERY, edgecolors=_RIM, linewidths=0.4, zorder=3)
