@@ -27,6 +27,8 @@ exclude_patterns = ["_build"]
 
 # Markdown, as GitHub shows it too.
 myst_heading_anchors = 3
+# $x$, in notebooks.
+myst_enable_extensions = ["dollarmath"]
 # Notebooks come with their outputs.
 nb_execution_mode = "off"
 
