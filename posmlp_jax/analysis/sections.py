@@ -116,7 +116,7 @@ def non_locality(subject: Subject) -> Section:
     return Section(
         [(draw_non_locality(others if len(others) > 1 else subject.model), "non-locality over the blocks")],
         "How local each block is: the mean over groups of √∏λ with the eigenvalues λ of Σ̃, singular ones left out; the "
-        "smaller, the further the block looks. This is Eq. 16, as in Figure 8, where it falls with depth.",
+        "smaller, the further the block looks. This is Eq. 16, as in Figure 8, where it tends to fall with depth.",
         "draw_non_locality(model)",
     )
 

@@ -1,6 +1,8 @@
 """What relations have learned, against the papers' equations as float64 loops."""
 
 import math
+import re
+import textwrap
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from flax import nnx
 from helpers import last_names, randomized, small
 from naive import assert_close, inverse_covariance, positions, relation_matrix
+from runs import ROOT
 
+from posmlp_jax import from_pretrained
 from posmlp_jax.analysis import (
     find_units,
     frame_offsets,
@@ -134,6 +138,23 @@ def test_units_in_the_order_of_the_model():
     assert names == ["stage 1, block 1, temporal", "stage 1, block 1", "stage 2, block 1, temporal", "stage 2, block 1"]
     (unit,) = find_units(tiny("posmlp_video_s", version="v4"), stage=2, part="temporal")
     assert unit.relation.grid == (4,)
+
+
+def test_what_docs_say_of_the_models_that_come_with_the_package(capsys):
+    """The snippets of docs/relations.md give the numbers that stand beside them."""
+    text = (ROOT / "docs/relations.md").read_text()
+    blocks = re.findall(r"(?:^    .+\n|^\n(?=    ))+", text, flags=re.M)
+    measuring, over_frames = (next(b for b in blocks if name in b) for name in ("non_locality(unit)", "np.sum(odd**2)"))
+    values = {"from_pretrained": from_pretrained, "find_units": find_units, "model": from_pretrained("posmlp_digits")}
+    *lines, (last, said) = [line.strip().split("  # ") for line in textwrap.dedent(measuring).strip().splitlines()]
+    exec("\n".join(line[0] for line in lines), values)
+    assert [f"{value:.2f}" for value in eval(last, values)] == said.split(", ")
+    exec(textwrap.dedent(over_frames), values)
+    first, *second = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    assert f"{second[0]:.0%} and {second[1]:.0%}".replace("%", " %").replace(" % and", " and") in text.replace(
+        "\n", " "
+    )
+    assert f"that of the first stage {first:.0%}".replace("%", " %") in text.replace("\n", " ")
 
 
 MISTAKES = {
