@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import warm_python
 
 from posmlp_jax.checkpoints.state import module_weights
 from posmlp_jax.checkpoints.store import Checkpoints
@@ -52,30 +53,40 @@ def on_devices(count: int) -> str:
 
 
 class Process:
-    """A program under way, whose lines are collected as they come."""
+    """A program under way, whose lines are collected as they come.
 
-    def __init__(self, *arguments: str, program: Path = ROOT / "main.py", **environment: str):
-        self.lines = []
-        self._process = subprocess.Popen(
-            [sys.executable, program, *arguments],
-            cwd=ROOT,
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    Args:
+      *arguments: the program's.
+      fresh: whether it has an interpreter of its own, and does not start as a fork of a `warm_python`.
+      **environment: variables besides this process's.
+    """
+
+    def __init__(self, *arguments: str, program: Path = ROOT / "main.py", fresh: bool = False, **environment: str):
+        command, environment = [str(program), *arguments], os.environ | environment
+        (output, writes_output), (errors, writes_errors) = os.pipe(), os.pipe()
+        with open(os.devnull) as nothing, open(writes_output, "w") as out, open(writes_errors, "w") as err:
+            if fresh:
+                self._process = subprocess.Popen(
+                    [sys.executable, *command], cwd=ROOT, env=environment, stdin=nothing, stdout=out, stderr=err
+                )
+            else:
+                files = nothing.fileno(), out.fileno(), err.fileno()
+                self._process = warm_python.Program(
+                    warm_python.server(environment), command, environment, str(ROOT), files
+                )
         atexit.register(self._process.kill)  # Of a test that failed half-way.
-        self._errors = []
+        self.lines, self._errors = [], []
         self._readers = [
-            threading.Thread(target=self._read, args=(self._process.stdout, self.lines), daemon=True),
-            threading.Thread(target=self._read, args=(self._process.stderr, self._errors), daemon=True),
+            threading.Thread(target=self._read, args=(open(output), self.lines), daemon=True),
+            threading.Thread(target=self._read, args=(open(errors), self._errors), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
 
     @staticmethod
     def _read(stream, lines: list[str]) -> None:
-        lines.extend(iter(stream.readline, ""))
+        with stream:
+            lines.extend(iter(stream.readline, ""))
 
     def wait_for(self, start: str, seconds: float = 300) -> None:
         """Returns when a line starts with `start`."""
@@ -125,9 +136,9 @@ def classification(model, **changes) -> Classification:
     return Classification(config, model, SyntheticSource(0, model.num_classes))
 
 
-def run(*arguments: str, **environment: str) -> Process:
+def run(*arguments: str, fresh: bool = False, **environment: str) -> Process:
     """`main.py`, from start to end."""
-    process = Process(*arguments, **environment)
+    process = Process(*arguments, fresh=fresh, **environment)
     process.code = process.end()
     return process
 

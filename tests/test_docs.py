@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_python
 from runs import on_devices
 
 from posmlp_jax import training
@@ -50,11 +51,16 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     for name in ("posmlp_jax", "configs", "benchmarks", "tests", "main.py"):
         (folder / name).symlink_to(ROOT / name)
+    (folder / "bin").mkdir()
+    python = folder / "bin" / "python"
+    serving = warm_python.server(os.environ)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {warm_python.__file__} run {serving} {sys.executable} "$@"\n')
+    python.chmod(0o755)
     return folder
 
 
 def run_bash(folder: Path, script: str) -> subprocess.CompletedProcess:
-    paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TFDS_DATA_DIR": str(folder / "data")}
+    paths = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TFDS_DATA_DIR": str(folder / "data")}
     return subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", script],
         cwd=folder,

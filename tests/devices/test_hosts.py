@@ -16,14 +16,14 @@ from posmlp_jax.errors import ConfigError, PosMLPError
 
 pytestmark = pytest.mark.heavy
 
-STEPS = 40
+STEPS = 24
 RUN = [
     *TINY,
     "--config.devices=0",
     "--config.fsdp=2",
     f"--config.length={STEPS} steps",
-    "--config.eval_every=20 steps",
-    "--config.checkpoint_every=10 steps",
+    "--config.eval_every=12 steps",
+    "--config.checkpoint_every=6 steps",
     "--config.optimizer.peak_rate=1e-4",
     # What is dropped and mixed goes by the place in the batch, which the number of hosts does not change.
     "--config.model.drop_path=0.1",
@@ -43,6 +43,7 @@ def start(*arguments: str, each: tuple[list[str], list[str]] = ([], [])) -> list
             f"--coordinator_address=localhost:{port}",
             "--num_processes=2",
             f"--process_id={index}",
+            fresh=True,
             XLA_FLAGS=on_devices(4),
         )
         for index in (0, 1)
@@ -65,7 +66,7 @@ def assert_same_losses(workdir: Path, alone: Path) -> None:
 
 def test_two_hosts_stop_together_and_end_where_one_does(alone, tmp_path):
     first, second = start(*RUN, f"--workdir={tmp_path}")
-    first.wait_for("step 5/40")
+    first.wait_for("step 5/24")
     second.send(signal.SIGTERM)  # One host alone is told.
     assert [first.end(), second.end()] == [143, 143]
     stopped = steps(tmp_path)[-1]
@@ -73,7 +74,7 @@ def test_two_hosts_stop_together_and_end_where_one_does(alone, tmp_path):
     message = f"stopped by SIGTERM after step {stopped}; the same command goes on from there"
     assert message in first.error_lines
     assert message in second.error_lines
-    assert "step 5/40" not in second.output
+    assert "step 5/24" not in second.output
     first, second = start(*RUN, f"--workdir={tmp_path}")
     assert [first.end(), second.end()] == [0, 0], first.errors + second.errors
     assert f"going on from step {stopped} " in first.output
@@ -101,7 +102,7 @@ def test_a_mistake_on_one_host_ends_both(tmp_path):
 @pytest.mark.parametrize("dying", [0, 1])
 def test_when_one_host_dies_the_other_ends_within_a_minute_and_both_go_on(alone, tmp_path, dying):
     processes = start(*RUN, f"--workdir={tmp_path}")
-    processes[0].wait_for("step 15/40")
+    processes[0].wait_for("step 10/24")
     processes[dying].send(signal.SIGKILL)
     died = time.monotonic()
     assert processes[1 - dying].end(seconds=60) not in (0, 2, 3)
