@@ -77,15 +77,15 @@ class Process:
         atexit.register(self._process.kill)  # Of a test that failed half-way.
         self.lines, self._errors = [], []
         self._readers = [
-            threading.Thread(target=self._read, args=(open(output), self.lines), daemon=True),
-            threading.Thread(target=self._read, args=(open(errors), self._errors), daemon=True),
+            threading.Thread(target=self._read, args=(output, self.lines), daemon=True),
+            threading.Thread(target=self._read, args=(errors, self._errors), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
 
     @staticmethod
-    def _read(stream, lines: list[str]) -> None:
-        with stream:
+    def _read(pipe: int, lines: list[str]) -> None:
+        with open(pipe) as stream:
             lines.extend(iter(stream.readline, ""))
 
     def wait_for(self, start: str, seconds: float = 300) -> None:

@@ -54,7 +54,9 @@ def folder(tmp_path_factory) -> Path:
     (folder / "bin").mkdir()
     python = folder / "bin" / "python"
     serving = warm_python.server(os.environ)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {warm_python.__file__} run {serving} {sys.executable} "$@"\n')
+    python.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -IS {warm_python.__file__} run {serving} {sys.executable} "$@"\n'
+    )
     python.chmod(0o755)
     return folder
 

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from helpers import randomized
 from PIL import Image
 from rich.cells import cell_len
@@ -25,7 +24,7 @@ from posmlp_jax.data.decoding import examples
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
 from posmlp_jax.data.sources.files import find_files
 from posmlp_jax.errors import PosMLPError
-from posmlp_jax.models.registry import NamedModel, build, model_config
+from posmlp_jax.models.registry import Keys, NamedModel, build, model_config
 from posmlp_jax.predict import loading, predict
 from posmlp_jax.predict.__main__ import main
 from posmlp_jax.predict.picture import draw_predictions
@@ -89,7 +88,7 @@ def workdir(config, tmp_path_factory) -> Path:
     """A checkpoint of random weights."""
     folder = tmp_path_factory.mktemp("run")
     model = model_config("posmlp_t", num_classes=len(CLASSES), **MODEL)
-    weights = split_model(randomized(lambda: build(model, nnx.Rngs(0)), scale=0.6))[1]
+    weights = split_model(randomized(lambda: build(model, Keys(0)), scale=0.6))[1]
     checkpoints = Checkpoints(folder, keep=1)
     checkpoints.save_weights(weights, plain(config), NamedModel("posmlp_t", model), CLASSES)
     checkpoints.close()

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from helpers import randomized
 from PIL import Image
 from runs import classification, save_model
@@ -21,7 +20,7 @@ from posmlp_jax.data.prepare.datasets import moving_digits
 from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.errors import PosMLPError
 from posmlp_jax.export import export_model
-from posmlp_jax.models.registry import build, model_config
+from posmlp_jax.models.registry import Keys, build, model_config
 from posmlp_jax.predict import picture, predict
 from posmlp_jax.predict.__main__ import main
 from posmlp_jax.predict.picture import draw_predictions
@@ -75,7 +74,7 @@ def pretrained(tmp_path_factory):
     """A checkpoint of random weights."""
     folder = tmp_path_factory.mktemp("run")
     config = model_config("posmlp_video_s", **MODEL)
-    save_model(folder, "posmlp_video_s", randomized(lambda: build(config, nnx.Rngs(0)), scale=0.6), CLASSES)
+    save_model(folder, "posmlp_video_s", randomized(lambda: build(config, Keys(0)), scale=0.6), CLASSES)
     return open_pretrained(folder)
 
 

@@ -1,8 +1,8 @@
 """A Python that has imported what our programs import: they start as forks of it, and save two seconds each.
 
 A fork is what `python PROGRAM.py …`, `python -m MODULE …` or `python -` would be, with its own arguments, environment,
-folder and files, to the end of the interpreter. What only a new interpreter shows, how its imports end or what the order
-of its sets changes (hosts, for one, should not share that), is for tests that start one.
+folder and files, to the end of the interpreter. What only a new interpreter shows, what its imports do or what depends
+on the order of its sets (which hosts, for one, should not share), is for tests that start one.
 
     python tests/warm_python.py serve SOCKET            # until its standard input ends
     python -IS tests/warm_python.py run SOCKET PYTHON … # `PYTHON …`; what is none of the three is run by PYTHON itself

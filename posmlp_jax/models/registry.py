@@ -69,7 +69,7 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> Bac
 
     Args:
       name: one of `list_models()`.
-      rngs: where the parameters come from; by default `nnx.Rngs(0)`.
+      rngs: where the parameters come from; by default the keys of `nnx.Rngs(0)`.
       **overrides: fields of the family's config dataclass (`PosMLPConfig`, `GMLPConfig`, `PosMLPVideoConfig`).
 
     Returns:
@@ -79,7 +79,7 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> Bac
     Raises:
       ConfigError: as `model_config`.
     """
-    return build(model_config(name, **overrides), nnx.Rngs(0) if rngs is None else rngs)
+    return build(model_config(name, **overrides), Keys(0) if rngs is None else rngs)
 
 
 def build(config: BackboneConfig, rngs: nnx.Rngs) -> Backbone:

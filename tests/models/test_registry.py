@@ -16,7 +16,7 @@ from posmlp_jax import create_model, list_models
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.gating import GatingUnit
 from posmlp_jax.layers import GatedBranch
-from posmlp_jax.models import model_config, parameter_count
+from posmlp_jax.models import model_config, parameter_count, registry
 from posmlp_jax.models.stages import drop_path_rates
 
 
@@ -123,7 +123,7 @@ def before_batch_norm(parameter: str) -> bool:
 
 @functools.cache
 def abstract_model(name: str, **overrides):
-    return nnx.eval_shape(lambda: create_model(name, **overrides))
+    return registry.abstract_model(model_config(name, **overrides))
 
 
 def image_shapes(size: tuple[int, ...], batch: int = 2):
