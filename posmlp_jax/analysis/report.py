@@ -17,7 +17,9 @@ if __name__ == "__main__":
 
     end_at_ctrl_c()
 
+import jax
 import numpy as np
+from tqdm import tqdm
 
 from posmlp_jax.analysis.page import render
 from posmlp_jax.analysis.sections import SECTIONS, Subject
@@ -29,7 +31,7 @@ from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
 from posmlp_jax.data.sources.files import FileSource, StrPath, find_files
 from posmlp_jax.data.views import EvalViews
-from posmlp_jax.errors import BrokenExampleError, ConfigError, DataError, refusal
+from posmlp_jax.errors import BrokenExampleError, CheckpointError, ConfigError, DataError, refusal
 from posmlp_jax.models import parameter_count
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.tasks.task import normalize_images
@@ -84,13 +86,14 @@ def write_report(
 
     Raises:
       ConfigError: for a stage, block, group, query or place that there is not, or a file that cannot be written.
-      CheckpointError: when the weights cannot be loaded.
+      CheckpointError: when the weights cannot be loaded, or are not all numbers.
     """
-    model = pretrained.model()
-    others = _named([pretrained, *compare], [model, *(each.model() for each in compare)]) if compare else {}
+    model, *compared = (_checked_model(each) for each in (pretrained, *compare))
+    others = _named([pretrained, *compare], [model, *compared]) if compare else {}
     subject = Subject(model, others, **options)
     sections, missing = {}, {}
-    for title, make in SECTIONS.items():
+    # Receptive fields of a large model take minutes.
+    for title, make in tqdm(SECTIONS.items(), unit=" sections", delay=2, disable=None, leave=False, dynamic_ncols=True):
         try:
             sections[title] = make(subject)
         except MissingRelationError as error:
@@ -113,6 +116,13 @@ def describe(pretrained: Pretrained, model: Backbone) -> dict[str, str]:
         "blocks": " + ".join(str(len(stage.blocks)) for stage in model.stages),
         "weights": pretrained.choice,
     }
+
+
+def _checked_model(pretrained: Pretrained) -> Backbone:
+    """The model; relations of what is not a number have no eigenvalues, nor colours."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pretrained.weights)):
+        raise CheckpointError(f"the {pretrained.description} are not all numbers; take another --step")
+    return pretrained.model()
 
 
 def _named(pretrained: Sequence[Pretrained], models: Sequence[Backbone]) -> dict[str, Backbone]:

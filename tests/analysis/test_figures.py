@@ -120,6 +120,9 @@ def folders(tmp_path_factory):
     }
     for folder, (name, changes) in models.items():
         save_model(root / folder, name, tiny(name, **changes))
+    spoilt = tiny()
+    spoilt.head.bias[...] = np.nan * spoilt.head.bias[...]
+    save_model(root / "spoilt", "posmlp_t", spoilt)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(root / "noise.png")
     (root / "broken.png").write_bytes(b"\x89PNG\r\n")
     return root
@@ -165,6 +168,7 @@ def test_report(folder, folders, tmp_path, capsys, monkeypatch):
 
 MISTAKES = {
     "--checkpoint={}/nothing": (CheckpointError, "nothing"),
+    "--checkpoint={}/spoilt": (CheckpointError, "are not all numbers; take another --step"),
     "--checkpoint={}/gqpe --stage=3": (ConfigError, "there is no stage 3: the model has stages 1 to 2"),
     "--checkpoint={}/gqpe --stage=1 --block=9": (ConfigError, "there is no block 9: stage 1 has block 1 alone"),
     "--checkpoint={}/gqpe --queries 9,9": (
