@@ -56,10 +56,10 @@ def train_all(runs: Sequence[tuple[Variant, int]], make_config: MakeConfig, work
     left = [run for run in configs if read_result(run[2], folder(workdir, *run[:2])) is None]
     if not left:
         return
-    print(f"{len(left)} of {len(runs)} runs of {left[0][2].length} each are to be trained; they are in {workdir}")
     # What is wrong with the data shows before anything is written.
     for split in ("train", "eval"):
         open_source(left[0][2].data, split)
+    print(f"{len(left)} of {len(runs)} runs of {left[0][2].length} each are to be trained; they are in {workdir}")
     workdir.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     for done, (variant, seed, config) in enumerate(left, 1):
