@@ -7,7 +7,7 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # Compiled programs are kept, so that the second run of anything starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test test-fast test-slow lint format docs torch clean
+.PHONY: demo test test-fast test-slow lint format docs notebooks torch clean
 
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 demo: .venv/installed
@@ -35,6 +35,10 @@ format: .venv/installed-dev
 docs: .venv/installed-docs
 	rm -rf docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+
+# Runs those of colabs/ and writes them back with their outputs: all, or `make notebooks NAMES="quickstart video"`.
+notebooks: .venv/installed-dev
+	$(BIN)/python -m colabs.run $(NAMES)
 
 # What `posmlp_jax.convert` needs for .pth files; the tests that need it say so where it is missing.
 torch: .venv/installed
