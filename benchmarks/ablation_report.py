@@ -158,10 +158,8 @@ def _draw_shares(axis: Axes, variants: Sequence[Variant], scores: Mapping[str, S
     """Accuracy over the share of the images, one line a relation."""
     lines = {}
     for variant in variants:
-        share = 100 * variant.changes.get("data.train_fraction", 1.0)
-        lines.setdefault(variant.label.rpartition(", ")[2], []).append(
-            (share, *mean_and_deviation(scores[variant.run]))
-        )
+        points = lines.setdefault(variant.label.rpartition(", ")[2], [])
+        points.append((100 * variant.share, *mean_and_deviation(scores[variant.run])))
     for name, points in lines.items():
         shares, means, deviations = zip(*points, strict=True)
         axis.errorbar(shares, means, yerr=deviations, fmt="o-", capsize=3, markersize=4, label=name)

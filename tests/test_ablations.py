@@ -121,6 +121,13 @@ def test_what_a_row_says_is_what_is_trained():
         "model.groups": 8,
         "data.train_fraction": 0.25,
     }
+    # The paper's rows are on a tenth of the images, and so is that of the figure.
+    rows = {
+        label: next(variant for variant in VARIANTS if variant.label == label) for label in ("10 %, SGU", "gMLP SGU")
+    }
+    assert len({variant.run for variant in rows.values()}) == 1
+    assert {variant.share for variant in rows.values()} == {0.1} == {rows["gMLP SGU"].config(0).data.train_fraction}
+    assert [variant.config(0).data.train_fraction for variant in TABLES["recipe"]] == [1.0] * 6
 
 
 def test_the_papers_orderings():
