@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from posmlp_jax import create_model
 from posmlp_jax.checkpoints.state import Weights, split_model
 from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.models.cost import kept_bytes
 
 SMALL = {
     "num_frames": 8,
@@ -50,12 +51,6 @@ def step(name: str, batch: int, overrides: dict):
     return loss, arguments
 
 
-def kept_bytes(loss, arguments) -> int:
-    """What is kept between the forward and the backward pass."""
-    kept = jax.eval_shape(lambda *arguments: jax.vjp(loss, *arguments)[1], *arguments)
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Prints one line for each variant, with the ratios to the first."""
     parser = CommandParser("benchmarks.video_model", __doc__)
@@ -69,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     size = ({} if options.full else SMALL) | {"dtype": options.dtype}
     steps = {name: step(options.model, options.batch, size | changes) for name, changes in VARIANTS.items()}
-    columns = {"kept MiB": [kept_bytes(*parts) / 2**20 for parts in steps.values()]}
+    columns = {"kept MiB": [kept_bytes(loss, *arguments) / 2**20 for loss, arguments in steps.values()]}
     if not options.trace:
         compiled = [
             (jax.jit(jax.value_and_grad(loss)).lower(*arguments).compile(), arguments)

@@ -6,6 +6,7 @@ Functions that draw take a model (unfolded) and give a Matplotlib `Figure`; the 
 from posmlp_jax.lazy import lazily
 
 _MODULES = {
+    "animation": ("animate_clips",),
     "units": ("Unit", "find_units"),
     "learned": (
         "frame_offsets",

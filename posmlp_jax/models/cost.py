@@ -1,4 +1,4 @@
-"""How many multiply-accumulates a function does, and what each model costs."""
+"""What a function costs, in multiply-accumulates and in memory for its gradient, and what each model does."""
 
 import math
 
@@ -25,12 +25,33 @@ def forward_macs(function, *args) -> int:
     return count_macs(jax.make_jaxpr(function)(*args))
 
 
+def kept_bytes(function, *args) -> int:
+    """Bytes that the forward pass of `function(*args)` leaves for the backward pass, arguments that it needs included.
+
+    That is what JAX keeps for a gradient with respect to all arguments, before a compiler decides otherwise. The
+    function is traced and not run; the arguments may be `jax.ShapeDtypeStruct`.
+    """
+    kept = jax.eval_shape(lambda *args: jax.vjp(function, *args)[1], *args)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+
+
 def model_cost(name: str, **overrides) -> tuple[int, int]:
     """Parameters, and multiply-accumulates for one image or clip of the model's size; no parameters are made."""
     model = registry.abstract_model(registry.model_config(name, **overrides))
     graph, state = nnx.split(model)
     image = jax.ShapeDtypeStruct((1, *model.config.input_size, 3), jnp.float32)
     return parameter_count(model), forward_macs(lambda state, image: nnx.merge(graph, state)(image), state, image)
+
+
+def model_memory(name: str, batch_size: int = 1, **overrides) -> int:
+    """`kept_bytes` of a model in training: its parameters, and the activations of a batch of its size.
+
+    Dropout and drop path are off. The optimizer's state and the gradients come on top. No parameters are made.
+    """
+    model = registry.abstract_model(registry.model_config(name, **overrides | {"dropout": 0.0, "drop_path": 0.0}))
+    graph, state = nnx.split(model)
+    images = jax.ShapeDtypeStruct((batch_size, *model.config.input_size, 3), jnp.float32)
+    return kept_bytes(lambda state, images: nnx.merge(graph, state)(images, train=True), state, images)
 
 
 def _equation_macs(equation) -> int:

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from helpers import small
 
 from posmlp_jax import create_model
 from posmlp_jax.layers import depthwise_conv
 from posmlp_jax.models import parameter_count
-from posmlp_jax.models.cost import forward_macs, model_cost
+from posmlp_jax.models.cost import forward_macs, kept_bytes, model_cost, model_memory
 
 
 def shape(*sizes):
@@ -130,3 +131,25 @@ def test_operation_formulas(d, expansion, side, s):
     assert macs("dense", 1) == linear + mixing
     assert macs("lrpe", s) == linear + mixing
     assert macs("gqpe", s) == ggqpe + 12 * s
+
+
+def test_what_is_kept_for_the_backward_pass():
+    """Of sin(sin(x A) B): x, A, B, both cosines and what B is multiplied by, 4 bytes each; recomputed, x, A and B."""
+    x, a, b = shape(5, 2), shape(2, 3), shape(3, 7)
+
+    def layers(x, a, b):
+        return jnp.sin(jnp.sin(x @ a) @ b)
+
+    arguments = 5 * 2 + 2 * 3 + 3 * 7
+    assert kept_bytes(layers, x, a, b) == 4 * (arguments + 2 * 5 * 3 + 5 * 7)
+    assert kept_bytes(jax.checkpoint(layers), x, a, b) == 4 * arguments
+
+
+def test_memory_of_a_model():
+    """Parameters once, activations as often as there are images; less where they are computed again."""
+    one, two, three = (model_memory("posmlp_t", batch_size, **small("posmlp_t")) for batch_size in (1, 2, 3))
+    assert three - two == two - one
+    parameters = 4 * model_cost("posmlp_t", **small("posmlp_t"))[0]
+    # Some parameters, as biases, are not needed for any gradient; relations are, and are not of the images.
+    assert 0.5 * parameters < one - (two - one)
+    assert model_memory("posmlp_t", 3, **small("posmlp_t"), remat=True) < three / 2
