@@ -92,14 +92,19 @@ def draw_comparison(
             shown[name] = units, [_tiles(unit, query)[np.array(numbers) - 1] for unit in units], numbers
         except ConfigError as error:
             raise type(error)(f"{name}: {error}") from error
-    widths = [len(numbers) for _, _, numbers in shown.values()]
-    rows = max(len(units) for units, _, _ in shown.values())
-    figure = Figure(figsize=(0.62 * sum(widths) + 1.1 * len(models), 0.66 * rows + 1.3), layout="constrained")
+    columns = len(models) if len(models) < 4 else 2
+    rows = -(-len(models) // columns)
+    across = max(len(numbers) for _, _, numbers in shown.values())
+    down = max(len(units) for units, _, _ in shown.values())
+    size = columns * (0.62 * across + 0.9), rows * (0.66 * down + 0.6) + 0.4
+    figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(f"stage {stage}", fontsize=FONT + 1)
-    every = figure.subplots(1, len(models), squeeze=False, gridspec_kw={"width_ratios": widths})[0]
-    for axes, (name, (units, tiles, numbers)) in zip(every, shown.items(), strict=True):
+    every = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, (name, (units, tiles, numbers)) in zip(every, shown.items(), strict=False):
         _draw_tiles(axes, units, tiles, numbers, query, len(numbers))
         axes.set_title(name, fontsize=FONT + 1, parse_math=False)
+    for axes in every[len(models) :]:
+        axes.set_axis_off()
     return figure
 
 
@@ -200,6 +205,7 @@ def _mark(axes: Axes, grid: Place, query: Sequence[int] | None, corners: Sequenc
     row = place[-2] + (place[0] * (grid[1] + 1) if len(grid) == 3 else 0)
     top, left = np.transpose(corners)
     # In points, of which an inch has 72.
-    token = axes.figure.get_figwidth() * 72 / len(axes.figure.axes) / axes.get_images()[0].get_array().shape[1]
+    inches = axes.figure.get_figwidth() / axes.get_subplotspec().get_gridspec().ncols
+    token = 72 * inches / axes.get_images()[0].get_array().shape[1]
     size = np.clip(0.4 * token, 1.5, 5) ** 2
     axes.scatter(left + place[-1], top + row, s=size, color=_QUERY, edgecolors=_RIM, linewidths=0.4, zorder=3)
