@@ -92,7 +92,7 @@ def _verdicts(variants: Sequence[Variant], scores: Mapping[str, Scores], found: 
             kind.append(f"{higher.label} > {lower.label} ({change})")
     return [
         f"{what}, {len(pairs)} of the paper's {len(held + turned + within)} orderings: {'; '.join(pairs)}."
-        for what, pairs in (("Hold", held), ("Do not, but the other way round", turned), ("Within the noise", within))
+        for what, pairs in (("Hold", held), ("The other way round", turned), ("Within the noise", within))
         if pairs
     ]
 

@@ -110,20 +110,20 @@ def _of_paper(table: str) -> list[Variant]:
 
 
 def _shares_of_images() -> list[Variant]:
-    """Figure 1 (f), at equal width: of the paper's numbers, 72.14 and 74.02 at one half are Table 1's of gMLP."""
-    relations = {"SGU": {}} | {
-        name: {"model.relation": relation, "model.groups": 8}
-        for name, relation in (("GLRPE", "lrpe"), ("GGQPE", "gqpe"))
+    """Figure 1 (f), at equal width. Of its numbers the text has those of one half, which are Table 1's of gMLP."""
+    rows = {
+        name: next(row for row in ROWS if row.name == f"table 1: gMLP {name}") for name in ("SGU", "GLRPE", "GGQPE")
     }
     return [
         Variant(
             label=f"{100 * share:g} %, {name}",
-            base="gmlp_s",
+            base=row.model,
             reference=f"{100 * share:g} %, SGU",
-            changes=changes | ({} if share == _SHARE else {"data.train_fraction": share}),
+            changes=_changes(row) | ({} if share == _SHARE else {"data.train_fraction": share}),
+            printed=row.top1 if share == 0.5 else None,
         )
         for share in _SHARES
-        for name, changes in relations.items()
+        for name, row in rows.items()
     ]
 
 
