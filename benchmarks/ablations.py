@@ -61,16 +61,17 @@ def train_all(runs: Sequence[tuple[Variant, int]], make_config: MakeConfig, work
         open_source(left[0][2].data, split)
     print(f"{len(left)} of {len(runs)} runs of {left[0][2].length} each are to be trained; they are in {workdir}")
     workdir.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
+    whole = []
     for done, (variant, seed, config) in enumerate(left, 1):
-        began = time.perf_counter()
-        result = train_once(config, folder(workdir, variant, seed), log=workdir / "log.txt")
-        now = time.perf_counter()
-        rest = (now - start) / done * (len(left) - done)
-        print(
-            f"{done}/{len(left)}  {variant.run}, seed {seed}: {100 * result['eval']['top1']:.2f} % "
-            f"in {now - began:.0f} s; {_duration(rest)} left"
-        )
+        run, began = folder(workdir, variant, seed), time.perf_counter()
+        anew = not run.exists()
+        result = train_once(config, run, log=workdir / "log.txt")
+        seconds = time.perf_counter() - began
+        # What is left of a run that was stopped says little of the others.
+        whole += [seconds] if anew else []
+        rest = f"; {_duration(sum(whole) / len(whole) * (len(left) - done))} left" if whole else ""
+        top1 = 100 * result["eval"]["top1"]
+        print(f"{done}/{len(left)}  {variant.run}, seed {seed}: {top1:.2f} % in {seconds:.0f} s{rest}")
 
 
 def read_scores(
