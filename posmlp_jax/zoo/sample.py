@@ -11,8 +11,8 @@ import numpy as np
 from etils import epath
 
 from posmlp_jax.checkpoints import zoo
-from posmlp_jax.checkpoints.pretrained import Pretrained
-from posmlp_jax.data import LabelledSource
+from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
+from posmlp_jax.data import LabelledSource, open_source
 from posmlp_jax.data.views import EvalViews
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.tasks.classification.classifier import classifier
@@ -21,6 +21,8 @@ from posmlp_jax.writing import atomic_write
 
 # How many examples are computed at a time.
 _BATCH = 100
+# Data sets that come with the package.
+_SHIPPED = ("digits",)
 
 
 class Sample(NamedTuple):
@@ -36,17 +38,20 @@ class Sample(NamedTuple):
 
 
 def load_sample(name: str) -> Sample:
-    """The test examples that come with a model of the zoo.
+    """The test examples that come with a model of the zoo; of a data set that comes with the package, all of them.
 
     Raises:
       CheckpointError: if there is no such model, or there are none with it.
       DamagedCheckpointError: if the file is not what was written.
     """
     folder = zoo.find(name)
-    if (about := zoo.read_card(folder).get("sample")) is None:
-        raise CheckpointError(
-            f"no test examples come with {name}; its data are {zoo.read_card(folder)['data']['name']}"
-        )
+    card = zoo.read_card(folder)
+    if (about := card.get("sample")) is None:
+        if (data := card["data"]["name"]) not in _SHIPPED:
+            raise CheckpointError(f"no test examples come with {name}; its data are {data}")
+        pretrained = open_pretrained(folder)
+        source = open_source(data_config(pretrained), "eval")
+        return take_sample(source, pretrained, len(source))
     try:
         content = sample_file(about["file"]).read_bytes()
     except OSError as error:

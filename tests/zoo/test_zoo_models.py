@@ -61,6 +61,14 @@ def test_it_recognises_what_its_card_says(name, digits_dir):
     assert set(labels.tolist()) == set(range(pretrained.config.num_classes))
 
 
+def test_examples_of_data_that_come_with_the_package(digits_dir, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(digits_dir))
+    pixels, labels, _ = examples_of("posmlp_digits", digits_dir)
+    sample = load_sample("posmlp_digits")
+    np.testing.assert_array_equal(sample.pixels, pixels)
+    np.testing.assert_array_equal(sample.labels, labels)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_its_card_is_of_its_files(name):
     card, pretrained = card_of(name), open_pretrained(name)
