@@ -78,6 +78,8 @@ def execute(notebook: NotebookNode) -> NotebookNode:
         client = NotebookClient(
             notebook,
             kernel_name="python3",
+            # The kernel warns that others on the machine could listen.
+            extra_arguments=["--log-level=ERROR"],
             resources={"metadata": {"path": folder}},
             timeout=CELL_SECONDS,
             record_timing=False,
@@ -87,7 +89,7 @@ def execute(notebook: NotebookNode) -> NotebookNode:
         try:
             client.execute(env=environment)
         except CellExecutionError as error:
-            raise NotebookError(f"{error.ename}: {error.evalue}\n{error.traceback}") from None
+            raise NotebookError(str(error)) from None
         except (CellTimeoutError, DeadKernelError) as error:
             raise NotebookError(str(error)) from None
         _leave_what_repeats(notebook, [f"{os.path.realpath(folder)}/", f"{folder}/", f"{FOLDER.parent}/"])

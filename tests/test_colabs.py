@@ -48,12 +48,21 @@ def test_a_notebook_knows_nothing_of_who_ran_it(path):
     assert LOCAL.findall(json.dumps(notebook, ensure_ascii=False)) == []
 
 
+def badge(path: Path) -> str:
+    colab = f"https://colab.research.google.com/github/{repository()}/blob/main/colabs/{path.name}"
+    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})"
+
+
+def test_the_readme_has_every_notebook(path):
+    (row,) = [line for line in (ROOT / "README.md").read_text().splitlines() if f"(colabs/{path.name})" in line]
+    assert badge(path) in row
+
+
 def test_notebooks_begin_alike(path):
     title, first = nbformat.read(path, as_version=4).cells[:2]
     assert title.cell_type == "markdown"
     assert title.source.startswith("# ")
-    colab = f"https://colab.research.google.com/github/{repository()}/blob/main/colabs/{path.name}"
-    assert f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab})" in title.source
+    assert badge(path) in title.source
     assert first.source == FIRST_CELL.read_text().rstrip(), "`make notebooks` puts colabs/first_cell.py there"
 
 
