@@ -12,7 +12,7 @@ from posmlp_jax.errors import ConfigError
 from posmlp_jax.figures import FONT
 
 # Inches, and pixels an inch.
-_SIDE, _CAPTION, _DPI = 1.15, 0.26, 80
+_SIDE, _CAPTION, _DPI = 1.25, 0.26, 100
 # Whoever looks is to see where a clip begins.
 _LAST = 3
 
