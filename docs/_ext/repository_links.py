@@ -31,6 +31,7 @@ class RepositoryLinks(SphinxTransform):
             path = Path(link.source).resolve().parent / name
             if link.get("refdomain") == "doc":  # Without its suffix.
                 path, anchor = path.with_suffix(".md"), link["reftargetid"]
+                path = path if path.exists() else path.with_suffix(".ipynb")
             self._lead(link, path, anchor, link.children)
         for code in list(self.document.findall(nodes.literal)):
             if _PATH.fullmatch(code.astext()) and not isinstance(code.parent, nodes.reference | addnodes.pending_xref):
@@ -65,8 +66,10 @@ class RepositoryLinks(SphinxTransform):
         for page, file in self.config.pages_of_files.items():
             if path == self._root / file:
                 return page
-        document = self.env.path2doc(path)
-        return document if document in self.env.found_docs else None
+        # docs/ has a link to the notebooks' folder.
+        linked = Path(self.app.srcdir) / path.relative_to(self._root)
+        documents = [self.env.path2doc(each) for each in (path, linked)]
+        return next((each for each in documents if each in self.env.found_docs), None)
 
 
 def _is_unknown(node: nodes.Node) -> bool:
