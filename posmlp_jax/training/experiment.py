@@ -231,7 +231,7 @@ def _common(config: ConfigDict, name: str, model_of: Callable[[Mapping], Backbon
     task = task(config, model, eval_source)
     check_source(eval_source, config.data, model.input_size)
     eval_batch_size = config.eval_batch_size or config.batch_size
-    check_batch_size("eval_batch_size", eval_batch_size, mesh)
+    check_batch_size("eval_batch_size" if config.eval_batch_size else "batch_size", eval_batch_size, mesh)
     return {
         "config": config,
         "model_name": name,
