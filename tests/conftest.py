@@ -69,6 +69,12 @@ CHECKED = [
 install_import_hook(CHECKED, "beartype.beartype")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests go first, so that no worker is left with one in the end."""
+    longest = ("test_docs.py", "test_hosts.py")
+    items.sort(key=lambda item: item.path.name not in longest)
+
+
 @pytest.fixture(scope="module")
 def optimized_programs():
     """XLA compiles the programs that a test starts as it does for users."""
