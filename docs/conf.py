@@ -23,7 +23,7 @@ extensions = [
     "repository_links",
     "python_source",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 
 # Markdown, as GitHub shows it too.
 myst_heading_anchors = 3
