@@ -58,10 +58,11 @@ class Process:
     Args:
       *arguments: the program's.
       fresh: whether it has an interpreter of its own, and does not start as a fork of a `warm_python`.
-      **environment: variables besides this process's.
+      **environment: variables besides this process's; with one that Python itself reads, it has its own interpreter.
     """
 
     def __init__(self, *arguments: str, program: Path = ROOT / "main.py", fresh: bool = False, **environment: str):
+        fresh = fresh or any(name.startswith("PYTHON") for name in environment)
         command, environment = [str(program), *arguments], os.environ | environment
         (output, writes_output), (errors, writes_errors) = os.pipe(), os.pipe()
         with open(os.devnull) as nothing, open(writes_output, "w") as out, open(writes_errors, "w") as err:

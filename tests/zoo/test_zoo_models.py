@@ -70,7 +70,8 @@ def test_examples_of_data_that_come_with_the_package(digits_dir, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_card_is_of_its_files(name):
+def test_its_card_is_of_its_files(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     card, pretrained = card_of(name), open_pretrained(name)
     for file, expected in card["sha256"].items():
         assert hashlib.sha256((zoo.FOLDER / name / file).read_bytes()).hexdigest() == expected
@@ -105,7 +106,8 @@ def test_all_of_it_is_small_and_part_of_the_package():
     assert {path.name for path in (folder / "samples").iterdir()} == samples
 
 
-def test_the_list(capsys):
+def test_the_list(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     main([])
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["name", "accuracy", "parameters", "MB"]
