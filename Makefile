@@ -7,7 +7,7 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # Compiled programs are kept, so that the second run of anything starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test test-fast test-slow lint format docs notebooks torch clean
+.PHONY: demo test test-fast test-docs test-slow lint format docs notebooks torch clean
 
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 demo: .venv/installed
@@ -19,6 +19,10 @@ test: .venv/installed-dev
 # While working: what neither trains, nor compiles much, nor starts programs.
 test-fast: .venv/installed-dev
 	$(PYTEST) -m "not slow and not gpu and not heavy"
+
+# What the documentation says: the commands of its pages, and the notebooks.
+test-docs: .venv/installed-dev
+	$(PYTEST) tests/test_docs.py tests/test_colabs.py
 
 test-slow: .venv/installed-dev
 	$(PYTEST) -m "not gpu"

@@ -1,4 +1,8 @@
-"""The commands and snippets of docs/checkpoints.md and docs/video.md, top to bottom, as a reader would copy them."""
+"""The commands and snippets of docs/checkpoints.md and docs/video.md, top to bottom, as a reader would copy them.
+
+That is `slow`, and `make test-docs` does it; that all commands have the flags and fields that they name, which
+`test_commands.py` looks at, is not.
+"""
 
 import importlib.util
 import os
@@ -98,6 +102,7 @@ def run_page(folder: Path, name: str, programs: list[str]) -> tuple[str, list[st
     return text, outputs
 
 
+@pytest.mark.slow
 def test_checkpoints(folder):
     done = run_bash(folder, shortened("python main.py --config=configs/digits.py --workdir=runs/digits"))
     assert done.returncode == 0, done.stderr
@@ -113,6 +118,7 @@ def test_checkpoints(folder):
     assert (folder / "digits.stablehlo.json").exists()
 
 
+@pytest.mark.slow
 def test_video(folder):
     programs = [
         "posmlp_jax.data.prepare video_folder",
