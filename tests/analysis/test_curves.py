@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -66,6 +67,25 @@ def test_published_logs(model, epochs, best, best_epoch, last, best_weights):
     assert f"{100 * log['eval'].top1.max():.3f}" == best_weights
     # What each loss begins with is that of guessing among 1000 classes, ln 1000.
     assert [log[split].loss[0] for split in log] == pytest.approx([6.908] * 3, rel=0.08)
+
+
+@pytest.mark.parametrize(
+    ("model", "digest"),
+    [
+        ("posmlp_t", "f69ddfdfb648de782fc30cf40c02ea007d5bca381abb0b4eec620435da194962"),
+        ("posmlp_s", "f1b9b4e14bb34f67210f224b4a9394e9cd9735915897ef734c72efda052ab616"),
+    ],
+)
+def test_published_logs_value_by_value(model, digest):
+    """Written as the authors' numbers were, losses with four digits and top-1 in % with three, all give their hash."""
+    log = published_log(model)
+    lines = ["epoch,train_loss,eval_loss,eval_top1,ema_loss,ema_top1"]
+    for row in range(len(log["train"].epochs)):
+        values = [f"{log['train'].epochs[row] - 1:.0f}", f"{log['train'].loss[row]:.4f}"]
+        for split in ("eval", "ema"):
+            values += [f"{log[split].loss[row]:.4f}", f"{100 * log[split].top1[row]:.3f}"]
+        lines.append(",".join(values))
+    assert hashlib.sha256("\n".join([*lines, ""]).encode()).hexdigest() == digest
 
 
 @pytest.fixture
