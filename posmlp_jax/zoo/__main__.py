@@ -17,6 +17,7 @@ from rich.table import Table
 from posmlp_jax.checkpoints import zoo
 from posmlp_jax.checkpoints.packed import WEIGHTS
 from posmlp_jax.checkpoints.run import as_tuples
+from posmlp_jax.checkpoints.selection import NAMES
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.paths import file_size
 from posmlp_jax.terminal import as_text
@@ -65,7 +66,6 @@ def _rows(card: Mapping[str, Any], megabytes: str) -> dict[str, str]:
         f"{data[what]['examples']:,} {kind} of {data['name']} {data[what]['split']}"
         for what in ("training", "evaluation")
     )
-    packed = {"weights": "weights", "ema": "moving average"}[card["item"]]
     average = accuracy["moving_average"]
     fields = ", ".join(f"{name}={as_tuples(value)}" for name, value in card["fields"].items())
     rows = {
@@ -75,7 +75,7 @@ def _rows(card: Mapping[str, Any], megabytes: str) -> dict[str, str]:
         "accuracy": f"{card['metric']} {_percent(accuracy['packed'])} on {tested}",
         "as trained": f"{_percent(accuracy['weights'])} of the weights"
         + ("" if average is None else f", {_percent(average)} of their moving average"),
-        "packed": f"the {packed}, {card['dtype']}, {megabytes} MB",
+        "packed": f"the {NAMES[card['item']]}, {card['dtype']}, {megabytes} MB",
         "trained by": card["command"],
         "on": f"{trained}, {card['epochs']:.4g} epochs, {card['steps']:,} steps, seed {card['seed']}",
         "took": f"{card['minutes']} minutes on {card['machine']}",
