@@ -72,7 +72,8 @@ def server(environment: dict) -> str:
 
 @functools.cache
 def _server(variables: tuple[tuple[str, str], ...]) -> str:
-    address = os.path.join(tempfile.mkdtemp(), "socket")
+    folder = tempfile.TemporaryDirectory()
+    address = os.path.join(folder.name, "socket")
     others = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     serving = subprocess.Popen(
         [sys.executable, __file__, "serve", address],
@@ -82,12 +83,12 @@ def _server(variables: tuple[tuple[str, str], ...]) -> str:
         start_new_session=True,  # A terminal's Ctrl-C is for whoever started this process.
     )
     assert serving.stdout.readline() == b"ready\n"
-    _serving.append(serving)
+    _serving.append((serving, folder))
     return address
 
 
-# Their standard inputs are open as long as they are here.
-_serving: list[subprocess.Popen] = []
+# Their standard inputs are open, and the folders of their sockets there, as long as they are here.
+_serving: list[tuple[subprocess.Popen, tempfile.TemporaryDirectory]] = []
 
 
 def _serve(address: str) -> list[str]:
