@@ -7,6 +7,7 @@ Tokens that do not belong together, across the seam of a roll or in the padding,
 
 import functools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -56,9 +57,22 @@ def window_layout(map_size: tuple[int, ...], window: tuple[int, ...], shifted: b
     region[padding] = -1
     tokens = _cut(np.roll(region, [-s for s in shift], range(len(shift)))[None, ..., None], counts, window)[0, ..., 0]
     # Windows with the same regions first: a clip has many windows, of few kinds, and masks are large.
-    kinds, kind = np.unique(tokens, axis=0, return_inverse=True)
-    masks, index = np.unique(kinds[:, :, None] == kinds[:, None, :], axis=0, return_inverse=True)
-    return WindowLayout(map_size, window, shift, counts, masks, index.reshape(-1)[kind.reshape(-1)])
+    kinds, kind = _distinct(tokens)
+    masks, index = _distinct(regions[:, None] == regions[None, :] for regions in kinds)
+    return WindowLayout(map_size, window, shift, counts, masks, index[kind])
+
+
+def _distinct(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Those of some arrays of one shape and type that differ, ordered by their bytes, and each one's number there.
+
+    `np.unique` would make a record with a field for every element, of which a large window's mask has millions.
+    """
+    keys, found = [], {}
+    for array in arrays:
+        keys.append(array.tobytes())
+        found.setdefault(keys[-1], array)
+    number = {key: place for place, key in enumerate(sorted(found))}
+    return np.stack([found[key] for key in number]), np.array([number[key] for key in keys])
 
 
 def partition(
