@@ -28,7 +28,7 @@ def inverse_covariance(spread: np.ndarray, covariance: str, axes: int) -> np.nda
 
 def quadratic_logit(delta, center, precision) -> float:
     """Eq. 5 where Σ⁻¹ is symmetric, Eq. 7's linear terms and the quadratic form where it is not."""
-    if np.allclose(precision, precision.T):
+    if np.abs(precision - precision.T).max() < 1e-6:
         difference = delta - center
         return -0.5 * sum(
             difference[i] * precision[i, j] * difference[j] for i in range(len(delta)) for j in range(len(delta))
@@ -143,11 +143,11 @@ def mix_map(x: np.ndarray, relation: dict, kind: str, window, groups: int, *, sh
     size, channels = x.shape[:-1], x.shape[-1]
     shift = window_shift(size, window, shifted)
     number_in_window = {place: index for index, place in enumerate(positions(window))}
+    cut = {place: window_of(place, window, shift) for place in positions(size)}
     mixed = np.zeros(x.shape)
-    for place in positions(size):
-        own_window, inside = window_of(place, window, shift)
-        seen = [other for other in positions(size) if window_of(other, window, shift)[0] == own_window]
-        keys = [number_in_window[window_of(other, window, shift)[1]] for other in seen]
+    for place, (own_window, inside) in cut.items():
+        seen = [other for other, (others_window, _) in cut.items() if others_window == own_window]
+        keys = [number_in_window[cut[other][1]] for other in seen]
         for group in range(groups):
             weights = row(relation, kind, number_in_window[inside], keys, window, group, covariance)
             part = slice(group * channels // groups, (group + 1) * channels // groups)

@@ -57,23 +57,23 @@ class Process:
 
     Args:
       *arguments: the program's.
-      fresh: whether it has an interpreter of its own, and does not start as a fork of a `warm_python`.
+      python: the name of the `warm_python` that it starts as a fork of, or 'new' for an interpreter of its own.
       **environment: variables besides this process's; with one that Python itself reads, it has its own interpreter.
     """
 
-    def __init__(self, *arguments: str, program: Path = ROOT / "main.py", fresh: bool = False, **environment: str):
-        fresh = fresh or any(name.startswith("PYTHON") for name in environment)
+    def __init__(self, *arguments: str, program: Path = ROOT / "main.py", python: str = "ours", **environment: str):
+        new = python == "new" or any(name.startswith("PYTHON") for name in environment)
         command, environment = [str(program), *arguments], os.environ | environment
         (output, writes_output), (errors, writes_errors) = os.pipe(), os.pipe()
         with open(os.devnull) as nothing, open(writes_output, "w") as out, open(writes_errors, "w") as err:
-            if fresh:
+            if new:
                 self._process = subprocess.Popen(
                     [sys.executable, *command], cwd=ROOT, env=environment, stdin=nothing, stdout=out, stderr=err
                 )
             else:
                 files = nothing.fileno(), out.fileno(), err.fileno()
                 self._process = warm_python.Program(
-                    warm_python.server(environment), command, environment, str(ROOT), files
+                    warm_python.server(environment, python), command, environment, str(ROOT), files
                 )
         atexit.register(self._process.kill)  # Of a test that failed half-way.
         self.lines, self._errors = [], []
@@ -137,9 +137,9 @@ def classification(model, **changes) -> Classification:
     return Classification(config, model, SyntheticSource(0, model.num_classes))
 
 
-def run(*arguments: str, fresh: bool = False, **environment: str) -> Process:
-    """`main.py`, from start to end."""
-    process = Process(*arguments, fresh=fresh, **environment)
+def run(*arguments: str, **options: str) -> Process:
+    """A program from start to end, `main.py` unless `options`, those of `Process`, say which."""
+    process = Process(*arguments, **options)
     process.code = process.end()
     return process
 

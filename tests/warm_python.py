@@ -2,9 +2,10 @@
 
 A fork is what `python PROGRAM.py …`, `python -m MODULE …` or `python -` would be, with its own arguments, environment,
 folder and files, to the end of the interpreter. What only a new interpreter shows, what its imports do or what depends
-on the order of its sets (which hosts, for one, should not share), is for tests that start one.
+on the order of its sets, is for tests that start one. There are three: `ours`, `another` (hosts, for one, should not
+share the order of their sets) and `libraries`, which has none of our modules, and takes warnings as errors.
 
-    python tests/warm_python.py serve SOCKET            # until its standard input ends
+    python tests/warm_python.py serve SOCKET NAME       # until its standard input ends
     python -IS tests/warm_python.py run SOCKET PYTHON … # `PYTHON …`; what is none of the three is run by PYTHON itself
 """
 
@@ -22,6 +23,27 @@ import tempfile
 
 # Bytes that a request may have: arguments and environment.
 MOST = 1 << 20
+# What is imported by modules of ours, as most of them load, or when they first need it.
+LIBRARIES = (
+    "absl.app",
+    "av",
+    "cv2",
+    "einops",
+    "etils.epath",
+    "flax.nnx",
+    "grain.python",
+    "jax.experimental.multihost_utils",
+    "jaxtyping",
+    "matplotlib.pyplot",
+    "ml_collections.config_flags",
+    "optax",
+    "orbax.checkpoint",
+    "rich.console",
+    "simplejpeg",
+    "tensorboardX",
+)
+# The warnings that Python shows where nothing else was asked for.
+SHOWN = ("UserWarning", "RuntimeWarning", "FutureWarning", "SyntaxWarning")
 
 
 class Program:
@@ -65,24 +87,25 @@ class Program:
         self.send_signal(signal.SIGKILL)
 
 
-def server(environment: dict) -> str:
+def server(environment: dict, name: str = "ours") -> str:
     """Where a Python serves that was started with such an environment: JAX's part of it is read by imports."""
-    return _server(tuple(sorted((name, value) for name, value in environment.items() if name.startswith("JAX_"))))
+    return _server(tuple(sorted((key, value) for key, value in environment.items() if key.startswith("JAX_"))), name)
 
 
 @functools.cache
-def _server(variables: tuple[tuple[str, str], ...]) -> str:
+def _server(variables: tuple[tuple[str, str], ...], name: str) -> str:
     folder = tempfile.TemporaryDirectory()
     address = os.path.join(folder.name, "socket")
-    others = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    others = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
+    strict = [f"-Werror::{kind}" for kind in SHOWN] if name == "libraries" else []
     serving = subprocess.Popen(
-        [sys.executable, __file__, "serve", address],
+        [sys.executable, *strict, __file__, "serve", address, name],
         env=others | dict(variables),
         stdin=subprocess.PIPE,  # Ends with this process.
         stdout=subprocess.PIPE,
         start_new_session=True,  # A terminal's Ctrl-C is for whoever started this process.
     )
-    assert serving.stdout.readline() == b"ready\n"
+    assert serving.stdout.readline() == b"ready\n", f"the warm Python {name!r} did not start"
     _serving.append((serving, folder))
     return address
 
@@ -137,21 +160,22 @@ def _become(request: dict, files: list[int]) -> list[str]:
     return request["arguments"]
 
 
-def _preload() -> None:
-    """Imports our modules, but for programs, and the libraries that they import when they first need them."""
+def _preload(name: str) -> None:
+    """Imports the libraries and, but for programs, our modules."""
     import gc
     import importlib
     import pkgutil
 
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    import posmlp_jax
-
-    for module in pkgutil.walk_packages(posmlp_jax.__path__, "posmlp_jax."):
-        # A module that defines flags does so once, which is when it is run.
-        if not module.name.endswith(("__main__", ".preview")):
-            importlib.import_module(module.name)
-    for library in ("av", "cv2", "grain.python", "matplotlib.pyplot", "orbax.checkpoint", "simplejpeg", "tensorboardX"):
+    for library in LIBRARIES:
         importlib.import_module(library)
+    if name != "libraries":
+        import posmlp_jax
+
+        for module in pkgutil.walk_packages(posmlp_jax.__path__, "posmlp_jax."):
+            # A module that defines flags does so once, which is when it is run.
+            if not module.name.endswith(("__main__", ".preview")):
+                importlib.import_module(module.name)
     gc.collect()
     gc.freeze()  # Forks share what is not written to.
 
@@ -191,7 +215,7 @@ def _follow(address: str, python: str, *arguments: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        _preload()
+        _preload(sys.argv[3])
         _run(_serve(sys.argv[2]))
     else:
         _follow(*sys.argv[2:])

@@ -43,7 +43,7 @@ def start(*arguments: str, each: tuple[list[str], list[str]] = ([], [])) -> list
             f"--coordinator_address=localhost:{port}",
             "--num_processes=2",
             f"--process_id={index}",
-            fresh=True,
+            python=("ours", "another")[index],
             XLA_FLAGS=on_devices(2),
         )
         for index in (0, 1)

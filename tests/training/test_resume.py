@@ -23,7 +23,7 @@ SLOW = ROOT / "tests" / "slow_saves.py"
 def unbroken(optimized_programs, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("unbroken")
     # In an interpreter of its own: the others, forks of one, have its order of sets.
-    assert run(*RUN, f"--workdir={workdir}", fresh=True).code == 0
+    assert run(*RUN, f"--workdir={workdir}", python="new").code == 0
     return workdir
 
 
