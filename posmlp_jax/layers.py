@@ -111,7 +111,7 @@ def conv(inputs: int, outputs: int, kernel: tuple[int, ...], dtype, rngs: nnx.Rn
         outputs,
         kernel,
         strides=tuple(side // 2 + 1 for side in kernel),
-        padding=[(side // 2, side // 2) for side in kernel],
+        padding=tuple((side // 2, side // 2) for side in kernel),  # Hashable, as a static argument has to be.
         kernel_init=kernel_init,
         dtype=dtype,
         rngs=rngs,

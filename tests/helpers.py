@@ -1,5 +1,6 @@
 """What several test files need of modules: their parameters by name, random values, and pure functions."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -34,6 +35,21 @@ def functional(module: nnx.Module) -> tuple[dict[str, jax.Array], Callable]:
         return nnx.merge(graph, nested, rest)(*args, **kwargs)
 
     return {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(learned)}, call
+
+
+@functools.cache
+def _outputs(compiler_options: frozenset) -> Callable:
+    def call(graph, state, images):
+        model = nnx.merge(graph, state)
+        return model.features(images), model(images)
+
+    return jax.jit(call, static_argnums=0, compiler_options=dict(compiler_options) or None)
+
+
+def outputs(model: nnx.Module, images, **compiler_options) -> tuple[list[jax.Array], jax.Array]:
+    """All maps and the logits. Models that only differ in their weights and folded matrices share a compiled call."""
+    graph, state = nnx.split(model)
+    return _outputs(frozenset(compiler_options.items()))(graph, nnx.to_pure_dict(state), images)
 
 
 def randomized(create: Callable[[], nnx.Module], scale: float = 0.3, seed: int = 0) -> nnx.Module:

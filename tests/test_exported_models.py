@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import runs
 from etils import epath
-from flax import nnx
-from helpers import randomized
+from helpers import outputs, randomized
 
 from posmlp_jax import create_model, export, from_pretrained
 from posmlp_jax.checkpoints.pretrained import open_pretrained
@@ -62,24 +61,12 @@ def consume(file, images, folder) -> dict[str, np.ndarray]:
     return dict(np.load(folder / "results.npz"))
 
 
-def unfolded(workdir, images) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Logits and maps of the model as it was trained."""
-    graph, state = nnx.split(from_pretrained(workdir))
-
-    @jax.jit
-    def call(state, images):
-        model = nnx.merge(graph, state)
-        return model(images), model.features(images)
-
-    return call(state, images)
-
-
 def test_the_file_is_the_model(workdir, images, tmp_path):
     """Batches of 1 and 3, from the same file, which one process wrote and another has read."""
     output = tmp_path / "digits.stablehlo"
     process = runs.Process("posmlp_jax.export", f"--checkpoint={workdir}", f"--output={output}", program="-m")
     assert process.end() == 0, process.errors
-    logits, _ = unfolded(workdir, images)
+    _, logits = outputs(from_pretrained(workdir), images)
     results = consume(output, images, tmp_path)
     assert results.pop("platforms").tolist() == ["cpu", "cuda", "tpu"]
     assert sorted(results) == ["1_0", "3_0"]
@@ -101,7 +88,7 @@ def test_the_file_is_the_model(workdir, images, tmp_path):
 def test_features(workdir, images, tmp_path):
     output = tmp_path / "features"
     export.main([f"--checkpoint={workdir}", f"--output={output}", "--features", "--platforms=cpu"])
-    _, maps = unfolded(workdir, images)
+    maps, _ = outputs(from_pretrained(workdir), images)
     results = consume(output, images, tmp_path)
     assert results.pop("platforms").tolist() == ["cpu"]
     assert len(results) == 2 * len(maps)
@@ -141,7 +128,7 @@ def test_compute_type(workdir, images, tmp_path):
     about = export.save_exported(open_pretrained(workdir), tmp_path / "model", dtype="bfloat16")
     assert about["compute_dtype"] == "bfloat16"
     result = jax.jit(export.load_exported(tmp_path / "model").call)(images)
-    logits, _ = unfolded(workdir, images)
+    _, logits = outputs(from_pretrained(workdir), images)
     error = np.abs(np.asarray(result - logits)).max() / np.abs(logits).max()
     assert result.dtype == np.float32
     assert 1e-5 < error < 0.05

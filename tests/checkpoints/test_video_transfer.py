@@ -7,7 +7,7 @@ import naive
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import randomized
+from helpers import outputs, randomized
 from runs import assert_equal, save_model
 
 from posmlp_jax import create_model, from_pretrained
@@ -54,18 +54,6 @@ def saved(tmp_path):
 
 def clips(frames: int = FRAMES) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((2, frames, 20, 16, 3)).astype(np.float32)
-
-
-def outputs(model, inputs) -> tuple[list[jax.Array], jax.Array]:
-    """Maps and logits."""
-    graph, state = nnx.split(model)
-
-    @jax.jit
-    def call(state, inputs):
-        model = nnx.merge(graph, state)
-        return model.features(inputs), model(inputs)
-
-    return call(state, inputs)
 
 
 def frame_outputs(model, inputs) -> tuple[list[jax.Array], jax.Array]:
