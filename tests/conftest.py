@@ -75,6 +75,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in longest)
 
 
+def pytest_sessionfinish() -> None:
+    """One round over everything, where pytest makes five to find what goes wrong when objects are forgotten."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module")
 def optimized_programs():
     """XLA compiles the programs that a test starts as it does for users."""

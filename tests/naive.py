@@ -144,14 +144,17 @@ def mix_map(x: np.ndarray, relation: dict, kind: str, window, groups: int, *, sh
     shift = window_shift(size, window, shifted)
     number_in_window = {place: index for index, place in enumerate(positions(window))}
     cut = {place: window_of(place, window, shift) for place in positions(size)}
+    rows = {}  # Windows of one kind have the same.
     mixed = np.zeros(x.shape)
     for place, (own_window, inside) in cut.items():
         seen = [other for other, (others_window, _) in cut.items() if others_window == own_window]
         keys = [number_in_window[cut[other][1]] for other in seen]
         for group in range(groups):
-            weights = row(relation, kind, number_in_window[inside], keys, window, group, covariance)
+            which = inside, tuple(keys), group
+            if which not in rows:
+                rows[which] = row(relation, kind, number_in_window[inside], keys, window, group, covariance)
             part = slice(group * channels // groups, (group + 1) * channels // groups)
-            for weight, other in zip(weights, seen, strict=True):
+            for weight, other in zip(rows[which], seen, strict=True):
                 mixed[(*place, part)] += weight * x[(*other, part)]
     return mixed
 

@@ -26,7 +26,7 @@ def test_train_then_evaluate(tmp_path):
     command = "next: python main.py "
     (line,) = (line for line in trained.lines if line.startswith(command))
     again = shlex.split(line.removeprefix(command).split("  ")[0])
-    evaluated = run(*again, "--config.eval_batch_size=5", python="new", HOME=str(tmp_path))
+    evaluated = run(*again, "--config.eval_batch_size=5", HOME=str(tmp_path))
     assert evaluated.code == 0, evaluated.errors
     top1 = trained.output.split("test top-1: ")[1].split()[0]
     assert f"evaluation of the weights: top-1 {top1} %" in evaluated.output
