@@ -71,6 +71,9 @@ def _small(model: str) -> ConfigDict:
     config = cifar10.get_config()
     config.model = default_config(model).model
     config.model.update(image_size=32, dropout=0.0, drop_path=0.0, **_MODELS[model])
+    # So short a run sees too little of each image to need them.
+    config.data.randaugment = ""
+    config.mixing.update(cutmix=0.0, probability=1.0)
     config.data.train_fraction = _SHARE
     config.length = f"{_STEPS} steps"
     config.batch_size = 64
