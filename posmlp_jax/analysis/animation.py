@@ -32,13 +32,15 @@ def animate_clips(
       frames_per_second: how fast it is.
 
     Raises:
-      ConfigError: for something else than clips, or another number of captions.
+      ConfigError: for something else than clips, another number of captions, or no columns or speed.
     """
     clips = np.asarray(clips)
     if clips.ndim != 5 or clips.shape[-1] != 3 or clips.dtype != np.uint8 or not clips.size:
         raise ConfigError(f"clips should be uint8 [n, frames, height, width, 3], not {clips.dtype} {clips.shape}")
     if len(captions) != len(clips):
         raise ConfigError(f"{len(clips)} clips need as many captions, not {len(captions)}")
+    if min(columns, frames_per_second) <= 0:
+        raise ConfigError(f"columns and frames_per_second should be above 0, not {columns} and {frames_per_second}")
     pictures = _draw_frames(clips, captions, min(columns, len(clips)))
     pause = round(1000 / frames_per_second)
     durations = [pause] * (len(pictures) - 1) + [_LAST * pause]

@@ -39,12 +39,17 @@ def draw_relation_maps(
       block: only this one of the stage, from 1.
       part: 'temporal', 'spatial' or 'joint'; None: 'spatial', or 'joint' where there is no such.
       query: its place in the window, from 0: (row, column) or, if joint, (frame, row, column); None: the middle.
+        Relations over frames are shown of all.
 
     Raises:
-      ConfigError: for a stage, block or query that there is not.
+      ConfigError: for a stage, block or query that there is not, or a query of relations over frames.
       MissingRelationError: if the model has no such part.
     """
     units = units_of(model, stage, part, block)
+    if query is not None and units[0].part == "temporal":
+        raise ConfigError(
+            f"relations over frames are shown of all queries; leave query {','.join(map(str, query))} out"
+        )
     groups = range(1, units[0].relation.groups + 1)
     tiles = [_tiles(unit, query) for unit in units]
     columns = _columns(units)

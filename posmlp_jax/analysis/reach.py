@@ -63,8 +63,10 @@ def receptive_field(
       Of the images' size, (rows, columns) or (frames, rows, columns): features for a unit of normalised pixels.
 
     Raises:
-      ConfigError: for a stage or place that there is not, or images that the model does not take.
+      ConfigError: for a stage or place that there is not, no direction, or images that the model does not take.
     """
+    if directions is not None and directions < 1:
+        raise ConfigError(f"directions is {directions}, and should be 1 or more")
     stage = len(model.stages) if stage is None else stage
     check_number("stage", stage, len(model.stages), "the model")
     images = jnp.asarray(images)
@@ -115,10 +117,15 @@ def mixing(model: Backbone, images: Images, units: Sequence[Unit], place: Sequen
       place: (row, column), or (frame, row, column) of a clip, on that stage's map; None: its middle.
 
     Raises:
-      ConfigError: for a place that is not on the map, or images that the model does not take.
+      ConfigError: for a place that is not on the map, units of several stages, whose maps differ, several images, or
+        one that the model does not take.
     """
-    stage = units[0].stage
+    if len(stages := sorted({unit.stage for unit in units})) > 1:
+        raise ConfigError(f"units of stages {' and '.join(map(str, stages))}; give those of one")
+    (stage,) = stages
     size = map_sizes(model, np.shape(images)[1:-1])[stage - 1]
+    if len(images) != 1:
+        raise ConfigError(f"mixing is shown of one image or clip, not {len(images)}")
     place = center(size) if place is None else check_place(place, size, f"the map of stage {stage}")
     tokens = _gate_inputs(model.config, tuple(unit.path for unit in units), _weights(model), jnp.asarray(images))
     return [

@@ -29,6 +29,7 @@ from posmlp_jax.analysis.units import (
     find_units,
     units_of,
 )
+from posmlp_jax.errors import ConfigError
 from posmlp_jax.figures import FONT
 from posmlp_jax.models.backbone import Backbone
 
@@ -80,9 +81,12 @@ def draw_non_locality(models: Backbone | Mapping[str, Backbone]) -> Figure:
       models: one, or several by name.
 
     Raises:
+      ConfigError: for none of them.
       MissingRelationError: for a model with another relation than 'gqpe', or without windows in space.
     """
     named = {"": models} if isinstance(models, Backbone) else models
+    if not named:
+        raise ConfigError("there are no models to show")
     figure = Figure(figsize=(7.5, 3.0), layout="constrained")
     axes = figure.subplots()
     for number, (name, model) in enumerate(named.items()):

@@ -90,12 +90,11 @@ def comparison(subject: Subject) -> Section:
     if not subject.others:
         raise MissingRelationError("it is of several models: give --compare NAME_OR_DIR")
     options = _given(stage=subject.stage, query=subject.query)
-    names = ", ".join(f"{name!r}: …" for name in subject.others)
     return Section(
         [(draw_comparison(subject.others, **options), "relation maps of several models")],
         "The same query in several models, some of their blocks down and groups across, in colours as above. Figure 4 "
         "compares αI, Γ and ΓΓᵀ like this, Figure 1 d–e SGU and PoSGU.",
-        f"draw_comparison({{{names}}}{_code(options)})",
+        f"draw_comparison({_models(subject.others)}{_code(options)})",
     )
 
 
@@ -117,7 +116,7 @@ def non_locality(subject: Subject) -> Section:
         [(draw_non_locality(others if len(others) > 1 else subject.model), "non-locality over the blocks")],
         "How local each block is: the mean over groups of √∏λ with the eigenvalues λ of Σ̃, singular ones left out; the "
         "smaller, the further the block looks. This is Eq. 16, as in Figure 8, where it tends to fall with depth.",
-        "draw_non_locality(model)",
+        f"draw_non_locality({_models(others)})" if len(others) > 1 else "draw_non_locality(model)",
     )
 
 
@@ -198,6 +197,10 @@ SECTIONS: Mapping[str, Callable[[Subject], Section]] = {
 
 def _given(**options) -> dict:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _models(named: Mapping[str, Backbone]) -> str:
+    return f"{{{', '.join(f'{name!r}: …' for name in named)}}}"
 
 
 def _code(options: Mapping) -> str:

@@ -45,3 +45,6 @@ def test_what_is_no_clip():
             animate_clips(wrong, ["a"])
     with pytest.raises(ConfigError, match="1 clips need as many captions, not 2"):
         animate_clips(clip, ["a", "b"])
+    for options in ({"columns": 0}, {"frames_per_second": 0}):
+        with pytest.raises(ConfigError, match=r"columns and frames_per_second should be above 0, not"):
+            animate_clips(clip, ["a"], **options)

@@ -64,6 +64,9 @@ def test_lines_are_the_non_locality():
     model = tiny(depths=(2, 1))
     line = analysis.draw_non_locality({"one": model, "another": model}).axes[0].get_lines()[0]
     np.testing.assert_allclose(line.get_ydata(), [non_locality(unit).value for unit in find_units(model)])
+    for draw in (analysis.draw_non_locality, analysis.draw_comparison):
+        with pytest.raises(ConfigError, match="there are no models to"):
+            draw({})
 
 
 def test_pictures_of_an_input():
@@ -75,6 +78,8 @@ def test_pictures_of_an_input():
     assert [axes.get_title() for axes in figure.axes[:4]] == [f"frame {number}" for number in range(4)]
     with pytest.raises(ConfigError, match="place 1,2,3 on the map of which stage"):
         analysis.draw_receptive_fields(model, place=(1, 2, 3))
+    with pytest.raises(ConfigError, match="relations over frames are shown of all queries; leave query 1 out"):
+        analysis.draw_relation_maps(model, part="temporal", query=(1,))
 
 
 @pytest.mark.parametrize("wanted", range(16))
@@ -164,6 +169,7 @@ def test_report(folder, folders, tmp_path, capsys, monkeypatch):
         assert "draw_relation_maps(model, stage=1, part=&#x27;temporal&#x27;)" in calls
     if folder == "gqpe":
         assert sum("query=(1, 2)" in call for call in calls) == 1
+        assert "draw_non_locality({&#x27;ΓΓᵀ&#x27;: …, &#x27;αI&#x27;: …})" in text
 
 
 MISTAKES = {

@@ -147,6 +147,9 @@ def test_what_there_is_not(image_model, video_model):
         (lambda: mixing(video_model, images, find_units(video_model, stage=1)), "clips should be float"),
         (lambda: mixing(image_model, images, units, (0, 9)), "no place 0,9 in the map of stage 1"),
         (lambda: mixing(image_model.fold(), images, units), "a folded model is for inference"),
+        (lambda: mixing(image_model, images, find_units(image_model)), "units of stages 1 and 2; give those of one"),
+        (lambda: mixing(image_model, noise(image_model, 2), units), "one image or clip, not 2"),
+        (lambda: receptive_field(image_model, images, directions=0), "directions is 0, and should be 1 or more"),
     ):
         with pytest.raises(ConfigError, match=message):
             call()
