@@ -22,7 +22,7 @@ def folder_of(path: epath.PathLike) -> epath.Path:
       CheckpointError: for a bare name that is neither.
     """
     folder, name = as_path(path), os.fspath(path)
-    return zoo.find(name) if re.fullmatch(r"\w+", name) and not folder.exists() else folder
+    return zoo.find(name) if re.fullmatch(r"[\w-]+", name) and not folder.exists() else folder
 
 
 def checkpoints_folder(workdir: epath.PathLike) -> epath.Path:

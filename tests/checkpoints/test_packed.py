@@ -196,6 +196,7 @@ MISTAKES = [
         {"path": "tiny_digit"},
         "there is no file or folder 'tiny_digit', and no trained .* comes .*; did you mean 'tiny_digits'",
     ),
+    ({"path": "tiny-digits"}, "there is no file or folder 'tiny-digits', .*; did you mean 'tiny_digits'"),
     (
         {"path": "posmlp_t"},
         r"no trained weights of posmlp_t come .*: |, python -m posmlp_jax.convert --source=FILE --model=posmlp_t",
