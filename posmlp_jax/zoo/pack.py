@@ -32,6 +32,7 @@ from absl import app, flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
+from posmlp_jax.analysis.curves import read_metrics
 from posmlp_jax.checkpoints import zoo
 from posmlp_jax.checkpoints.evaluations import Metric
 from posmlp_jax.checkpoints.packed import write_packed
@@ -107,6 +108,7 @@ def pack(
     Raises:
       ConfigError: for a name that cannot be, or another config than the run's.
       CheckpointError: if the checkpoint was not evaluated, or its data are no longer what they were.
+      DataError: if the run has no log.
     """
     output, workdir = _new_folder(name), as_path(workdir)
     _check_config(workdir, config, told.command)
@@ -226,10 +228,13 @@ def _read_data(workdir: epath.Path) -> dict[str, Any]:
 
 
 def training_seconds(workdir: epath.Path, last: int) -> float:
-    """How long the steps up to `last` took, by the log: without compiling, evaluating and saving."""
-    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    """How long the steps up to `last` took, by the log: without compiling, evaluating and saving.
+
+    Raises:
+      DataError: if there is none.
+    """
     total, before = 0.0, 0
-    for line in lines:
+    for line in read_metrics(workdir):
         if line["split"] == "train" and line["step"] <= last:
             total += (line["step"] - before) * line["step_seconds"]
             before = line["step"]

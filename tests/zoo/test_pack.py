@@ -18,7 +18,7 @@ from posmlp_jax.checkpoints.state import module_weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.data.fingerprint import fingerprint
-from posmlp_jax.errors import CheckpointError, ConfigError, DamagedCheckpointError, PosMLPError
+from posmlp_jax.errors import CheckpointError, ConfigError, DamagedCheckpointError, DataError, PosMLPError
 from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.paths import as_path
 from posmlp_jax.tasks.classification.outcomes import METRICS
@@ -190,6 +190,13 @@ def test_how_long_the_steps_took(tmp_path):
     lines += [{"step": 30, "split": "train", "step_seconds": 1.5}, {"step": 40, "split": "train", "step_seconds": 9.0}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert training_seconds(as_path(tmp_path), 30) == 10 * 3.0 + 20 * 1.5
+    # What a kill left of a line.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 50, "spl')
+    assert training_seconds(as_path(tmp_path), 30) == 10 * 3.0 + 20 * 1.5
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(DataError, match=r"has no metrics\.jsonl"):
+        training_seconds(as_path(tmp_path), 30)
 
 
 def test_what_the_card_says_of_the_command():
