@@ -27,7 +27,7 @@ def draw_receptive_fields(
     """The effective receptive field of one place on each stage's map, relative to its largest value.
 
     The colours are of the square root, so that what is far and weak shows. The place's box is the token's part of the
-    image when that is shared out evenly; convolutions of stride 2 with padding look up to half a token up and left.
+    image when that is shared out evenly; convolutions of stride 2 with padding look almost a token up and left.
 
     Args:
       model: in evaluation mode.
