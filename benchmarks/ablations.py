@@ -60,7 +60,8 @@ def train_all(runs: Sequence[tuple[Variant, int]], make_config: MakeConfig, work
     for split in ("train", "eval"):
         open_source(left[0][2].data, split)
     print(f"{len(left)} of {len(runs)} runs of {left[0][2].length} each are to be trained; they are in {workdir}")
-    workdir.mkdir(parents=True, exist_ok=True)
+    with writing_to(as_path(workdir)):
+        workdir.mkdir(parents=True, exist_ok=True)
     whole = []
     for done, (variant, seed, config) in enumerate(left, 1):
         run, began = folder(workdir, variant, seed), time.perf_counter()

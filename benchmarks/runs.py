@@ -10,7 +10,7 @@ from posmlp_jax import training
 from posmlp_jax.checkpoints.evaluations import Results
 from posmlp_jax.paths import as_path
 from posmlp_jax.training.workdir import check_experiment, read_config
-from posmlp_jax.writing import atomic_write
+from posmlp_jax.writing import atomic_write, writing_to
 
 # In a working directory: what a finished run ended with.
 _RESULT = "result.json"
@@ -46,5 +46,6 @@ def train_once(config: ConfigDict, workdir: Path, log: Path | None = None) -> Re
             if log is not None:
                 stack.enter_context(contextlib.redirect_stdout(stack.enter_context(log.open("a"))))
             result = training.train(config, workdir)
-        atomic_write(as_path(workdir) / _RESULT, json.dumps(result) + "\n")
+        with writing_to(as_path(workdir)):
+            atomic_write(as_path(workdir) / _RESULT, json.dumps(result) + "\n")
     return result

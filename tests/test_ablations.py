@@ -247,4 +247,8 @@ def test_mistakes(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"'cifar10' is not prepared.*python -m posmlp_jax\.data\.prepare cifar10"):
         ablations.main([f"--workdir={tmp_path}/runs"])
     assert not (tmp_path / "runs").exists()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(ablations, "open_source", lambda data, split: None)
+    with pytest.raises(CheckpointError, match=r"cannot write to the working directory .*file/runs: Not a directory"):
+        ablations.main([f"--workdir={tmp_path}/file/runs"])
     assert OPTIONAL == ("recipe",)
