@@ -67,25 +67,3 @@ html_theme_options = {
     "navbar_end": [],
     "navbar_persistent": [],
 }
-
-
-def add_notebooks(app, page: str, source: list[str]) -> None:
-    """Lists the notebooks before the reference, as soon as there are any."""
-    names = {path.stem for path in (ROOT / "colabs").glob("*.ipynb")}
-    if page == "index" and names:
-        ordered = sorted(names, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
-        entries = "".join(f"colabs/{name}\n" for name in ordered)
-        reference = "```{toctree}\n:hidden:\n:caption: Reference\n"
-        notebooks = f"{reference.replace('Reference', 'Notebooks')}\n{entries}```\n\n"
-        source[0] = source[0].replace(reference, notebooks + reference)
-
-
-# The order in which they go on from each other.
-_FIRST = ("quickstart", "finetune", "relations", "video", "scale")
-
-
-def setup(app) -> None:
-    """Called by Sphinx."""
-    app.connect("source-read", add_notebooks)
-    # Notebooks may have come since the page was read last.
-    app.connect("env-get-outdated", lambda *_: ["index"])

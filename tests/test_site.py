@@ -64,7 +64,8 @@ def test_every_page_is_in_a_toctree():
     for page in [DOCS / "index.md", DOCS / "api" / "index.rst"]:
         for block in re.findall(r"toctree(?:::|\})\n(.*?)(?:```|\Z)", page.read_text(), flags=re.S):
             listed |= {page.parent / entry for entry in re.findall(r"^ *(?:.+ <)?([\w/]+)>?$", block, flags=re.M)}
-    pages = {path.with_suffix("") for path in [*DOCS.glob("*.md"), *DOCS.glob("api/*.rst")]}
+    patterns = ("*.md", "api/*.rst", "colabs/*.ipynb")
+    pages = {path.with_suffix("") for pattern in patterns for path in DOCS.glob(pattern)}
     assert listed == pages - {DOCS / "index"}
 
 
