@@ -88,9 +88,7 @@ def execute(notebook: NotebookNode) -> NotebookNode:
         )
         try:
             client.execute(env=environment)
-        except CellExecutionError as error:
-            raise NotebookError(str(error)) from None
-        except (CellTimeoutError, DeadKernelError) as error:
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise NotebookError(str(error)) from None
         _leave_what_repeats(notebook, [f"{os.path.realpath(folder)}/", f"{folder}/", f"{FOLDER.parent}/"])
     return notebook

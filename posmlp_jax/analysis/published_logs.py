@@ -12,10 +12,10 @@ from posmlp_jax.errors import ConfigError, nearest
 
 
 class Curve(NamedTuple):
-    """What one split's line of a log has at the end of its epochs.
+    """What one split's line of a log has at the end of its epochs, each value an array `[epochs]`.
 
     Attributes:
-      epochs: from 1.
+      epochs: their numbers, from 1.
       loss: the mean over the epoch's training images, mixed and augmented, or over the 50,000 of the evaluation.
       top1: a share of these; None of training, of which the logs have none.
     """
