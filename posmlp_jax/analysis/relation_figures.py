@@ -4,6 +4,7 @@ Colours have zero in their middle, but for values of one sign that are far from 
 be compared.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -77,6 +78,8 @@ def draw_gaussians(model: Backbone) -> Figure:
 def draw_non_locality(models: Backbone | Mapping[str, Backbone]) -> Figure:
     """g(Σ̃) of Eq. 16 over the blocks (Figure 8): the smaller, the further a block looks.
 
+    Where singular groups are not counted, it says how many; a block of them alone has no point.
+
     Args:
       models: one, or several by name.
 
@@ -95,8 +98,13 @@ def draw_non_locality(models: Backbone | Mapping[str, Backbone]) -> Figure:
         places = np.arange(1, len(units) + 1)
         style = {"marker": "os^Dv"[number % 5], "markersize": 4, "color": f"C{number}", "label": name or None}
         axes.plot(places, [each.value for each in values], **style)
+        for place, each in zip(places.tolist(), values, strict=True):
+            if each.left_out:
+                at = place, 0 if math.isnan(each.value) else each.value
+                beside = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": FONT - 2}
+                axes.annotate(f"−{each.left_out}", at, color=f"C{number}", **beside)
+    axes.set_xlabel("block" + ("; −n: n singular groups are not counted" if axes.texts else ""), fontsize=FONT)
     _name_stages(axes, [unit.stage for unit in find_units(next(iter(named.values())), part="spatial")])
-    axes.set_xlabel("block", fontsize=FONT)
     axes.set_ylabel(r"$g(\tilde{\Sigma})$, less is less local", fontsize=FONT)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.xaxis.get_major_locator().set_params(integer=True)

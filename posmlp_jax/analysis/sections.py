@@ -114,8 +114,8 @@ def non_locality(subject: Subject) -> Section:
     others = {name: each for name, each in subject.others.items() if each.config.relation == "gqpe"}
     return Section(
         [(draw_non_locality(others if len(others) > 1 else subject.model), "non-locality over the blocks")],
-        "How local each block is: the mean over groups of √∏λ with the eigenvalues λ of Σ̃, singular ones left out; the "
-        "smaller, the further the block looks. This is Eq. 16, as in Figure 8, where it tends to fall with depth.",
+        "How local each block is: the mean over groups of √∏λ with the eigenvalues λ of Σ̃, singular ones not counted; "
+        "the smaller, the further the block looks. This is Eq. 16, as in Figure 8, where it tends to fall with depth.",
         f"draw_non_locality({_models(others)})" if len(others) > 1 else "draw_non_locality(model)",
     )
 

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from helpers import randomized, small
+from matplotlib.text import Annotation
 from PIL import Image
 from runs import save_model
 
@@ -62,8 +63,19 @@ def test_ellipses_are_the_gaussians():
 
 def test_lines_are_the_non_locality():
     model = tiny(depths=(2, 1))
-    line = analysis.draw_non_locality({"one": model, "another": model}).axes[0].get_lines()[0]
+    axes = analysis.draw_non_locality({"one": model, "another": model}).axes[0]
+    assert axes.get_xlabel() == "block"
+    line = axes.get_lines()[0]
     np.testing.assert_allclose(line.get_ydata(), [non_locality(unit).value for unit in find_units(model)])
+    # Groups that are not counted are said, also where that is all of them.
+    first, second, third = find_units(model)
+    first.relation.spread[...] = first.relation.spread[...].at[0].set(0)
+    third.relation.spread[...] = 0 * third.relation.spread[...]
+    axes = analysis.draw_non_locality(model).axes[0]
+    assert non_locality(second).left_out == 0
+    assert axes.get_xlabel() == "block; −n: n singular groups are not counted"
+    noted = {text.xy: text.get_text() for text in axes.texts if isinstance(text, Annotation)}
+    assert noted == {(1, non_locality(first).value): "−1", (3, 0): "−4"}
     for draw in (analysis.draw_non_locality, analysis.draw_comparison):
         with pytest.raises(ConfigError, match="there are no models to"):
             draw({})
