@@ -59,7 +59,8 @@ def train_all(runs: Sequence[tuple[Variant, int]], make_config: MakeConfig, work
     # What is wrong with the data shows before anything is written.
     for split in ("train", "eval"):
         open_source(left[0][2].data, split)
-    print(f"{len(left)} of {len(runs)} runs of {left[0][2].length} each are to be trained; they are in {workdir}")
+    lengths = " or ".join(dict.fromkeys(config.length for *_, config in left))
+    print(f"{len(left)} of {len(runs)} runs of {lengths} each are to be trained; they are in {workdir}")
     with writing_to(as_path(workdir)):
         workdir.mkdir(parents=True, exist_ok=True)
     whole = []

@@ -236,7 +236,7 @@ def test_pictures_of_all_tables():
     assert len(draw({"table4": TABLES["table4"]}, scores).axes) == 1
 
 
-def test_mistakes(tmp_path, monkeypatch):
+def test_mistakes(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
     with pytest.raises(ConfigError, match="there is no table 'tabel4'; did you mean 'table4'"):
         ablations.main(["--only=tabel4"])
@@ -250,5 +250,6 @@ def test_mistakes(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(ablations, "open_source", lambda data, split: None)
     with pytest.raises(CheckpointError, match=r"cannot write to the working directory .*file/runs: Not a directory"):
-        ablations.main([f"--workdir={tmp_path}/file/runs"])
+        ablations.main([f"--workdir={tmp_path}/file/runs", "--only=table4,recipe"])
+    assert capsys.readouterr().out.startswith("33 of 33 runs of 1600 steps or 3 epochs each are to be trained")
     assert OPTIONAL == ("recipe",)
