@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from etils import epath
 from matplotlib.axes import Axes
@@ -30,10 +30,13 @@ def save_figure(figure: Figure, path: str | os.PathLike, say: Callable[[str], No
     say(f"wrote {path}")
 
 
-def check_figure_path(path: str | os.PathLike) -> None:
-    """Raises the ConfigError that `save_figure` would raise, as far as that can be told before there is a figure."""
+def check_figure_path(path: str | os.PathLike, read: Iterable[str | os.PathLike] = ()) -> None:
+    """Raises the ConfigError that `save_figure` would raise, as far as that can be told before there is a figure.
+
+    `read`: as for `check_result`.
+    """
     _drawable_file(path)
-    check_result(path)
+    check_result(path, read)
 
 
 def write(axes: Axes, x: float, y: float, text: str, **style) -> None:

@@ -10,7 +10,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import fsspec
 from etils import epath
@@ -147,10 +147,15 @@ def check_output(path: epath.Path) -> None:
 def write_result(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes what a program was asked for, a picture or a page, with the folders that it lies in, over what is there.
 
+    A link stays one, and the file that it leads to is written.
+
     Raises:
       ConfigError: for what cannot be written.
     """
+    check_result(path)
     file = as_path(path)
+    if not in_bucket(file):
+        file = epath.Path(os.path.realpath(file))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, content)
@@ -160,18 +165,35 @@ def write_result(path: str | os.PathLike, content: str | bytes) -> None:
         raise ConfigError(f"cannot write {path}: {reason}") from error
 
 
-def check_result(path: str | os.PathLike) -> None:
-    """Raises the ConfigError that `write_result` would raise, as far as that can be told before there is anything."""
+def check_result(path: str | os.PathLike, read: Iterable[str | os.PathLike] = ()) -> None:
+    """Raises the ConfigError that `write_result` would raise, as far as that can be told before there is anything.
+
+    Args:
+      path: what is to be written.
+      read: files that it is made from, none of which it may replace.
+    """
     file = as_path(path)
     if in_bucket(file):
         return
     if file.is_dir():
         raise ConfigError(f"cannot write {path}: it is a folder")
+    # To epath all that is no folder is a file. What a file is renamed to is replaced, for all programs.
+    if file.exists() and not os.path.isfile(file):
+        raise ConfigError(f"cannot write {path}: it is a device or a pipe, no file")
+    if any(_is_same(file, as_path(each)) for each in read):
+        raise ConfigError(f"cannot write {path}: it is read for this, and would be lost")
     there = next(parent for parent in file.parents if parent.exists())
     if not there.is_dir():
         raise ConfigError(f"cannot write {path}: {there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(f"cannot write {path}: {there} is not to be written to")
+
+
+def _is_same(file: epath.Path, other: epath.Path) -> bool:
+    try:
+        return os.path.samefile(file, other)
+    except OSError:  # One of them is not there, or in a bucket.
+        return False
 
 
 @contextlib.contextmanager

@@ -286,6 +286,10 @@ def test_find_images_mistakes(files, paths, message):
         (["--checkpoint=/nowhere", "{images}"], "there is no checkpoint in /nowhere"),
         (["--checkpoint={images}/train/cat/only.png", "{images}"], "only.png is a file"),
         (["--checkpoint={run}/checkpoints/7", "{images}"], "there is no checkpoint of step 7"),
+        (
+            ["--checkpoint={run}", "{images}", "--picture={images}/train/cat/only.png"],
+            "only.png: it is read for this, and would be lost",
+        ),
         (["--checkpoint={run}", "{images}", "/nowhere.png"], "there is no file or folder '/nowhere.png'"),
     ],
 )

@@ -180,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
         "--place", type=_place, metavar="ROW,COLUMN", help="on that stage's map: what feeds it (middle)"
     )
     options = parser.parse_args(argv)
-    check_result(options.output)
+    check_result(options.output, filter(None, (options.image, options.video)))
     pretrained = open_pretrained(options.checkpoint, step=options.step, weights=options.weights)
     compare = [open_pretrained(each) for each in options.compare]
     pixels = _pixels(pretrained, options.image, options.video)

@@ -71,11 +71,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     if arguments.output not in OUTPUTS:
         raise ConfigError(f"unknown output '{arguments.output}'; {nearest(arguments.output, OUTPUTS)}")
-    if arguments.picture is not None:
-        check_figure_path(arguments.picture)
     pretrained = open_pretrained(arguments.checkpoint, step=arguments.step, weights=arguments.weights)
     kind = takes(pretrained)
     files = find_files(arguments.files, kind)
+    if arguments.picture is not None:
+        check_figure_path(arguments.picture, files)
     predictions = predict(
         pretrained,
         files,

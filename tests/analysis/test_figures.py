@@ -209,6 +209,7 @@ MISTAKES = {
     "--checkpoint={}/gqpe --image={}/missing.png": (DataError, "there is no file or folder"),
     "--checkpoint={}/gqpe --image={}": (DataError, "stands for 2 images; name one"),
     "--checkpoint={}/gqpe --output={}": (ConfigError, "it is a folder"),
+    "--checkpoint={}/gqpe --image={}/noise.png --output={}/noise.png": (ConfigError, "it is read for this"),
     "--checkpoint={}/gqpe --stage=2 --compare {}/gmlp": (
         ConfigError,
         "dense: there is no stage 2: the model has stage 1",
@@ -221,7 +222,7 @@ def test_mistakes(arguments, folders):
     kind, message = MISTAKES[arguments]
     output = [] if "--output" in arguments else [f"--output={folders}/page.html"]
     with pytest.raises(PosMLPError) as raised:
-        main([*arguments.format(folders, folders).split(), *output])
+        main([*arguments.format(*3 * [folders]).split(), *output])
     assert isinstance(raised.value, kind)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
