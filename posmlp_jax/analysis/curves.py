@@ -46,11 +46,22 @@ def read_metrics(workdir: epath.Path) -> list[dict]:
         raise DataError(f"{workdir} has no metrics.jsonl; name the --workdir of a training run")
     rows = []
     for number, line in enumerate(path.read_bytes().decode(errors="replace").splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        if (row := _row(line)) is None:
             print(f"{path}: line {number} is not whole and is passed over", file=sys.stderr)
+        else:
+            rows.append(row)
     return rows
+
+
+def _row(line: str) -> dict | None:
+    """What a line says; None of one that `MetricsWriter` cannot have written."""
+    try:
+        row = json.loads(line)
+        numbers = [row["step"], *(value for name, value in row.items() if name != "split" and value is not None)]
+        known = row["split"] in _LINES
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return row if known and all(isinstance(number, int | float) for number in numbers) else None
 
 
 def deciding_metric(workdir: epath.Path) -> Metric:
@@ -98,7 +109,7 @@ def draw_curves(workdirs: list[epath.Path], published: str = "") -> Figure:
         last = max([last, *(row["step"] / unit for row in metrics)])
         deciding.append(f"{metric.label} (%)" if metric.percent else metric.label)
         for split, (label, style) in _LINES.items():
-            rows = [row for row in metrics if row["split"] == split and row["loss"] is not None]
+            rows = [row for row in metrics if row["split"] == split and row.get("loss") is not None]
             if not rows:
                 continue
             steps = [row["step"] / unit for row in rows]
@@ -111,7 +122,7 @@ def draw_curves(workdirs: list[epath.Path], published: str = "") -> Figure:
             values = [row[metric.name] * (100 if metric.percent else 1) for row in measured]
             axes[1].plot([row["step"] / unit for row in measured], values, **options)
             if split == "train":
-                axes[2].plot(steps, [row["learning_rate"] for row in rows], color=f"C{index}")
+                axes[2].plot(steps, [row.get("learning_rate") for row in rows], color=f"C{index}")
     for split, curve in log.items():
         label, style = _LINES[split]
         shown = curve.epochs <= max(_FURTHER * last, _AT_LEAST)

@@ -53,6 +53,38 @@ def test_a_line_that_a_kill_cut(workdir, capsys):
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "5",
+        "null",
+        "[]",
+        '"step"',
+        "{}",
+        '{"step": 3, "spkit": "train"}',
+        '{"step": null, "split": "train"}',
+        '{"step": 3, "split": "tr"}',
+        '{"step": 3, "split": ["train"]}',
+        '{"step": "3", "split": "train"}',
+        '{"step": 3, "split": "train", "loss": "1.0"}',
+    ],
+)
+def test_a_line_of_something_else(workdir, line, capsys):
+    file = workdir / "metrics.jsonl"
+    rows = read_metrics(workdir)
+    file.write_text(f"{line}\n{file.read_text()}")
+    assert read_metrics(workdir) == rows
+    assert "metrics.jsonl: line 1 is not whole and is passed over" in capsys.readouterr().err
+
+
+def test_a_line_without_loss_or_rate(workdir):
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "split": "train", "loss": 0.5}\n{"step": 4, "split": "eval", "top1": 0.5}\n')
+    loss, _, rate = draw_curves([workdir]).axes
+    assert [line.get_xydata().tolist() for line in loss.get_lines()] == [[[1, 3], [3, 1], [4, 0.5]], [[3, 2]]]
+    assert rate.get_lines()[0].get_xydata().tolist()[:2] == [[1, 0.01], [3, 0.01]]
+
+
+@pytest.mark.parametrize(
     ("model", "epochs", "best", "best_epoch", "last", "best_weights"),
     [("posmlp_t", 300, "81.976", 254, "81.676", "81.694"), ("posmlp_s", 310, "82.958", 264, "82.568", "82.544")],
 )
