@@ -21,7 +21,7 @@ from etils import epath
 from posmlp_jax.checkpoints.architecture import different_shapes
 from posmlp_jax.checkpoints.evaluations import Evaluations, Results
 from posmlp_jax.checkpoints.state import Weights, as_dict, parameter_name
-from posmlp_jax.checkpoints.zoo import CARD, card_checksum, damaged, read_card
+from posmlp_jax.checkpoints.zoo import CARD, card_checksum, damaged, read_card, read_checked
 from posmlp_jax.errors import CheckpointError, PosMLPError
 from posmlp_jax.writing import atomic_write
 
@@ -113,14 +113,7 @@ class Packed:
         """There is nothing to close."""
 
     def _read(self, name: str) -> bytes:
-        try:
-            content = (self.directory / name).read_bytes()
-        except OSError as error:
-            reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-            raise damaged(self.directory, f"{name} {reason}") from error
-        if hashlib.sha256(content).hexdigest() != self._card["sha256"][name]:
-            raise damaged(self.directory, f"{name} is not what was written")
-        return content
+        return read_checked(self.directory, self._card, name)
 
 
 def write_packed(

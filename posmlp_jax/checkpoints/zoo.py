@@ -28,10 +28,13 @@ def find(name: str) -> epath.Path:
 
     Raises:
       CheckpointError: if there is none of that name; of an architecture's it says where trained weights can be had.
+      DamagedCheckpointError: if its card is missing.
     """
     names = list_pretrained()
     if name in names:
         return FOLDER / name
+    if any(folder.name == name for folder in FOLDER.glob("[!.]*")):
+        raise damaged(FOLDER / name, f"{CARD} is missing")
     # Not above: names and cards need no JAX.
     from posmlp_jax.models import list_models
 
@@ -65,6 +68,22 @@ def read_card(folder: epath.Path) -> dict[str, Any]:
     except (OSError, ValueError, LookupError, TypeError):
         pass
     raise damaged(folder, f"{CARD} is not what was written")
+
+
+def read_checked(folder: epath.Path, card: Mapping[str, Any], name: str) -> bytes:
+    """What a file of a packed checkpoint holds.
+
+    Raises:
+      DamagedCheckpointError: if it is not there, or not what the card says was written.
+    """
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise damaged(folder, f"{name} {reason}") from error
+    if hashlib.sha256(content).hexdigest() != card["sha256"][name]:
+        raise damaged(folder, f"{name} is not what was written")
+    return content
 
 
 def card_checksum(card: Mapping[str, Any]) -> str:

@@ -19,7 +19,6 @@ from posmlp_jax.checkpoints.packed import WEIGHTS
 from posmlp_jax.checkpoints.run import as_tuples
 from posmlp_jax.checkpoints.selection import NAMES
 from posmlp_jax.command_line import CommandParser, run_program
-from posmlp_jax.paths import file_size
 from posmlp_jax.terminal import as_text
 
 
@@ -36,7 +35,7 @@ def format_list() -> str:
         table.add_column(head, **options)
     for name in zoo.list_pretrained():
         card = zoo.read_card(zoo.find(name))
-        accuracy, size = _percent(card["accuracy"]["packed"]), _megabytes(name)
+        accuracy, size = _percent(card["accuracy"]["packed"]), _megabytes(name, card)
         table.add_row(name, accuracy, f"{card['parameters']:,}", size, card["about"])
     return as_text(table)
 
@@ -45,14 +44,14 @@ def format_card(name: str) -> str:
     """The card of a model, as lines.
 
     Raises:
-      CheckpointError: if there is none of that name.
+      CheckpointError: if there is none of that name, or its files are damaged.
     """
     folder = zoo.find(name)
     card = zoo.read_card(folder)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for row in _rows(card, _megabytes(name)).items():
+    for row in _rows(card, _megabytes(name, card)).items():
         table.add_row(*row)
     table.add_row("folder", str(folder))
     return as_text(table)
@@ -95,8 +94,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _megabytes(name: str) -> str:
-    return f"{file_size(zoo.find(name) / WEIGHTS) / 1e6:.2f}"
+def _megabytes(name: str, card: Mapping[str, Any]) -> str:
+    return f"{len(zoo.read_checked(zoo.find(name), card, WEIGHTS)) / 1e6:.2f}"
 
 
 def main(argv: list[str] | None = None) -> None:
