@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 from benchmarks.ablation_report import draw, markdown
 from benchmarks.ablation_variants import OPTIONAL, TABLES, Variant
 from benchmarks.runs import read_result, train_once
-from benchmarks.seeds import Scores
+from benchmarks.seeds import Scores, read_seeds
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import open_source
 from posmlp_jax.errors import ConfigError, nearest
@@ -110,13 +110,6 @@ def _tables(text: str) -> list[str]:
     return [table for table in TABLES if table in chosen]
 
 
-def _seeds(text: str) -> list[int]:
-    try:
-        return sorted({int(seed) for seed in text.split(",")})
-    except ValueError as error:
-        raise ConfigError(f"seeds are '{text}', and should be numbers, as 0,1,2") from error
-
-
 def main(arguments: list[str] | None = None, make_config: MakeConfig | None = None) -> int:
     """Trains and reports what the command line asks for; gives the exit code.
 
@@ -131,7 +124,7 @@ def main(arguments: list[str] | None = None, make_config: MakeConfig | None = No
     parser.add_argument("--workdir", type=Path, default=Path("runs/ablations"), help="of all runs (runs/ablations)")
     parser.add_argument("--report", action="store_true", help="table and picture of what is there, without training")
     options = parser.parse_args(arguments)
-    tables, seeds = _tables(options.only), _seeds(options.seeds)
+    tables, seeds = _tables(options.only), read_seeds(options.seeds)
     if make_config is None:
 
         def make_config(variant: Variant, seed: int) -> ConfigDict:

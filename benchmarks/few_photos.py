@@ -12,12 +12,15 @@ import cv2
 import numpy as np
 
 from benchmarks.runs import train_once
+from benchmarks.seeds import read_seeds
 from configs import own_images
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import Source, open_source
 from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.errors import ConfigError
+from posmlp_jax.paths import as_path
 from posmlp_jax.training import default_config
+from posmlp_jax.writing import atomic_folder, writing_to
 
 # Photographs as people have them are of several sizes.
 SIDES = (96, 112, 128)
@@ -76,19 +79,23 @@ def main(arguments: list[str] | None = None) -> None:
         counts = {name: int(count) for name, count in (item.split("=") for item in options.classes.split(","))}
     except ValueError as error:
         raise ConfigError(f"classes is '{options.classes}', and should be as ship=100,frog=50") from error
+    seeds = read_seeds(options.seeds)
     folder = options.directory / "_".join(f"{name}{count}" for name, count in counts.items())
     photos = folder / "photos"
     if not photos.is_dir():
-        make_photos(photos, counts, options.data_dir)
+        with writing_to(as_path(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(as_path(photos)) as whole:
+            make_photos(Path(whole), counts, options.data_dir)
     print("| | top-1 | seconds |\n| --- | --- | --- |")
     print(f"| the largest class | {100 * max(counts.values()) / sum(counts.values()):.0f} % | |")
     for strength in (0.01, 0.1, 1.0):
         accuracy = regression(photos, strength)
         print(f"| logistic regression on {PIXELS}×{PIXELS} pixels, C = {strength:g} | {accuracy:.0f} % | |", flush=True)
-    for seed in options.seeds.split(","):
+    for seed in seeds:
         start = time.perf_counter()
         config = own_images.get_config()
-        config.seed, config.data.data_dir = int(seed), str(photos)
+        config.seed, config.data.data_dir = seed, str(photos)
         result = train_once(config, folder / f"seed_{seed}", log=folder / "log.txt")
         weights, average = (f"{100 * result[split]['top1']:.0f} %" for split in ("eval", "ema"))
         seconds = time.perf_counter() - start

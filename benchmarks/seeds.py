@@ -7,9 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from posmlp_jax.errors import ConfigError
+
 # The accuracy of each seed's run.
 Scores = Mapping[int, float]
 _SURE = 0.95
+
+
+def read_seeds(text: str) -> list[int]:
+    """The numbers of a command line's `--seeds=0,1,2`, each once, in order.
+
+    Raises:
+      ConfigError: for anything else.
+    """
+    try:
+        return sorted({int(seed) for seed in text.split(",")})
+    except ValueError as error:
+        raise ConfigError(f"seeds are '{text}', and should be numbers, as 0,1,2") from error
 
 
 @dataclass(frozen=True)
