@@ -31,6 +31,8 @@ from posmlp_jax.training.workdir import read_config
 _LINES = {"train": ("training", ":"), "eval": ("evaluation", "-"), "ema": ("evaluation, moving average", "--")}
 # Of a published log there is shown so much more than of the runs, and so many epochs at least.
 _FURTHER, _AT_LEAST = 1.5, 5
+# The classes of the published logs.
+_IMAGENET = 1000
 # Up to so many values are shown as points as well.
 _FEW = 12
 
@@ -145,8 +147,11 @@ def compare(workdir: epath.Path, published: str) -> Iterator[str]:
     """Lines that say how far a run's last evaluation is from the published log's at the same epoch.
 
     Between two epochs the log is taken to be a line; before its first and after its last there is nothing to compare.
+    A first line says where a run has other classes than ImageNet, and the distance means little.
     """
     log, metrics = published_log(published), read_metrics(workdir)
+    if (classes := _class_count(workdir)) not in (None, _IMAGENET):
+        yield f"{workdir.name} tells {classes} classes apart, and {published} as published the {_IMAGENET} of ImageNet"
     unit = steps_per_epoch(workdir, metrics)
     for split, whose in WHOSE.items():
         rows = [row for row in metrics if row["split"] == split and row.get("top1") is not None]
@@ -159,6 +164,14 @@ def compare(workdir: epath.Path, published: str) -> Iterator[str]:
             yield f"{line}, {published} as published {there:.2f} % ({top1 - there:+.2f})"
         else:
             yield f"{line}; the log of {published} is of epochs 1 to {curve.epochs[-1]:.0f}"
+
+
+def _class_count(workdir: epath.Path) -> int | None:
+    """How many classes a run's data have, as far as `data.json` says it."""
+    try:
+        return len(json.loads((workdir / "data.json").read_bytes())["training"]["classes"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -155,6 +155,15 @@ def test_a_run_over_a_published_log(run_of_epochs, capsys):
         f"{run_of_epochs.name}, epoch 3.6: weights 18.00 %, posmlp_t as published {there:.2f} % (+{18 - there:.2f})",
         f"{run_of_epochs.name}, epoch 3.6: moving average 0.20 %, posmlp_t as published {average:.2f} % (+0.10)",
     ]
+    lines = list(compare(run_of_epochs, "posmlp_t"))
+    for classes, first in (
+        (range(1000), []),
+        (None, []),
+        ("ab", [f"{run_of_epochs.name} tells 2 classes apart, and posmlp_t as published the 1000 of ImageNet"]),
+    ):
+        named = None if classes is None else [str(each) for each in classes]
+        (run_of_epochs / "data.json").write_text(json.dumps({"training": {"classes": named}}))
+        assert list(compare(run_of_epochs, "posmlp_t")) == first + lines
     main([str(run_of_epochs), f"--output={run_of_epochs}/curves.png", "--published=posmlp_s"])
     assert "weights 18.00 %, posmlp_s as published" in capsys.readouterr().out
 
