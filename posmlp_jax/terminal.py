@@ -6,6 +6,7 @@ import sys
 
 import jax
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 # Of a line that goes to no terminal.
@@ -22,11 +23,17 @@ def report(line: str) -> None:
         sys.stdout.flush()
 
 
-def as_text(table: Table) -> str:
-    """A table as plain lines, no wider than the terminal; of any width where the output is a file or a pipe."""
+def as_text(table: Table, whole: bool = False) -> str:
+    """A table as plain lines, no wider than the terminal; of any width where the output is a file or a pipe.
+
+    `whole`: wider than a narrow terminal rather than with a word or a number that is cut.
+    """
     width = shutil.get_terminal_size((_ANY_WIDTH, 0)).columns
     # In a notebook too a text, and nowhere in colours.
     console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
+    if whole:
+        endless = console.options.update_width(_ANY_WIDTH)
+        console.width = max(width, Measurement.get(console, endless, table).minimum)
     console.print(table)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 

@@ -52,7 +52,7 @@ def format_models(names: Sequence[str]) -> str:
     for name in names:
         parameters, macs = model_cost(name)
         table.add_row(name, f"{parameters:,}", f"{macs / 1e9:.2f}")
-    return as_text(table)
+    return as_text(table, whole=True)
 
 
 def format_tables(rows: Sequence[Row]) -> str:
@@ -74,7 +74,7 @@ def format_tables(rows: Sequence[Row]) -> str:
             mark,
             end_section=following is not None and following.table != row.table,
         )
-    return "\n".join([as_text(table), "", *(f"{mark} {note}." for note, mark in notes.items())])
+    return "\n".join([as_text(table, whole=True), "", *(f"{mark} {note}." for note, mark in notes.items())])
 
 
 def _table(first: str, *others: str) -> Table:

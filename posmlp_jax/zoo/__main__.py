@@ -37,7 +37,7 @@ def format_list() -> str:
         card = zoo.read_card(zoo.find(name))
         accuracy, size = _percent(card["accuracy"]["packed"]), _megabytes(name, card)
         table.add_row(name, accuracy, f"{card['parameters']:,}", size, card["about"])
-    return as_text(table)
+    return as_text(table, whole=True)
 
 
 def format_card(name: str) -> str:

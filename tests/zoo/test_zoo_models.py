@@ -20,7 +20,7 @@ from posmlp_jax.models.cost import model_cost
 from posmlp_jax.training import open_pretrained
 from posmlp_jax.training.saved_config import get_config
 from posmlp_jax.zoo import load_sample
-from posmlp_jax.zoo.__main__ import format_card, main
+from posmlp_jax.zoo.__main__ import format_card, format_list, main
 
 pytestmark = pytest.mark.heavy
 
@@ -114,6 +114,16 @@ def test_the_list(capsys, monkeypatch):
     assert [line.split()[0] for line in lines] == NAMES
     main([NAMES[0]])
     assert capsys.readouterr().out == format_card(NAMES[0]) + "\n"
+
+
+def test_the_list_in_a_narrow_terminal(monkeypatch):
+    """It is wider then, rather than with words and numbers that are cut, as 98.…."""
+    monkeypatch.setenv("COLUMNS", "40")
+    found = format_list().split()
+    for name in NAMES:
+        card = card_of(name)
+        accuracy, *words = f"{100 * card['accuracy']['packed']:.2f}", *card["about"].split()
+        assert {name, accuracy, f"{card['parameters']:,}", *words} <= set(found)
 
 
 def test_what_the_readme_says_of_them():
