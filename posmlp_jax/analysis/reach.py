@@ -123,7 +123,7 @@ def mixing(model: Backbone, images: Images, units: Sequence[Unit], place: Sequen
     if len(stages := sorted({unit.stage for unit in units})) > 1:
         raise ConfigError(f"units of stages {' and '.join(map(str, stages))}; give those of one")
     (stage,) = stages
-    size = map_sizes(model, np.shape(images)[1:-1])[stage - 1]
+    size = map_sizes(model, images)[stage - 1]
     if len(images) != 1:
         raise ConfigError(f"mixing is shown of one image or clip, not {len(images)}")
     place = center(size) if place is None else check_place(place, size, f"the map of stage {stage}")
@@ -184,14 +184,13 @@ def _gate_inputs(
     return [seen[path] for path in paths]
 
 
-def map_sizes(model: Backbone, input_size: Sequence[int] | None = None) -> list[Place]:
-    """The sizes of the stages' maps, (rows, columns) or (frames, rows, columns), by default for the model's own input.
+def map_sizes(model: Backbone, images: Images) -> list[Place]:
+    """The sizes of the stages' maps of images or clips, (rows, columns) or (frames, rows, columns).
 
     Raises:
-      ConfigError: for an input that the model does not take.
+      ConfigError: for images that the model does not take.
     """
-    size = model.config.input_size if input_size is None else tuple(input_size)
-    return [each.shape[1:-1] for each in _maps(model.config, jax.ShapeDtypeStruct((1, *size, 3), jnp.float32))]
+    return [each.shape[1:-1] for each in _maps(model.config, jax.ShapeDtypeStruct(images.shape, images.dtype))]
 
 
 def _maps(config: BackboneConfig, images: jax.Array | jax.ShapeDtypeStruct) -> list[jax.ShapeDtypeStruct]:

@@ -44,7 +44,7 @@ def draw_receptive_fields(
         raise ConfigError(f"place {','.join(map(str, place))} on the map of which stage?")
     pixels = noise(model) if images is None else images
     stages = range(1, len(model.stages) + 1) if stage is None else [stage]
-    sizes = map_sizes(model, pixels.shape[1:-1])
+    sizes = map_sizes(model, pixels)
     fields = [receptive_field(model, pixels, stage=each, place=place) for each in stages]
     places = [center(sizes[each - 1]) if place is None else tuple(place) for each in stages]
     rows = [(f"stage {number}", field / (field.max() or 1)) for number, field in zip(stages, fields, strict=True)]
@@ -87,7 +87,7 @@ def draw_mixing(
     units = find_units(model, stage=stage, block=block)
     kept = spread(sorted({unit.block for unit in units}), _BLOCKS)
     units = [unit for unit in units if unit.block in kept]
-    size = map_sizes(model, images.shape[1:-1])[stage - 1]
+    size = map_sizes(model, images)[stage - 1]
     spot = center(size) if place is None else check_place(place, size, f"the map of stage {stage}")
     found = mixing(model, images, units, spot)
     shown = _displayed(np.asarray(images[0], np.float32))

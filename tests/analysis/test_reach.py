@@ -129,7 +129,7 @@ def test_images_of_another_size():
     """Their maps are larger, and so are the places that there are."""
     model = randomized(lambda: create_model("posmlp_t", **small("posmlp_t")))
     images = jax.random.normal(jax.random.key(0), (1, 40, 52, 3))
-    assert map_sizes(model, (40, 52)) == [(10, 13), (5, 7)]
+    assert map_sizes(model, images) == [(10, 13), (5, 7)]
     (found,) = mixing(model, images, find_units(model, stage=1), (9, 12))
     # Alone in the last, padded window.
     assert found.weights.shape == (2, 10, 13)
@@ -148,6 +148,7 @@ def test_what_there_is_not(image_model, video_model):
         (lambda: mixing(image_model, images, units, (0, 9)), "no place 0,9 in the map of stage 1"),
         (lambda: mixing(image_model.fold(), images, units), "a folded model is for inference"),
         (lambda: mixing(image_model, images, find_units(image_model)), "units of stages 1 and 2; give those of one"),
+        (lambda: mixing(image_model, images[0], units), r"height, width, 3\], not float32 \(28, 36, 3\)"),
         (lambda: mixing(image_model, noise(image_model, 2), units), "one image or clip, not 2"),
         (lambda: receptive_field(image_model, images, directions=0), "directions is 0, and should be 1 or more"),
     ):
