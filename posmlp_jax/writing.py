@@ -135,10 +135,13 @@ class Pace:
         return True
 
 
-def check_output(path: epath.Path) -> None:
-    """Raises a CheckpointError unless nothing is at `path` yet, and the folder that it is to be made in is there."""
+def check_output(path: epath.Path, option: str = "--output") -> None:
+    """Raises a CheckpointError unless nothing is at `path` yet, and the folder that it is to be made in is there.
+
+    `option`: what names it on the command line.
+    """
     if path.exists():
-        raise CheckpointError(f"{path} is there already; choose another --output, or delete it")
+        raise CheckpointError(f"{path} is there already; choose another {option}, or delete it")
     # A bucket's folders are there when something is in them.
     if not in_bucket(path) and not path.absolute().parent.is_dir():
         raise CheckpointError(f"there is no folder {path.parent} to write {path.name} to; make it first")

@@ -155,9 +155,10 @@ def _new_folder(name: str) -> epath.Path:
     """
     if not re.fullmatch(r"[a-z]\w*", name) or name in list_models():
         raise ConfigError(
-            f"'{name}' is no name for a trained model: letters, digits and _, and no model of list_models()"
+            f"'{name}' is no name for a trained model: a small letter, then letters, digits and _, and no model of "
+            "list_models()"
         )
-    check_output(zoo.FOLDER / name)
+    check_output(zoo.FOLDER / name, "--name")
     return zoo.FOLDER / name
 
 

@@ -155,8 +155,8 @@ def test_a_sample_is_what_evaluation_sees(workdir, config, monkeypatch):
 MISTAKES = [
     ({"config": {"seed": 3, "data.data_dir": "x"}}, "does not train what is in .*: seed: 0 -> 3$"),
     ({"name": "posmlp_t"}, "'posmlp_t' is no name for a trained model"),
-    ({"name": "Tiny model"}, "'Tiny model' is no name for a trained model"),
-    ({"name": "there"}, "there is there already"),
+    ({"name": "Tiny model"}, "'Tiny model' is no name for a trained model: a small letter, then"),
+    ({"name": "there"}, "there is there already; choose another --name, or delete it"),
     ({"step": 4}, "there is no checkpoint of step 4"),
 ]
 
