@@ -49,6 +49,14 @@ _PROCESSES = flags.DEFINE_integer("num_processes", None, "Several hosts: how man
 _PROCESS = flags.DEFINE_integer("process_id", None, "Several hosts: which process this is, from 0.", lower_bound=0)
 
 
+@flags.validator(_MODE)
+def _check_mode(mode: str) -> bool:
+    """Says what is wrong with a mode before there is talk of the config, which not every mode needs."""
+    if mode in MODES:
+        return True
+    raise flags.ValidationError(f"unknown mode '{mode}'; {nearest(mode, MODES)}")
+
+
 def parse_flags(argv: list[str]) -> list[str]:
     """Absl's flag parsing, with one clear line for whatever is wrong."""
     for argument in argv[1:]:
@@ -61,8 +69,6 @@ def parse_flags(argv: list[str]) -> list[str]:
         saved_config.get_config(workdir)  # Its mistakes are no mistakes in flags.
         argv = [argv[0], f"--config={saved_config.__file__}:{workdir}", *argv[1:]]
     rest = parse_config_flags(argv)
-    if _MODE.value not in MODES:
-        raise ConfigError(f"unknown mode '{_MODE.value}'; {nearest(_MODE.value, MODES)}")
     if _MODE.value == "train" and (_STEP.present or _WEIGHTS.present):
         raise ConfigError(
             "--step and --weights are for --mode=eval; a run goes on from its newest checkpoint, and starts from what "

@@ -60,6 +60,7 @@ MISTAKES = [
     ([*TINY, "--config.model.name=posmlp"], "unknown model 'posmlp'; did you mean 'posmlp_"),
     ([*TINY, "--config.model.groups=(3,4)"], "stage 1: groups 3 do not divide the 16 mixed channels"),
     ([*TINY, "--mode=test"], "unknown mode 'test'"),
+    (["--mode=evl"], "unknown mode 'evl'; did you mean 'eval'?"),
     ([*TINY, "--mode=eval"], "there is no checkpoint in"),
     (["--mode=eval"], "there is no checkpoint in"),
     ([*TINY, "--mode=eval", "--step=newest"], "--step is 'newest', and should be latest, best or a step"),
