@@ -1,6 +1,6 @@
 """Fine-tunes a trained model on other classes, at its own image size or another.
 
-    python main.py --config=configs/finetune.py --config.init_from=runs/cifar10 --workdir=runs/mine \
+    python main.py --config=configs/finetune.py --config.init_from=posmlp_cifar10 --workdir=runs/mine \
         --config.data.name=image_folder --config.data.data_dir=DIR
 
 `init_from` is the working directory of a run, what `python -m posmlp_jax.convert` wrote, or one of the models that come
