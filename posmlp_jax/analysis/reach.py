@@ -70,6 +70,8 @@ def receptive_field(
     stage = len(model.stages) if stage is None else stage
     check_number("stage", stage, len(model.stages), "the model")
     images = jnp.asarray(images)
+    if not images.size:
+        raise ConfigError(f"there is no pixel in images of shape {images.shape}; give one image or more")
     weights, maps = _weights(model), _maps(model.config, images)
     size, channels = maps[stage - 1].shape[1:-1], maps[stage - 1].shape[-1]
     place = center(size) if place is None else check_place(place, size, f"the map of stage {stage}")
@@ -120,8 +122,8 @@ def mixing(model: Backbone, images: Images, units: Sequence[Unit], place: Sequen
       ConfigError: for a place that is not on the map, units of several stages, whose maps differ, several images, or
         one that the model does not take.
     """
-    if len(stages := sorted({unit.stage for unit in units})) > 1:
-        raise ConfigError(f"units of stages {' and '.join(map(str, stages))}; give those of one")
+    if len(stages := sorted({unit.stage for unit in units})) != 1:
+        raise ConfigError(f"units of stages {' and '.join(map(str, stages)) or 'none'}; give those of one")
     (stage,) = stages
     size = map_sizes(model, images)[stage - 1]
     if len(images) != 1:

@@ -3,6 +3,7 @@
 Stages, blocks and groups count from 1, as in the papers; rows, columns and frames from 0, as in arrays.
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -142,7 +143,7 @@ def check_number(what: str, number: int, count: int, whole: str) -> None:
 
 
 def check_place(place: Sequence[int], size: Sequence[int], what: str) -> Place:
-    """The place as a tuple.
+    """The place as a tuple of integers.
 
     Args:
       place: along each axis, from 0.
@@ -150,9 +151,13 @@ def check_place(place: Sequence[int], size: Sequence[int], what: str) -> Place:
       what: has this size, for the message, as 'the window of stage 3'.
 
     Raises:
-      ConfigError: with the ranges, unless it is in there.
+      ConfigError: with the ranges, unless it is in there; for what is no place, as a number alone.
     """
-    place, axes = tuple(place), _AXES[len(size)]
+    axes = _AXES[len(size)]
+    try:
+        place = tuple(map(operator.index, place))
+    except TypeError as error:
+        raise ConfigError(f"{place!r} is no place in {what}; give integers for its {' and '.join(axes)}") from error
     if len(place) != len(size) or not all(0 <= at < side for at, side in zip(place, size, strict=True)):
         ranges = " and ".join(f"{name} 0 to {side - 1}" for name, side in zip(axes, size, strict=True))
         raise ConfigError(f"there is no place {','.join(map(str, place))} in {what}, which has {ranges}")

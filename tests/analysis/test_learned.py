@@ -165,6 +165,9 @@ MISTAKES = {
     "there is no place 3,0 in the window of stage 1, block 1, which has rows 0 to 2 and columns 0 to 2": lambda: (
         relation_maps(find_units(tiny(), stage=1)[0], [(3, 0)])
     ),
+    "(1.5, 0) is no place in the window of stage 1, block 1; give integers for its rows and columns": lambda: (
+        relation_maps(find_units(tiny())[0], [(1.5, 0)])
+    ),
     "there is no place 1 in": lambda: relation_maps(find_units(tiny())[0], [(1,)]),
     "there is no group 3: stage 1, block 1 has groups 1 to 2": lambda: lrpe_m_parts(
         find_units(tiny(relation="lrpe_m"))[0], group=3

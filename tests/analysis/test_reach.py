@@ -149,6 +149,8 @@ def test_what_there_is_not(image_model, video_model):
         (lambda: mixing(image_model.fold(), images, units), "a folded model is for inference"),
         (lambda: mixing(image_model, images, find_units(image_model)), "units of stages 1 and 2; give those of one"),
         (lambda: mixing(image_model, images[0], units), r"height, width, 3\], not float32 \(28, 36, 3\)"),
+        (lambda: mixing(image_model, images, []), "units of stages none; give those of one"),
+        (lambda: receptive_field(image_model, noise(image_model, 0)), "there is no pixel in images of shape"),
         (lambda: mixing(image_model, noise(image_model, 2), units), "one image or clip, not 2"),
         (lambda: receptive_field(image_model, images, directions=0), "directions is 0, and should be 1 or more"),
     ):
