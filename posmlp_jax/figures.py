@@ -2,13 +2,14 @@
 
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from etils import epath
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
 
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.paths import as_path
@@ -42,6 +43,13 @@ def check_figure_path(path: str | os.PathLike, read: Iterable[str | os.PathLike]
 def write(axes: Axes, x: float, y: float, text: str, **style) -> None:
     """Writes a line of any text: a name such as '$5' is no mathematics."""
     axes.text(x, y, text, fontsize=FONT, va="center", parse_math=False, **style)
+
+
+def add_legend(owner: Axes | Figure, lines: Sequence[Line2D], **options) -> None:
+    """A legend of lines with any labels: a folder's name such as '$5' is no mathematics, and '_x' is not left out."""
+    legend = owner.legend(lines, [""] * len(lines), **options)
+    for text, line in zip(legend.get_texts(), lines, strict=True):
+        text.set(text=line.get_label(), parse_math=False)
 
 
 def can_draw(text: str) -> bool:

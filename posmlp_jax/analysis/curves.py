@@ -22,7 +22,7 @@ from posmlp_jax.checkpoints.evaluations import WHOSE, Metric
 from posmlp_jax.checkpoints.run import task_of
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.errors import ConfigError, DataError
-from posmlp_jax.figures import save_figure
+from posmlp_jax.figures import add_legend, save_figure
 from posmlp_jax.paths import as_path
 from posmlp_jax.tasks import find_task
 from posmlp_jax.training.workdir import read_config
@@ -139,7 +139,7 @@ def draw_curves(workdirs: list[epath.Path], published: str = "") -> Figure:
         axis.set_xlim(left=0)
     # The loss has every line that there is; a column has those of one run.
     columns = min(len(workdirs) + bool(log), 4)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+    add_legend(figure, axes[0].get_lines(), loc="outside lower center", ncols=columns)
     return figure
 
 

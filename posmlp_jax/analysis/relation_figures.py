@@ -31,7 +31,7 @@ from posmlp_jax.analysis.units import (
     units_of,
 )
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.figures import FONT
+from posmlp_jax.figures import FONT, add_legend
 from posmlp_jax.models.backbone import Backbone
 
 _BLUE, _ORANGE = "#0072b2", "#d55e00"
@@ -91,13 +91,13 @@ def draw_non_locality(models: Backbone | Mapping[str, Backbone]) -> Figure:
     if not named:
         raise ConfigError("there are no models to show")
     figure = Figure(figsize=(7.5, 3.0), layout="constrained")
-    axes = figure.subplots()
+    axes, lines = figure.subplots(), []
     for number, (name, model) in enumerate(named.items()):
         units = find_units(model, part="spatial")
         values = [non_locality(unit) for unit in units]
         places = np.arange(1, len(units) + 1)
         style = {"marker": "os^Dv"[number % 5], "markersize": 4, "color": f"C{number}", "label": name or None}
-        axes.plot(places, [each.value for each in values], **style)
+        lines += axes.plot(places, [each.value for each in values], **style)
         for place, each in zip(places.tolist(), values, strict=True):
             if each.left_out:
                 at = place, 0 if math.isnan(each.value) else each.value
@@ -111,7 +111,7 @@ def draw_non_locality(models: Backbone | Mapping[str, Backbone]) -> Figure:
     axes.tick_params(labelsize=FONT)
     axes.grid(alpha=0.3)
     if len(named) > 1:
-        axes.legend(fontsize=FONT)
+        add_legend(axes, lines, fontsize=FONT)
     return figure
 
 

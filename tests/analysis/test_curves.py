@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 
 import numpy as np
@@ -82,6 +83,20 @@ def test_a_line_without_loss_or_rate(workdir):
     loss, _, rate = draw_curves([workdir]).axes
     assert [line.get_xydata().tolist() for line in loss.get_lines()] == [[[1, 3], [3, 1], [4, 0.5]], [[3, 2]]]
     assert rate.get_lines()[0].get_xydata().tolist()[:2] == [[1, 0.01], [3, 0.01]]
+
+
+def test_names_of_folders_are_texts(workdir):
+    """Neither is one mathematics, nor is one that begins with _ left out."""
+    names = ["a$_{$b", "_c"]
+    for name in names:
+        (workdir / name).mkdir()
+        (workdir / name / "metrics.jsonl").write_bytes((workdir / "metrics.jsonl").read_bytes())
+    figure = draw_curves([workdir / name for name in names])
+    figure.savefig(io.BytesIO())
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        f"{name}, {split}" for name in names for split in ("training", "evaluation")
+    ]
 
 
 @pytest.mark.parametrize(

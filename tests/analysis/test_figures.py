@@ -1,5 +1,6 @@
 """Figures and the report: that they show the arrays, fit what a model has, and refuse the rest in one line."""
 
+import io
 import re
 from html.parser import HTMLParser
 
@@ -63,7 +64,10 @@ def test_ellipses_are_the_gaussians():
 
 def test_lines_are_the_non_locality():
     model = tiny(depths=(2, 1))
-    axes = analysis.draw_non_locality({"one": model, "another": model}).axes[0]
+    figure = analysis.draw_non_locality({"one$_{$": model, "_another": model})
+    axes = figure.axes[0]
+    figure.savefig(io.BytesIO())
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one$_{$", "_another"]
     assert axes.get_xlabel() == "block"
     line = axes.get_lines()[0]
     np.testing.assert_allclose(line.get_ydata(), [non_locality(unit).value for unit in find_units(model)])
