@@ -124,7 +124,7 @@ def draw_curves(workdirs: list[epath.Path], published: str = "") -> Figure:
             values = [row[metric.name] * (100 if metric.percent else 1) for row in measured]
             axes[1].plot([row["step"] / unit for row in measured], values, **options)
             if split == "train":
-                axes[2].plot(steps, [row.get("learning_rate") for row in rows], color=f"C{index}")
+                axes[2].plot(steps, [row.get("learning_rate") for row in rows], marker=marker, color=f"C{index}")
     for split, curve in log.items():
         label, style = _LINES[split]
         shown = curve.epochs <= max(_FURTHER * last, _AT_LEAST)

@@ -29,6 +29,8 @@ def test_lines_are_the_metrics(workdir):
     assert [line.get_xydata().tolist() for line in loss.get_lines()] == [[[1, 3], [3, 1]], [[3, 2]]]
     assert top1.get_lines()[1].get_xydata().tolist() == [[3, 25]]
     assert rate.get_lines()[0].get_xydata().tolist() == [[1, 0.01], [3, 0.01]]
+    # A point alone would make no line.
+    assert {line.get_marker() for axes in (loss, top1, rate) for line in axes.get_lines()} == {"."}
 
 
 def test_a_line_that_a_kill_cut(workdir, capsys):
