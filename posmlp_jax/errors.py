@@ -54,7 +54,8 @@ class DamagedCheckpointError(CheckpointError):
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A hint that ends an error message: the nearest of `choices`, or all of them when none is near."""
-    choices = sorted(choices)
+    if not (choices := sorted(choices)):
+        return "none is there"
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(choices)}"
 

@@ -10,6 +10,8 @@ import pytest
 from runs import ROOT, TINY, run
 
 import main
+from posmlp_jax.errors import ConfigError
+from posmlp_jax.training.flags import parse_config_flags
 
 pytestmark = pytest.mark.heavy
 
@@ -84,6 +86,12 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert mistaken.errors.startswith("error: ")
     assert message in mistaken.errors
     assert not workdir.exists()
+
+
+def test_no_config_is_known_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^there is no config file 'configs/digits\.py'; none is there$"):
+        parse_config_flags(["main.py", "--config=configs/digits.py"])
 
 
 def test_ctrl_c_before_the_first_step_is_one_line(monkeypatch, capsys):
