@@ -49,7 +49,9 @@ def newest_checkpoint(workdir: epath.PathLike) -> epath.Path:
 
 def no_checkpoint_in(folder: epath.Path) -> CheckpointError:
     """What to raise where there should be checkpoints, and there are none."""
-    return CheckpointError(f"there is no checkpoint in {folder}; name the folder of a run that has one")
+    name = folder.parent.name
+    shipped = f"; '{name}' alone is the zoo's where no folder has that name" if name in zoo.list_pretrained() else ""
+    return CheckpointError(f"there is no checkpoint in {folder}; name the folder of a run that has one{shipped}")
 
 
 def locate(path: epath.PathLike, step: str | int) -> tuple[epath.Path, str | int]:

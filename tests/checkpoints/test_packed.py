@@ -206,8 +206,12 @@ MISTAKES = [
     ({"path": NAME, "step": "best"}, "has no best checkpoint: it was trained with keep_best=''"),
     ({"path": NAME, "weights": "raw"}, "has its moving average alone; take weights 'ema' or 'best'"),
     # What is more than a name is a path, as before.
-    ({"path": f"./{NAME}"}, "there is no checkpoint in"),
-    ({"path": f"runs/{NAME}"}, "there is no checkpoint in"),
+    (
+        {"path": f"./{NAME}"},
+        f"there is no checkpoint in .*; '{NAME}' alone is the zoo's where no folder has that name$",
+    ),
+    ({"path": f"runs/{NAME}"}, f"there is no checkpoint in .*; '{NAME}' alone is the zoo's"),
+    ({"path": "runs/other"}, "there is no checkpoint in .*; name the folder of a run that has one$"),
 ]
 
 
