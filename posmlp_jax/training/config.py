@@ -244,6 +244,7 @@ def check_values(config: ConfigDict) -> None:
     task = find_task(config.task)
     best = tuple(criteria(task.metrics))
     rules = [
+        ("seed", config.seed >= 0, "0 or more"),
         ("batch_size", config.batch_size >= 1, "1 or more"),
         ("accumulate", config.accumulate >= 1, "1 or more"),
         ("eval_batch_size", config.eval_batch_size >= 0, "0 (as batch_size) or more"),

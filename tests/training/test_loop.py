@@ -380,6 +380,7 @@ def test_the_best_of_a_run_that_kept_none(trained):
         ({"model.groups": (3, 4)}, ConfigError, "stage 1: groups 3 do not divide the 8 mixed channels.*1, 2, 4, 8"),
         ({"model.depth": 3}, ConfigError, "unknown field 'depth' of PosMLPConfig; did you mean 'depths'?"),
         ({"batch_size": 0}, ConfigError, "batch_size is 0, and should be 1 or more"),
+        ({"seed": -1}, ConfigError, "seed is -1, and should be 0 or more"),
         ({"accumulate": 3}, ConfigError, "accumulate 3 does not divide batch_size 16"),
         ({"devices": 8, "batch_size": 12}, ConfigError, "^batch_size 12 cannot be shared equally by 8 devices; 8"),
         ({"devices": 8, "eval_batch_size": 12}, ConfigError, "^eval_batch_size 12 cannot be shared equally by 8"),
