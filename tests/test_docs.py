@@ -25,8 +25,6 @@ ROOT = Path(__file__).parent.parent
 SHORTER = {
     "main.py --config=configs/digits.py": "--config.length='4 steps' --config.optimizer.warmup='1 steps' "
     "--config.optimizer.constant='0 steps' --config.devices=1",
-    "main.py --config=configs/cifar10.py": "--config.data.name=synthetic --config.data.num_examples=256 "
-    "--config.data.num_classes=10 --config.length='1 steps' --config.optimizer.warmup='0 steps' --config.devices=1",
     "main.py --config=configs/finetune.py": "--config.length='2 steps' --config.optimizer.warmup='0 steps' "
     "--config.devices=1 --config.batch_size=8",
     "main.py --config=configs/moving_digits.py": "--config.length='2 steps' --config.optimizer.warmup='0 steps' "
