@@ -24,7 +24,7 @@ from posmlp_jax.analysis import (
     token_bias,
 )
 from posmlp_jax.analysis.learned import SINGULAR
-from posmlp_jax.analysis.units import MissingRelationError
+from posmlp_jax.analysis.units import MissingRelationError, check_place
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models import create_model
 
@@ -165,8 +165,9 @@ MISTAKES = {
     "there is no place 3,0 in the window of stage 1, block 1, which has rows 0 to 2 and columns 0 to 2": lambda: (
         relation_maps(find_units(tiny(), stage=1)[0], [(3, 0)])
     ),
+    # By itself, as tests check the types that `relation_maps` is called with.
     "(1.5, 0) is no place in the window of stage 1, block 1; give integers for its rows and columns": lambda: (
-        relation_maps(find_units(tiny())[0], [(1.5, 0)])
+        check_place((1.5, 0), (3, 3), "the window of stage 1, block 1")
     ),
     "there is no place 1 in": lambda: relation_maps(find_units(tiny())[0], [(1,)]),
     "there is no group 3: stage 1, block 1 has groups 1 to 2": lambda: lrpe_m_parts(

@@ -172,8 +172,8 @@ def test_epath_mock(tmp_path, image_folder):
         with pytest.raises(CheckpointError, match=r"gs://mock/run holds a different experiment \(seed"):
             claim_workdir(workdir, other, {})
         lines = LineWriter(workdir / "metrics.jsonl")
-        lines.write('{"step": 1}')
-        lines.write('{"step": 2}')
+        lines.write('{"step": 1, "split": "train"}')
+        lines.write('{"step": 2, "split": "train"}')
         lines.close()
         assert [row["step"] for row in read_metrics(workdir)] == [1, 2]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "data.json", "metrics.jsonl"]
