@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-# Each worker has half of the files, as tests of one file share what they train; who is ready first takes of the other's.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+# Tests of one file stay together, as they share what they train; a worker that is ready takes of the others'. Three keep
+# two cores busy while one of them waits for a program or the disk.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist worksteal
 # Compiled programs are kept, so that the second run of anything starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 

@@ -193,7 +193,9 @@ def test_features(name, sides, widths):
 )
 def test_any_image_size(name, overrides, size):
     """Without absolute positions a PosMLP takes images of every size, whatever its `image_size`; clips too."""
-    model = abstract_model(name, depths=(1, 2, 2, 1), **overrides)
+    # Where windows are shifted, those of every second block are.
+    depths = (2 if "shift_windows" in overrides else 1,) * 4
+    model = abstract_model(name, depths=depths, **overrides)
     frames = model.config.input_size[:-2]
     maps = jax.eval_shape(lambda model, images: model.features(images), model, image_shapes((*frames, *size)))
     shape = size
