@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from logging import CRITICAL, getLogger
 from typing import NoReturn
 
 from absl import flags, logging
@@ -79,12 +80,13 @@ def quieten_libraries() -> None:
     """Leaves the terminal to us, unless `--verbosity` is given; where `app.run` is used, to be called in it.
 
     Orbax tells at INFO level of every array it writes, and logs what it raises as well. Pillow warns of odd files that
-    it reads all the same.
+    it reads all the same. gcsfs logs the traceback of each thing that it gives up.
     """
     sys.unraisablehook = _report_unraisable
     warnings.filterwarnings("ignore", module=r"PIL\.")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.FATAL)
+        getLogger("gcsfs").setLevel(CRITICAL)
 
 
 def _report_unraisable(unraisable) -> None:

@@ -21,8 +21,9 @@ from ml_collections import ConfigDict, config_flags
 
 from posmlp_jax.command_line import quieten_libraries, raise_at_ctrl_c
 from posmlp_jax.data import train_batches
-from posmlp_jax.errors import exit_on_mistake
-from posmlp_jax.figures import save_figure
+from posmlp_jax.errors import ConfigError, exit_on_mistake
+from posmlp_jax.figures import check_figure_path, save_figure
+from posmlp_jax.paths import as_path
 from posmlp_jax.tasks import find_task
 from posmlp_jax.training.config import resolve_model
 from posmlp_jax.training.experiment import resolve_pretrained
@@ -90,6 +91,13 @@ def preview(config: ConfigDict) -> Figure:
     return draw_grid(images, captions)
 
 
+def _check_output(output: str, data_dir: str) -> None:
+    """Refuses a picture that cannot be written, or that would be one of the examples, or in place of one."""
+    check_figure_path(output)
+    if data_dir and as_path(data_dir).resolve() in as_path(output).resolve().parent.parents:
+        raise ConfigError(f"cannot write {output}: in a folder of {data_dir} it would be among the examples")
+
+
 def run() -> None:
     """The program: writes the picture that the command line asks for."""
     # Not at the top: whoever imports this module may have flags of these names.
@@ -99,6 +107,7 @@ def run() -> None:
     def main(argv: list[str]) -> None:
         del argv
         quieten_libraries()
+        _check_output(output.value, config.value.data.data_dir)
         save_figure(preview(config.value), output.value)
 
     raise_at_ctrl_c()

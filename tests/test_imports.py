@@ -1,6 +1,7 @@
 """What importing the package brings along, and that it leaves the process of whoever imports it as it was."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -179,6 +180,16 @@ def test_ctrl_c_that_a_callback_swallows_comes_again(monkeypatch):
         quieten_libraries()
         with pytest.raises(KeyboardInterrupt):
             swallow()
+
+
+def test_programs_leave_out_tracebacks_that_gcsfs_logs(monkeypatch, caplog):
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    gcsfs = logging.getLogger("gcsfs")
+    monkeypatch.setattr(gcsfs, "level", gcsfs.level)
+    with warnings.catch_warnings():
+        quieten_libraries()
+    gcsfs.error("out of retries", exc_info=OSError("no network"))
+    assert caplog.messages == []
 
 
 def test_programs_leave_out_what_pillow_remarks(monkeypatch):

@@ -81,6 +81,21 @@ def test_the_program(digits_dir, tmp_path):
     assert result.stderr == "error: unknown config field 'data.augmnt' in 'data'; did you mean 'augment'?\n"
 
 
+def test_a_picture_among_the_examples(tmp_path):
+    photo = tmp_path / "cats" / "1.png"
+    photo.parent.mkdir()
+    photo.write_bytes(b"a photo")
+    command = [sys.executable, "-m", "posmlp_jax.preview", "--config=configs/own_images.py"]
+    for output in (photo, tmp_path / "cats" / "grid.png"):
+        options = [f"--config.data.data_dir={tmp_path}", f"--output={output}"]
+        result = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 2
+        assert result.stderr == (
+            f"error: cannot write {output}: in a folder of {tmp_path} it would be among the examples\n"
+        )
+    assert [path.read_bytes() for path in photo.parent.iterdir()] == [b"a photo"]
+
+
 def test_of_clips_each_row_is_one(tmp_path, monkeypatch):
     from configs import moving_digits as clips_config
     from posmlp_jax.data.prepare.datasets import moving_digits

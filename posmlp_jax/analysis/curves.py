@@ -105,6 +105,8 @@ def draw_curves(workdirs: list[epath.Path], published: str = "") -> Figure:
     deciding, last = [], 0.0
     for index, workdir in enumerate(workdirs):
         metrics, metric = read_metrics(workdir), deciding_metric(workdir)
+        if not metrics:
+            raise DataError(f"{workdir / 'metrics.jsonl'} has no metrics yet: a run writes them every log_every")
         if log and metric.name != "top1":
             raise ConfigError(f"the published logs have top-1, and {workdir} is judged by {metric.label}")
         unit = steps_per_epoch(workdir, metrics) if log else 1

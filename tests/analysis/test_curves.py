@@ -51,8 +51,13 @@ def test_a_line_that_a_kill_cut(workdir, capsys):
     assert [line.get_xydata().tolist() for line in loss.get_lines()] == [[[1, 3], [3, 1]], [[3, 2]]]
     file.write_bytes(text.encode() + b"\xff\xfe\x00\n")
     assert read_metrics(workdir) == rows
-    file.write_bytes(b"")
-    assert read_metrics(workdir) == []
+
+
+@pytest.mark.parametrize("content", ["", "null\n"])
+def test_a_run_that_has_logged_nothing(workdir, content):
+    (workdir / "metrics.jsonl").write_text(content)
+    with pytest.raises(DataError, match=r"metrics\.jsonl has no metrics yet"):
+        draw_curves([workdir])
 
 
 @pytest.mark.parametrize(
