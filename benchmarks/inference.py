@@ -9,6 +9,11 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+if __name__ == "__main__":
+    from posmlp_jax.command_line import begin_program
+
+    begin_program()
+
 import jax
 import numpy as np
 from flax import nnx

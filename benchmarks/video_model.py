@@ -14,6 +14,11 @@ The variants are timed in turn, so that a busy machine slows all of them.
 import statistics
 import time
 
+if __name__ == "__main__":
+    from posmlp_jax.command_line import begin_program
+
+    begin_program()
+
 import jax
 import jax.numpy as jnp
 

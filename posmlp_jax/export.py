@@ -20,9 +20,9 @@ from dataclasses import replace
 from typing import Any
 
 if __name__ == "__main__":
-    from posmlp_jax.command_line import end_at_ctrl_c
+    from posmlp_jax.command_line import begin_program
 
-    end_at_ctrl_c()
+    begin_program()
 
 import jax
 import jax.export

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from contextlib import closing
 
 if __name__ == "__main__":
-    from posmlp_jax.command_line import end_at_ctrl_c
+    from posmlp_jax.command_line import begin_program
 
-    end_at_ctrl_c()
+    begin_program()
 
 import jax
 import numpy as np

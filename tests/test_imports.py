@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -163,6 +164,37 @@ PROGRAMS = (
 def test_ctrl_c_while_a_program_is_imported(program):
     done = python(STOPPED, program)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+# Page faults of a step whose temporaries have more bytes than glibc ever keeps by itself.
+FAULTS = """
+import resource, sys
+if sys.argv[1] == "program":
+    from posmlp_jax.command_line import begin_program
+    begin_program()
+import jax, jax.numpy as jnp
+
+step = jax.jit(lambda x: jnp.sum(jnp.sin(x @ x.T) @ x))
+x = jnp.ones((4096, 16))
+for _ in range(10):  # Until the heap has its size.
+    step(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    step(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_a_program_takes_its_memory_from_the_kernel_once(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    library, program = (int(python(FAULTS, who).stdout) for who in ("library", "program"))
+    assert library > 3 * 4096**2 * 4 / 4096
+    assert program < library / 10
+    # Whoever has set the allocator up is left alone.
+    monkeypatch.setenv("MALLOC_PERTURB_", "0")
+    assert int(python(FAULTS, "program").stdout) > library / 2
 
 
 def test_ctrl_c_that_a_callback_swallows_comes_again(monkeypatch):

@@ -8,9 +8,9 @@ import functools
 from collections.abc import Iterator, Sequence
 
 if __name__ == "__main__":
-    from posmlp_jax.command_line import end_at_ctrl_c
+    from posmlp_jax.command_line import begin_program
 
-    end_at_ctrl_c()
+    begin_program()
 
 from rich.table import Table
 

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 
 if __name__ == "__main__":
-    from posmlp_jax.command_line import end_at_ctrl_c
+    from posmlp_jax.command_line import begin_program
 
-    end_at_ctrl_c()
+    begin_program()
 
 import numpy as np
 from etils import epath

@@ -11,9 +11,9 @@ trained model under the published names, as .pth, .npz or .safetensors.
 import ast
 
 if __name__ == "__main__":
-    from posmlp_jax.command_line import end_at_ctrl_c
+    from posmlp_jax.command_line import begin_program
 
-    end_at_ctrl_c()
+    begin_program()
 
 from posmlp_jax.checkpoints.folders import folder_of
 from posmlp_jax.checkpoints.selection import CHECKPOINT_HELP, STEP_HELP, WEIGHTS_HELP

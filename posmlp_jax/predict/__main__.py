@@ -15,9 +15,9 @@ import sys
 from functools import partial
 
 if __name__ == "__main__":
-    from posmlp_jax.command_line import end_at_ctrl_c
+    from posmlp_jax.command_line import begin_program
 
-    end_at_ctrl_c()
+    begin_program()
 
 from tqdm import tqdm
 

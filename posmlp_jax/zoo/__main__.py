@@ -5,9 +5,9 @@ Their names stand wherever a folder of a checkpoint can: `from_pretrained(NAME)`
 """
 
 if __name__ == "__main__":
-    from posmlp_jax.command_line import end_at_ctrl_c
+    from posmlp_jax.command_line import begin_program
 
-    end_at_ctrl_c()
+    begin_program()
 
 from collections.abc import Mapping
 from typing import Any

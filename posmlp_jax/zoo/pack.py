@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    from posmlp_jax.command_line import end_at_ctrl_c
+    from posmlp_jax.command_line import begin_program
 
-    end_at_ctrl_c()
+    begin_program()
 
 import jax
 from absl import app, flags
