@@ -1,4 +1,4 @@
-"""A small PosMLP on CIFAR-10, for two CPU cores and an hour and a half. docs/cifar10.md has its curves.
+"""A small PosMLP on CIFAR-10, for two CPU cores and an hour and a quarter. docs/cifar10.md has its curves.
 
 python -m posmlp_jax.data.prepare cifar10 --source=cifar-10-python.tar.gz
 python main.py --config=configs/cifar10.py
