@@ -8,6 +8,11 @@ the share of the largest class. Runs that are already in `runs/few_photos/` are 
 import time
 from pathlib import Path
 
+if __name__ == "__main__":
+    from posmlp_jax.command_line import begin_program
+
+    begin_program()
+
 import cv2
 import numpy as np
 

@@ -12,6 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+if __name__ == "__main__":
+    from posmlp_jax.command_line import begin_program
+
+    begin_program()
+
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image

@@ -92,10 +92,10 @@ def preview(config: ConfigDict) -> Figure:
 
 
 def _check_output(output: str, data_dir: str) -> None:
-    """Refuses a picture that cannot be written, or that would be one of the examples, or in place of one."""
+    """Refuses a picture that cannot be written, or that would be among the data, or in place of an example."""
     check_figure_path(output)
     if data_dir and as_path(data_dir).resolve() in as_path(output).resolve().parent.parents:
-        raise ConfigError(f"cannot write {output}: in a folder of {data_dir} it would be among the examples")
+        raise ConfigError(f"cannot write {output} in a folder of the data in {data_dir}; choose another --output")
 
 
 def run() -> None:

@@ -91,7 +91,7 @@ def test_a_picture_among_the_examples(tmp_path):
         result = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
         assert result.returncode == 2
         assert result.stderr == (
-            f"error: cannot write {output}: in a folder of {tmp_path} it would be among the examples\n"
+            f"error: cannot write {output} in a folder of the data in {tmp_path}; choose another --output\n"
         )
     assert [path.read_bytes() for path in photo.parent.iterdir()] == [b"a photo"]
 

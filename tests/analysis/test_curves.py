@@ -56,6 +56,7 @@ def test_a_line_that_a_kill_cut(workdir, capsys):
 @pytest.mark.parametrize("content", ["", "null\n"])
 def test_a_run_that_has_logged_nothing(workdir, content):
     (workdir / "metrics.jsonl").write_text(content)
+    assert read_metrics(workdir) == []
     with pytest.raises(DataError, match=r"metrics\.jsonl has no metrics yet"):
         draw_curves([workdir])
 
