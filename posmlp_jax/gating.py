@@ -1,47 +1,64 @@
 """The gating unit: mix some channels over tokens with a relation, then gate the others with the result.
 
 SGU (gMLP), PoSGU (PosMLP), PoTGU and PoSTGU (PosMLP-Video) are this one unit with different relations and grids.
+
+Channels come first here, before examples and windows, and tokens last: all products then have their operands as they
+lie, and compilers join what is between them. Of a group's channels in all windows a matrix is made without a copy.
 """
 
 import math
+from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.relations import Relation
-from posmlp_jax.windows import WindowLayout, join_frames, split_frames
+from posmlp_jax.windows import WindowLayout
 
 GATES = ("multiply", "add", "concat")
 NORM_EPSILON = 1e-6  # PosMLP's; PosMLP-Video has its own.
 
 
 def mix_tokens(
-    relation: Float[Array, "groups tokens tokens"], tokens: Float[Array, "*batch tokens channels"]
-) -> Float[Array, "*batch tokens channels"]:
-    """W X of Eq. 9 and 12.
+    relation: Float[Array, "groups tokens tokens"], x: Float[Array, "channels *batch tokens"]
+) -> Float[Array, "channels *batch tokens"]:
+    """X Wᵀ: W X of Eq. 9 and 12, with tokens in columns, for each window.
 
     Channels are in `groups` contiguous groups. The published code interleaves them (channel c in group c mod s), which
     is the same network with permuted channels (`posmlp_jax.convert`), but a worse memory layout.
     """
-    groups = relation.shape[0]
-    grouped = tokens.reshape(*tokens.shape[:-1], groups, -1)
-    return jnp.einsum("gqk,...kgc->...qgc", relation.astype(tokens.dtype), grouped).reshape(tokens.shape)
+    # Its gradient is to be of x's type: XLA would write it as float32, in which GELU's gradient goes on.
+    x = jax.lax.optimization_barrier(x)
+    grouped = rearrange(x, "(g c) ... k -> g c ... k", g=relation.shape[0])
+    return jnp.einsum("gqk,g...k->g...q", relation.astype(x.dtype), grouped).reshape(x.shape)
 
 
 def mix_windows(
-    relation: Relation, tokens: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None
-) -> Float[Array, "batch windows tokens channels"]:
+    relation: Relation, x: Float[Array, "channels batch windows tokens"], layout: WindowLayout | None
+) -> Float[Array, "channels batch windows tokens"]:
     """`mix_tokens`, each window with the mask that `layout` gives it."""
     if layout is None or layout.masks is None:
-        return mix_tokens(relation(), tokens)
+        return mix_tokens(relation(), x)
     # Windows that share a mask are mixed together: no relation is copied for each of a large map's many windows.
     members = [np.flatnonzero(layout.mask_index == row) for row in range(len(layout.masks))]
     matrices = relation(layout.masks)
-    mixed = [mix_tokens(matrix, tokens[:, rows]) for matrix, rows in zip(matrices, members, strict=True)]
-    return jnp.concatenate(mixed, axis=1)[:, np.argsort(np.concatenate(members))]
+    mixed = [mix_tokens(matrix, x[:, :, rows]) for matrix, rows in zip(matrices, members, strict=True)]
+    return jnp.concatenate(mixed, axis=2)[:, :, np.argsort(np.concatenate(members))]
+
+
+def mix_frames(
+    relation: Float[Array, "groups frames frames"], x: Float[Array, "channels batch windows tokens"]
+) -> Float[Array, "channels batch windows tokens"]:
+    """`mix_tokens` over the tokens at one place in all frames, of windows that `partition` cuts from single ones."""
+    groups, frames, _ = relation.shape
+    grouped = rearrange(x, "(g c) b (t n) k -> g c b t n k", t=frames, g=groups)
+    mixed = jnp.einsum("gqt,gcbtnk->gcbqnk", relation.astype(x.dtype), grouped)
+    return mixed.reshape(x.shape)
 
 
 class GatingUnit(nnx.Module):
@@ -85,40 +102,48 @@ class GatingUnit(nnx.Module):
         if mixed % relation.groups:
             raise ConfigError(f"groups {relation.groups} do not divide the gating unit's {mixed} mixed channels")
         self.relation, self.gate, self.split, self.over_frames = relation, gate, split, over_frames
-        self.norm = nnx.LayerNorm(mixed, epsilon=epsilon, dtype=dtype, rngs=rngs) if norm else None
+        self.norm = (
+            nnx.LayerNorm(mixed, epsilon=epsilon, dtype=dtype, reduction_axes=0, feature_axes=0, rngs=rngs)
+            if norm
+            else None
+        )
         self.bias = nnx.Param(jnp.full((math.prod(relation.grid),), bias_init)) if token_bias else None
         self.out_channels = mixed * (2 if gate == "concat" else 1)
 
+    @property
+    def parts(self) -> int:
+        """How many equal parts of its channels the unit takes: X₁ and X₂, or all of them as one."""
+        return 2 if self.split else 1
+
     def __call__(
-        self, x: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None = None
-    ) -> Float[Array, "batch windows tokens {self.out_channels}"]:
-        """Z, in x's type."""
-        mixed, other = self.halves(x)
-        if self.over_frames:
-            # Only what is mixed changes its order, next to a product that XLA gives another order anyway.
-            mixed = split_frames(self._mix(join_frames(mixed, self.relation.grid[0]), None), x.shape[1])
-        else:
-            mixed = self._mix(mixed, layout)
+        self, parts: Sequence[Float[Array, "channels batch windows tokens"]], layout: WindowLayout | None = None
+    ) -> list[Float[Array, "channels batch windows tokens"]]:
+        """Z, in the parts' type: one array, or for 'concat' two, whose channels come one after the other's."""
+        mixed, other = self._mix(self.mixed_part(parts), layout), parts[-1]
         match self.gate:
             case "add":
-                return mixed + other
+                return [mixed + other]
             case "concat":
-                return jnp.concatenate([mixed, other], axis=-1)
-        return mixed * other
+                return [mixed, other]
+        return [mixed * other]
 
-    def halves(
-        self, x: Float[Array, "batch windows tokens channels"]
-    ) -> tuple[Float[Array, "batch windows tokens mixed"], Float[Array, "batch windows tokens mixed"]]:
-        """Norm(X₁), which is mixed, and X₂, which is not."""
-        mixed, other = jnp.split(x, 2, axis=-1) if self.split else (x, x)
-        return (mixed if self.norm is None else self.norm(mixed)), other
+    def mixed_part(
+        self, parts: Sequence[Float[Array, "channels batch windows tokens"]]
+    ) -> Float[Array, "channels batch windows tokens"]:
+        """Norm(X₁), which is mixed."""
+        return parts[0] if self.norm is None else self.norm(parts[0])
 
     def _mix(
-        self, tokens: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None
-    ) -> Float[Array, "batch windows tokens channels"]:
+        self, x: Float[Array, "channels batch windows tokens"], layout: WindowLayout | None
+    ) -> Float[Array, "channels batch windows tokens"]:
         """W X₁ + b."""
-        mixed = mix_windows(self.relation, tokens, layout)
-        return mixed if self.bias is None else mixed + self.bias[...].astype(mixed.dtype)[:, None]
+        mixed = mix_frames(self.relation(), x) if self.over_frames else mix_windows(self.relation, x, layout)
+        if self.bias is None:
+            return mixed
+        bias = self.bias[...].astype(mixed.dtype)
+        if self.over_frames:
+            bias = jnp.repeat(bias, x.shape[2] // len(bias))[:, None]
+        return mixed + bias
 
 
 def mixed_channels(channels: int, split: bool) -> int:

@@ -1,9 +1,11 @@
 """What surrounds the gating units: normalisation, stems, mergings and the residual block."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
@@ -58,6 +60,35 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def linear(channels: int, out_channels: int, dtype, rngs: nnx.Rngs, *, bias: bool = True) -> nnx.Linear:
     """A fully connected layer over channels with the papers' initial values."""
     return nnx.Linear(channels, out_channels, use_bias=bias, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+
+
+def channels_first(
+    layer: nnx.Linear, x: Float[Array, "*batch tokens channels"], parts: int
+) -> list[Float[Array, "_outputs *batch tokens"]]:
+    """What a linear layer gives, in equal parts of its outputs, with channels in front.
+
+    A product for each part: to cut the result of one would copy it on a TPU.
+    """
+    kernels = jnp.split(_outputs_first(layer, x.dtype), parts)
+    biases = jnp.split(layer.bias[...].astype(x.dtype), parts)
+    return [
+        jnp.tensordot(kernel, x, axes=(1, -1)) + bias.reshape(-1, *[1] * (x.ndim - 1))
+        for kernel, bias in zip(kernels, biases, strict=True)
+    ]
+
+
+def channels_last(
+    layer: nnx.Linear, parts: Sequence[Float[Array, "channels *batch tokens"]]
+) -> Float[Array, "*batch tokens outputs"]:
+    """A linear layer of channels that come in parts and in front, with tokens in front of channels again."""
+    kernels = jnp.split(_outputs_first(layer, parts[0].dtype), len(parts), axis=1)
+    products = (jnp.tensordot(kernel, part, axes=(1, 0)) for part, kernel in zip(parts, kernels, strict=True))
+    return jnp.moveaxis(sum(products), 0, -1) + layer.bias[...].astype(parts[0].dtype)
+
+
+def _outputs_first(layer: nnx.Linear, dtype) -> Float[Array, "outputs inputs"]:
+    # A copy of its own: XLA would have the products do it, for which CPUs have slower ones.
+    return jax.lax.optimization_barrier(layer.kernel[...].T.astype(dtype))
 
 
 class ConvStem(nnx.Module):
@@ -170,9 +201,32 @@ def depthwise_conv(
 ) -> Float[Array, "batch (height+1)//2 (width+1)//2 outputs"]:
     """A 3×3 depth-wise convolution of stride 2 and padding 1, with a multiple of the channels as outputs.
 
-    Written as nine strided slices times weights: XLA's gradient of a grouped convolution on CPU takes seconds a layer
-    where this takes milliseconds.
+    What is fast depends on the platform, so that each has its own, in an exported program, too: TPUs a convolution of
+    all channels, most of whose weights are zero, the others a sum of slices. XLA's gradient of a grouped convolution
+    takes 28 times as long as either on a TPU, and on a CPU seconds a layer.
     """
+    return jax.lax.platform_dependent(x, kernel, tpu=depthwise_by_whole_kernel, default=depthwise_by_taps)
+
+
+def depthwise_by_whole_kernel(
+    x: Float[Array, "batch height width channels"], kernel: Float[Array, "3 3 1 outputs"]
+) -> Float[Array, "batch (height+1)//2 (width+1)//2 outputs"]:
+    """`depthwise_conv` as a convolution of all channels, with zeros between those that do not belong together."""
+    channels = x.shape[-1]
+    own = np.repeat(np.eye(channels, dtype=bool), kernel.shape[-1] // channels, axis=1)
+    return jax.lax.conv_general_dilated(
+        x,
+        jnp.where(own, kernel, 0),
+        window_strides=(2, 2),
+        padding=((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def depthwise_by_taps(
+    x: Float[Array, "batch height width channels"], kernel: Float[Array, "3 3 1 outputs"]
+) -> Float[Array, "batch (height+1)//2 (width+1)//2 outputs"]:
+    """`depthwise_conv` as nine strided slices times weights."""
     batch, height, width, channels = x.shape
     rows, columns = (height + 1) // 2, (width + 1) // 2
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -223,6 +277,18 @@ def _pad_to_multiple(
     return jnp.pad(x, (*outer, (0, -height % multiple), (0, -width % multiple), (0, 0)))
 
 
+class Dropout(nnx.Dropout):
+    """`nnx.Dropout` that draws once: XLA would draw again wherever in a step it needs to know what was dropped."""
+
+    def __call__(self, x: Float[Array, "*shape"], *, rngs: Key[Array, ""]) -> Float[Array, "*shape"]:
+        """Some values of x become 0 and the others larger, so that their mean stays; `rngs` is a key."""
+        if self.deterministic or not self.rate:
+            return x
+        shape = [1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape)]
+        kept = jax.lax.optimization_barrier(jax.random.bernoulli(rngs, 1 - self.rate, shape))
+        return jnp.where(kept, x / (1 - self.rate), 0)
+
+
 class GatedBranch(nnx.Module):
     """What a block adds to its input: Dropout(Linear(gate(GELU(Linear(Norm(x))))))."""
 
@@ -242,7 +308,7 @@ class GatedBranch(nnx.Module):
         self.expand = linear(channels, expansion * channels, dtype, rngs)
         self.gate = make_gate(expansion * channels)
         self.project = linear(self.gate.out_channels, channels, dtype, rngs)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def __call__(
         self,
@@ -251,8 +317,8 @@ class GatedBranch(nnx.Module):
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "batch windows tokens channels"]:
         """What to add to x; with a random `key` the branch drops, without one it does not."""
-        y = gelu(self.expand(self.norm(x)))
-        y = self.project(self.gate(y, layout))
+        parts = [gelu(part) for part in channels_first(self.expand, self.norm(x), self.gate.parts)]
+        y = channels_last(self.project, self.gate(parts, layout))
         return y if key is None else self.dropout(y, rngs=key)
 
 
@@ -277,6 +343,6 @@ class GatedBlock(GatedBranch):
         return x + self.drop_path(super().__call__(x, layout, dropout_key), rngs=path_key)
 
 
-def stochastic_depth(rate: float) -> nnx.Dropout:
+def stochastic_depth(rate: float) -> Dropout:
     """Drop path: one draw an example for a whole `[B, windows, N, C]`, scaled by 1/keep."""
-    return nnx.Dropout(rate, broadcast_dims=(1, 2, 3))
+    return Dropout(rate, broadcast_dims=(1, 2, 3))

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from posmlp_jax.errors import ConfigError, nearest
@@ -72,10 +73,37 @@ def quadratic_coefficients(
       V, in the order of `offset_features`.
     """
     row, column = np.triu_indices(center.shape[-1], k=1)
-    linear = jnp.einsum("gij,gj->gi", precision, center, precision=jax.lax.Precision.HIGHEST)
+    linear = jnp.sum(precision * center[:, None], axis=-1)
     squares = -0.5 * jnp.diagonal(precision, axis1=-2, axis2=-1)
     products = -0.5 * (precision[:, row, column] + precision[:, column, row])
     return jnp.concatenate([linear, squares, products], axis=-1)
+
+
+def quadratic_logits(
+    coefficients: Float[Array, "groups features"], features: Float32[ArrayLike, "tokens tokens features"]
+) -> Float[Array, "groups tokens tokens"]:
+    """v·r_δ of Eq. 13 for every query and key.
+
+    By one product. On GPUs by a sum, whose few terms become part of the softmax, so that no logits are written; of
+    products their compiler makes one for all relations, out of whose result each reads its own.
+    """
+    by_platform = {"cuda": logits_by_sum, "rocm": logits_by_sum}
+    return jax.lax.platform_dependent(coefficients, features, **by_platform, default=logits_by_product)
+
+
+def logits_by_product(
+    coefficients: Float[Array, "groups features"], features: Float32[ArrayLike, "tokens tokens features"]
+) -> Float[Array, "groups tokens tokens"]:
+    """`quadratic_logits` as a product of matrices."""
+    # Squared offsets reach 961 in a 32-token window: TF32 or bfloat16 products would lose the logits.
+    return jnp.einsum("gf,qkf->gqk", coefficients, features, precision=jax.lax.Precision.HIGHEST)
+
+
+def logits_by_sum(
+    coefficients: Float[Array, "groups features"], features: Float32[ArrayLike, "tokens tokens features"]
+) -> Float[Array, "groups tokens tokens"]:
+    """`quadratic_logits` as a sum of the features' planes."""
+    return jnp.sum(coefficients[:, :, None, None] * jnp.moveaxis(features, -1, 0), axis=1)
 
 
 class QuadraticRelation(nnx.Module):
@@ -114,7 +142,7 @@ class QuadraticRelation(nnx.Module):
             return spread[:, None, None] ** 2 * jnp.eye(len(self.grid))
         if self.covariance == "free":
             return spread
-        return jnp.einsum("gik,gjk->gij", spread, spread, precision=jax.lax.Precision.HIGHEST)
+        return jnp.sum(spread[:, :, None] * spread[:, None], axis=-1)
 
     def centers(self) -> Float[Array, "groups axes"]:
         """Δ of every group, in the grid's axis order."""
@@ -123,8 +151,7 @@ class QuadraticRelation(nnx.Module):
     def logits(self) -> Float[Array, "groups tokens tokens"]:
         """v·r_δ of Eq. 13, before the softmax."""
         coefficients = quadratic_coefficients(self.centers(), self.inverse_covariance())
-        # Squared offsets reach 961 in a 32-token window: TF32 or bfloat16 products would lose the logits.
-        return jnp.einsum("gf,qkf->gqk", coefficients, offset_features(self.grid), precision=jax.lax.Precision.HIGHEST)
+        return quadratic_logits(coefficients, offset_features(self.grid))
 
     def __call__(self, mask: Mask | None = None) -> Matrix:
         """The relation matrix (module docstring)."""

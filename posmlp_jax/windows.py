@@ -103,23 +103,6 @@ def merge(
     return x[(slice(None), *(slice(size) for size in layout.map_size))]
 
 
-def join_frames(
-    tokens: Shaped[Array, "batch windows tokens channels"], frames: int
-) -> Shaped[Array, "batch windows//{frames}*tokens {frames} channels"]:
-    """Windows of single frames as one "window" for each place, whose tokens are those of all frames there.
-
-    What `partition` gives for windows of (1, h, w) has the frames in front; places keep their order.
-    """
-    return rearrange(tokens, "b (t n) k c -> b (n k) t c", t=frames)
-
-
-def split_frames(
-    tokens: Shaped[Array, "batch places frames channels"], windows: int
-) -> Shaped[Array, "batch {windows} places*frames//{windows} channels"]:
-    """The inverse of `join_frames`: `windows` of single frames, of all frames together."""
-    return rearrange(tokens, "b (n k) t c -> b (t n) k c", n=windows // tokens.shape[2])
-
-
 def _cut(
     x: Shaped[Array | np.ndarray, "batch *map channels"], counts: tuple[int, ...], window: tuple[int, ...]
 ) -> Shaped[Array | np.ndarray, "batch windows tokens channels"]:

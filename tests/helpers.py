@@ -1,6 +1,7 @@
 """What several test files need of modules: their parameters by name, random values, and pure functions."""
 
 import functools
+import operator
 from collections.abc import Callable
 
 import jax
@@ -19,8 +20,11 @@ OPTIMIZED = {
 }
 
 
-def functional(module: nnx.Module) -> tuple[dict[str, jax.Array], Callable]:
-    """A module as its parameters, by dotted name, and a pure function `call(parameters, *args, **kwargs)`."""
+def functional(module: nnx.Module, apply: Callable = operator.call) -> tuple[dict[str, jax.Array], Callable]:
+    """A module as its parameters, by dotted name, and a pure function `call(parameters, *args, **kwargs)`.
+
+    It does `apply(module, *args, **kwargs)`.
+    """
     graph, learned, rest = nnx.split(module, nnx.Param, ...)
     rest = nnx.to_pure_dict(rest)  # Arrays: what a call updates are then variables of its own.
     paths = {".".join(map(str, path)): path for path, _ in nnx.to_flat_state(learned)}
@@ -32,7 +36,7 @@ def functional(module: nnx.Module) -> tuple[dict[str, jax.Array], Callable]:
             for part in path[:-1]:
                 level = level.setdefault(part, {})
             level[path[-1]] = parameters[name]
-        return nnx.merge(graph, nested, rest)(*args, **kwargs)
+        return apply(nnx.merge(graph, nested, rest), *args, **kwargs)
 
     return {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(learned)}, call
 
@@ -118,3 +122,9 @@ def assert_same_batches(batches: list[dict], others: list[dict]) -> None:
         assert one.keys() == other.keys()
         for key in one:
             np.testing.assert_array_equal(one[key], other[key])
+
+
+def gate_tokens(unit: nnx.Module, tokens: jax.Array, layout=None) -> jax.Array:
+    """A gating unit of `[B, windows, N, C]`, as the papers write it, given and back with channels after tokens."""
+    parts = jnp.split(jnp.moveaxis(tokens, -1, 0), unit.parts)
+    return jnp.moveaxis(jnp.concatenate(unit(parts, layout)), 0, -1)

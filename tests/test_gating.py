@@ -8,7 +8,7 @@ import naive
 import numpy as np
 import pytest
 from flax import nnx
-from helpers import functional, last_names, randomized
+from helpers import functional, gate_tokens, last_names, randomized
 
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.gating import GATES, GatingUnit, mix_tokens
@@ -44,7 +44,7 @@ def naive_unit(values: dict, x: np.ndarray, kind: str, groups: int, gate: str, s
 def test_variants(gate, split, norm, bias):
     """Values and gradients, of the input too, of every variant of Figure 3 with and without the bias of Eq. 15."""
     groups, options = 2, {"gate": gate, "split": split, "norm": norm, "token_bias": bias}
-    parameters, call = functional(random_unit("gqpe", groups, **options))
+    parameters, call = functional(random_unit("gqpe", groups, **options), gate_tokens)
     assert ("norm.scale" in parameters, "bias" in parameters) == (norm, bias)
     random = np.random.default_rng(1)
     arrays = {name: np.asarray(value, np.float64) for name, value in parameters.items()}
@@ -76,7 +76,7 @@ def test_relations_and_grids(kind, groups, grid):
     x = np.random.default_rng(2).standard_normal((2, 3, np.prod(grid), CHANNELS)).astype(np.float32)
     values = {name: np.asarray(value, np.float64) for name, value in functional(unit)[0].items()}
     expected = naive_unit(values, x.astype(np.float64), kind, groups, "multiply", True, grid)
-    naive.assert_close(jax.jit(unit)(x), expected)
+    naive.assert_close(jax.jit(lambda x: gate_tokens(unit, x))(x), expected)
 
 
 def test_by_hand():
@@ -85,29 +85,30 @@ def test_by_hand():
     unit.relation.weight[...] = jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
     unit.bias[...] = jnp.array([100.0, 200.0])
     tokens = jnp.array([[5.0, -1.0], [6.0, 2.0]])
-    np.testing.assert_array_equal(unit(tokens[None, None])[0, 0], [[-(17 + 100)], [2 * (39 + 200)]])
+    np.testing.assert_array_equal(gate_tokens(unit, tokens[None, None])[0, 0], [[-(17 + 100)], [2 * (39 + 200)]])
 
 
 def test_groups_are_contiguous_channels():
     matrices = jnp.stack([jnp.identity(2), 10 * jnp.identity(2)])
-    np.testing.assert_array_equal(mix_tokens(matrices, jnp.ones((2, 6)))[0], [1, 1, 1, 10, 10, 10])
+    np.testing.assert_array_equal(mix_tokens(matrices, jnp.ones((6, 2)))[:, 0], [1, 1, 1, 10, 10, 10])
 
 
 @pytest.mark.parametrize(("gate", "split", "channels"), [("multiply", True, 4), ("concat", True, 8), ("add", False, 8)])
 def test_output_channels(gate, split, channels):
     unit = random_unit("gqpe", 2, gate=gate, split=split)
     assert unit.out_channels == channels
-    assert unit(jnp.ones((1, 1, 6, CHANNELS))).shape == (1, 1, 6, channels)
+    assert gate_tokens(unit, jnp.ones((1, 1, 6, CHANNELS))).shape == (1, 1, 6, channels)
 
 
 def test_compute_type_is_kept():
     unit = random_unit("gqpe", 2, norm=True, dtype=jnp.bfloat16)
     x = jnp.asarray(np.random.default_rng(3).standard_normal((1, 2, 6, CHANNELS)), jnp.bfloat16)
-    assert unit(x).dtype == jnp.bfloat16
+    z = gate_tokens(unit, x)
+    assert z.dtype == jnp.bfloat16
     assert {value.dtype for value in functional(unit)[0].values()} == {jnp.dtype(jnp.float32)}
     values = {name: np.asarray(value, np.float64) for name, value in functional(unit)[0].items()}
     # Sums of six rounded products of rounded numbers: a few of bfloat16's 2⁻⁹.
-    naive.assert_close(unit(x), naive_unit(values, np.asarray(x, np.float64), "gqpe", 2, "multiply", True), 0.015)
+    naive.assert_close(z, naive_unit(values, np.asarray(x, np.float64), "gqpe", 2, "multiply", True), 0.015)
 
 
 def test_errors():

@@ -15,9 +15,12 @@ from posmlp_jax.errors import ConfigError
 from posmlp_jax.layers import (
     ConvMerging,
     ConvStem,
+    Dropout,
     GatedBlock,
     LinearMerging,
     LinearStem,
+    depthwise_by_taps,
+    depthwise_by_whole_kernel,
     depthwise_conv,
     gelu,
     normalization,
@@ -36,23 +39,48 @@ def library_conv(x, kernel):
     )
 
 
+@pytest.mark.parametrize("conv", [depthwise_by_taps, depthwise_by_whole_kernel])
 @pytest.mark.parametrize("multiplier", [1, 2])
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (4, 9), (1, 2)], ids=str)
-def test_depthwise_conv(size, multiplier):
+def test_depthwise_conv(size, multiplier, conv):
     """Value and gradients equal XLA's grouped convolution's, values also those of loops."""
     x, kernel = normal(2, *size, 3), normal(3, 3, 1, 3 * multiplier, seed=1)
     expected = library_conv(x, kernel)
-    naive.assert_close(depthwise_conv(x, kernel), expected, 2e-6)
+    naive.assert_close(conv(x, kernel), expected, 2e-6)
     x64, kernel64 = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
     naive.assert_close(expected, [naive.depthwise_conv(image, kernel64) for image in x64])
 
     weights = normal(*expected.shape, seed=2)
     ours, theirs = (
         jax.jit(jax.grad(lambda x, kernel, conv=conv: jnp.sum(weights * conv(x, kernel)), argnums=(0, 1)))(x, kernel)
-        for conv in (depthwise_conv, library_conv)
+        for conv in (conv, library_conv)
     )
     for actual, expected in zip(ours, theirs, strict=True):
         naive.assert_close(actual, expected, 2e-6)
+
+
+def test_each_platform_has_its_depthwise_conv():
+    x, kernel = normal(2, 8, 8, 3), normal(3, 3, 1, 6)
+    np.testing.assert_array_equal(depthwise_conv(x, kernel), depthwise_by_taps(x, kernel))
+    programs = {
+        platform: depthwise_conv.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    convolving = {platform for platform, text in programs.items() if "stablehlo.convolution" in text}
+    assert convolving == {"tpu"}
+
+
+@pytest.mark.parametrize("axes", [(), (1, 2)])
+def test_dropout_draws_as_the_library_does(axes):
+    """What it keeps, and gradients; nothing is dropped where it is told so."""
+    ours, theirs = Dropout(0.3, broadcast_dims=axes), nnx.Dropout(0.3, broadcast_dims=axes)
+    x, key = normal(4, 3, 5), jax.random.key(1)
+    kept = ours(x, rngs=key)
+    np.testing.assert_array_equal(kept, theirs(x, rngs=key))
+    slope = jax.grad(lambda x: jnp.sum(ours(x, rngs=key)))(x)
+    naive.assert_close(slope, np.where(kept == 0, 0, 1 / 0.7))
+    for none in (Dropout(0.0), Dropout(0.3, deterministic=True)):
+        assert none(x, rngs=key) is x
 
 
 def test_gelu_is_exact():
@@ -168,7 +196,7 @@ def test_batch_statistics_are_those_of_the_global_batch():
 class Identity(nnx.Module):
     """In a gate's place: the block's residual branch is then two linear layers and a GELU."""
 
-    out_channels = 8
+    parts, out_channels = 1, 8
 
     def __call__(self, x, layout):
         return x

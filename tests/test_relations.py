@@ -17,7 +17,10 @@ from posmlp_jax.relations import (
     LearnedRelation,
     QuadraticRelation,
     create_relation,
+    logits_by_product,
+    logits_by_sum,
     offset_features,
+    quadratic_logits,
     relative_offsets,
 )
 
@@ -70,6 +73,30 @@ def test_papers_window_of_14_by_14():
     """196 tokens and offsets of up to 13: the logits of far tokens are large."""
     relation = random_relation("gqpe", (14, 14), 1)
     naive.assert_close(relation(), naive.relation_matrix(last_names(functional(relation)[0]), "gqpe", (14, 14), 1))
+
+
+@pytest.mark.parametrize("form", [logits_by_product, logits_by_sum])
+def test_logits_of_either_form(form):
+    """Values, and gradients by the coefficients, of a softmax of the logits in the papers' window."""
+    random, features = np.random.default_rng(0), offset_features((14, 14))
+    coefficients, weights = random.normal(size=(2, 5)) / 100, random.normal(size=(2, 196, 196))
+    logits = np.einsum("gf,qkf->gqk", coefficients, features.astype(np.float64))
+    values = jnp.asarray(coefficients, jnp.float32)
+    naive.assert_close(form(values, features), logits, 1e-6)
+    matrix = np.exp(logits) / np.sum(np.exp(logits), axis=-1, keepdims=True)
+    slope = matrix * (weights - np.sum(matrix * weights, axis=-1, keepdims=True))
+    gradient = jax.jit(jax.grad(lambda values: jnp.sum(weights * jax.nn.softmax(form(values, features)))))(values)
+    naive.assert_close(gradient, np.einsum("gqk,qkf->gf", slope, features.astype(np.float64)))
+
+
+def test_each_platform_has_its_form_of_the_logits():
+    features = offset_features((2, 3))
+    np.testing.assert_array_equal(
+        quadratic_logits(jnp.ones((2, 5)), features), logits_by_product(jnp.ones((2, 5)), features)
+    )
+    traced = jax.jit(quadratic_logits).trace(jnp.ones((2, 5)), features)
+    programs = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
+    assert {name for name, text in programs.items() if "dot_general" in text} == {"cpu", "tpu"}
 
 
 def test_quadratic_relation_by_hand():

@@ -9,11 +9,11 @@ import pytest
 from jaxtyping import TypeCheckError
 from runs import ROOT
 
-from posmlp_jax.gating import mix_tokens
+from posmlp_jax.gating import mix_frames, mix_tokens
 from posmlp_jax.layers import gelu
 from posmlp_jax.relations import LearnedRelation, quadratic_coefficients
 from posmlp_jax.tasks.classification.losses import cross_entropy
-from posmlp_jax.windows import WindowLayout, join_frames
+from posmlp_jax.windows import WindowLayout
 
 
 def test_every_annotated_module_is_checked():
@@ -37,10 +37,10 @@ def wrong_layout():
 
 
 WRONG = {
-    "square": lambda: mix_tokens(jnp.ones((1, 2, 3)), jnp.ones((3, 4))),
-    "tokens": lambda: mix_tokens(jnp.ones((1, 3, 3)), jnp.ones((2, 4))),
+    "square": lambda: mix_tokens(jnp.ones((1, 2, 3)), jnp.ones((4, 3))),
+    "tokens": lambda: mix_tokens(jnp.ones((1, 3, 3)), jnp.ones((4, 2))),
     "groups": lambda: quadratic_coefficients(jnp.ones((1, 2)), jnp.ones((3, 2, 2))),
-    "axes": lambda: join_frames(jnp.ones((2, 4, 3)), 2),
+    "axes": lambda: mix_frames(jnp.ones((1, 2, 2)), jnp.ones((4, 3))),
     "examples": lambda: cross_entropy(jnp.ones((4, 3)), jnp.ones((1, 3))),
     "integers": lambda: gelu(jnp.arange(3)),
     "mask": wrong_mask,
@@ -56,4 +56,4 @@ def test_what_a_signature_does_not_say_is_an_error(call):
 
 def test_also_while_a_function_is_traced():
     with pytest.raises(TypeCheckError, match="tokens"):
-        jax.eval_shape(mix_tokens, jnp.ones((1, 3, 3)), jnp.ones((2, 4)))
+        jax.eval_shape(mix_tokens, jnp.ones((1, 3, 3)), jnp.ones((4, 2)))

@@ -8,11 +8,11 @@ import pytest
 from flax import nnx
 from helpers import functional, last_names, random_relation, randomized
 
-from posmlp_jax.gating import mix_windows
+from posmlp_jax.gating import mix_frames, mix_windows
 from posmlp_jax.layers import GatedBlock
 from posmlp_jax.models.posmlp import PosMLPConfig
 from posmlp_jax.models.stages import Stage, branch_options, gate_maker
-from posmlp_jax.windows import join_frames, merge, partition, split_frames, window_layout
+from posmlp_jax.windows import merge, partition, window_layout
 
 # (map, window, shifted): divided or not, along one axis only, odd windows, a window larger than the map.
 CUTS = [
@@ -35,7 +35,8 @@ CUT_NAMES = [f"{'x'.join(map(str, m))}-by-{'x'.join(map(str, w))}{'-shifted' * s
 
 def mix_map(relation, x: jax.Array, window: tuple[int, ...], shifted: bool) -> jax.Array:
     layout = window_layout(x.shape[1:-1], window, shifted)
-    return merge(mix_windows(relation, partition(x, layout), layout), layout)
+    mixed = mix_windows(relation, jnp.moveaxis(partition(x, layout), -1, 0), layout)
+    return merge(jnp.moveaxis(mixed, 0, -1), layout)
 
 
 @pytest.mark.parametrize("kind", ["gqpe", "lrpe"])
@@ -172,13 +173,14 @@ def test_a_stage_shifts_every_second_block(size, shift):
 
 def test_frames():
     """The tokens at one place of all frames, of windows that single frames were cut into."""
-    frames, size, window = 3, (5, 4), (2, 2)
-    x = np.random.default_rng(4).standard_normal((2, frames, *size, 2)).astype(np.float32)
-    tokens = partition(jnp.asarray(x), window_layout((frames, *size), (1, *window)))
-    joined = join_frames(tokens, frames)
-    assert joined.shape == (2, 3 * 2 * 4, frames, 2)
+    frames, size, window, groups = 3, (5, 4), (2, 2), 2
+    random = np.random.default_rng(4)
+    x = random.standard_normal((2, frames, *size, 4)).astype(np.float32)
+    relation = random.standard_normal((groups, frames, frames)).astype(np.float32)
+    layout = window_layout((frames, *size), (1, *window))
+    mixed = mix_frames(jnp.asarray(relation), jnp.moveaxis(partition(jnp.asarray(x), layout), -1, 0))
+    found = np.asarray(merge(jnp.moveaxis(mixed, 0, -1), layout))
     for place in naive.positions(size):
-        number, inside = naive.window_of(place, window, (0, 0))
-        index = (number[0] * 2 + number[1]) * 4 + inside[0] * 2 + inside[1]
-        np.testing.assert_array_equal(np.asarray(joined)[:, index], x[:, :, *place])
-    np.testing.assert_array_equal(split_frames(joined, tokens.shape[1]), tokens)
+        for group, channels in enumerate((slice(2), slice(2, 4))):
+            expected = relation[group].astype(np.float64) @ x[:, :, *place, channels]
+            naive.assert_close(found[:, :, *place, channels], expected)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int
 
@@ -14,7 +15,7 @@ from posmlp_jax.analysis.units import Place, Unit, center, check_number, check_p
 from posmlp_jax.checkpoints.state import Weights, abstract_weights, bind_model, module_weights
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import Backbone, BackboneConfig, Images
-from posmlp_jax.windows import WindowLayout, join_frames, partition, window_layout
+from posmlp_jax.windows import WindowLayout, partition, window_layout
 
 
 class Mixing(NamedTuple):
@@ -145,8 +146,9 @@ def _mixing(
     # Where each token of each window is on the map, from 1; padding is 0.
     numbers = partition(jnp.arange(1, np.prod(size) + 1).reshape(1, *size, 1), layout)
     if unit.gate.over_frames:
+        # A window for each place, whose tokens are those of all frames there.
         frames, layout = unit.relation.grid[0], None
-        tokens, numbers = join_frames(tokens, frames), join_frames(numbers, frames)
+        tokens, numbers = (rearrange(each, "b (t n) k c -> b (n k) t c", t=frames) for each in (tokens, numbers))
     numbers = np.asarray(numbers[0, ..., 0])
     ((window, query),) = np.argwhere(numbers == np.ravel_multi_index(place, size) + 1)
     masked = layout is not None and layout.masks is not None
@@ -176,9 +178,11 @@ def _gate_inputs(
             owner = owner[step] if isinstance(step, int) else getattr(owner, step)
         gate = getattr(owner, path[-1])
 
-        def record(x, layout=None, gate=gate, path=path):
-            seen[path] = gate.halves(x)[0]
-            return gate(x, layout)
+        def record(parts, layout=None, gate=gate, path=path):
+            seen[path] = jnp.moveaxis(gate.mixed_part(parts), 0, -1)
+            return gate(parts, layout)
+
+        record.parts = gate.parts
 
         # Who has a gating unit calls it, and no more.
         setattr(owner, path[-1], record)

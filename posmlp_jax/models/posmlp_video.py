@@ -2,6 +2,7 @@
 
 import itertools
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -129,13 +130,21 @@ class PairedGate(nnx.Module):
         self.temporal, self.spatial = make_temporal(shared), make_spatial(shared)
         self.out_channels = self.spatial.out_channels * (1 if version == "v4" else 2)
 
+    @property
+    def parts(self) -> int:
+        """How many equal parts of its channels the unit takes."""
+        return self.temporal.parts * (2 if self.version == "v2" else 1)
+
     def __call__(
-        self, x: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None = None
-    ) -> Float[Array, "batch windows tokens {self.out_channels}"]:
+        self, parts: Sequence[Float[Array, "channels batch windows tokens"]], layout: WindowLayout | None = None
+    ) -> list[Float[Array, "channels batch windows tokens"]]:
         """What the units give, side by side or summed."""
-        first, second = jnp.split(x, 2, axis=-1) if self.version == "v2" else (x, x)
+        half = len(parts) // 2
+        first, second = (parts[:half], parts[half:]) if self.version == "v2" else (parts, parts)
         temporal, spatial = self.temporal(first, layout), self.spatial(second, layout)
-        return temporal + spatial if self.version == "v4" else jnp.concatenate([temporal, spatial], axis=-1)
+        if self.version == "v4":
+            return [sum(pair) for pair in zip(temporal, spatial, strict=True)]
+        return [*temporal, *spatial]
 
 
 class VideoBlock(nnx.Module):

@@ -117,7 +117,7 @@ def test_parameter_formulas(d, expansion, side, s):
 @SIZES
 def test_operation_formulas(d, expansion, side, s):
     """Ω(gMLP) is what is counted. Ω(GLRPE) has sN² more, for the look-up, in which nothing is multiplied. Ω(GGQPE)'s
-    5sN², the products v·r of Eq. 13, are there; it leaves out the 12s of Eq. 7 (ΓΓᵀ, 8, and Σ⁻¹Δ, 4).
+    5sN², the products v·r of Eq. 13, are there; both leave out Eq. 7, ΓΓᵀ (8s) and Σ⁻¹Δ (4s), element-wise as it is.
     """
     N, gamma = side**2, expansion
     linear = 3 * gamma * d**2 * N // 2
@@ -130,7 +130,7 @@ def test_operation_formulas(d, expansion, side, s):
 
     assert macs("dense", 1) == linear + mixing
     assert macs("lrpe", s) == linear + mixing
-    assert macs("gqpe", s) == ggqpe + 12 * s
+    assert macs("gqpe", s) == ggqpe
 
 
 def test_what_is_kept_for_the_backward_pass():

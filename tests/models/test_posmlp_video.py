@@ -278,5 +278,5 @@ def test_initial_values():
     for branch in branches:
         assert not np.any(branch.gate.relation.table[...])
         assert not np.any(branch.gate.bias[...])
-        assert not np.any(branch.gate(jnp.ones((1, FRAMES, 6, 2 * WIDTH))))
+        assert not np.any(branch.gate([jnp.ones((WIDTH, 1, FRAMES, 6))] * 2)[0])
         assert 0.01 < np.std(branch.expand.kernel[...]) < 0.03
