@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -30,17 +30,26 @@ def create_mesh(devices: int = 0, fsdp: int = 1) -> Mesh:
     chosen = available[: devices or None]
     if jax.process_count() > 1 and len(chosen) < len(available):
         raise ConfigError(f"devices is {devices}, and on several hosts should be 0 (all {len(available)})")
-    if len(chosen) % fsdp:
-        fitting = [n for n in range(1, len(chosen) + 1) if len(chosen) % n == 0]
-        raise ConfigError(f"fsdp {fsdp} does not divide the {len(chosen)} devices; {fitting} would")
-    shape = (len(chosen) // fsdp, fsdp)
+    return mesh_of(chosen, fsdp)
+
+
+def mesh_of(devices: Sequence[jax.Device], fsdp: int = 1) -> Mesh:
+    """`create_mesh` over devices that are given, be they here or described to a compiler.
+
+    Raises:
+      ConfigError: if `fsdp` does not divide them, or JAX cannot lay such a mesh on a TPU.
+    """
+    if len(devices) % fsdp:
+        fitting = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]
+        raise ConfigError(f"fsdp {fsdp} does not divide the {len(devices)} devices; {fitting} would")
+    shape = (len(devices) // fsdp, fsdp)
     try:
         # Auto axes: with JAX's newer default, explicit types, cutting a sharded map into windows is an error.
-        return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=chosen)
+        return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
     except (AssertionError, NotImplementedError, ValueError) as error:
         # On a TPU neighbours on the mesh are to be neighbours on the torus, and not every shape is a part of it.
         raise ConfigError(
-            f"JAX finds no way to lay {shape[0]} × {shape[1]} devices (data × fsdp) on this {chosen[0].device_kind}; "
+            f"JAX finds no way to lay {shape[0]} × {shape[1]} devices (data × fsdp) on this {devices[0].device_kind}; "
             "other numbers for devices and fsdp may do"
         ) from error
 
@@ -76,6 +85,14 @@ def place(shapes: Any, mesh: Mesh) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     return jax.tree.map(placed, shapes)
+
+
+def of_whole(function: Callable[[Any], Any], mesh: Mesh) -> Callable[[Any], Any]:
+    """`function` of a tree of arrays that `place` may have split, each put together on every device first.
+
+    Left to itself, XLA exchanges what it needs all with all where a computation cuts an array that is split.
+    """
+    return lambda tree: function(jax.lax.with_sharding_constraint(tree, replicated(mesh)))
 
 
 def shardings(tree: Any) -> Any:

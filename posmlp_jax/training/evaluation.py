@@ -21,7 +21,7 @@ from posmlp_jax.checkpoints.state import Weights, abstract_weights
 from posmlp_jax.data import eval_batches
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.devices.hosts import from_host_0, together
-from posmlp_jax.devices.mesh import batch_sharding, place, replicated, rows_by_host, to_devices
+from posmlp_jax.devices.mesh import batch_sharding, of_whole, place, replicated, rows_by_host, to_devices
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.paths import as_path
 from posmlp_jax.tasks.task import Evaluation, Rows, Scalars, Task
@@ -56,7 +56,8 @@ def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) ->
     Every example counts once, whatever the batch size, the number of hosts and that of its views (`eval_batches`).
     """
     report_once = functools.cache(report)
-    step = jax.jit(make_eval_step(experiment.bind, experiment.task), out_shardings=replicated(experiment.mesh))
+    bind = of_whole(experiment.bind, experiment.mesh)
+    step = jax.jit(make_eval_step(bind, experiment.task), out_shardings=replicated(experiment.mesh))
     targets = experiment.task.targets(experiment.eval_source)
     order = rows_by_host(batch_sharding(experiment.mesh), experiment.eval_batch_size)
 

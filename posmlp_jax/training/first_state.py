@@ -13,7 +13,7 @@ from posmlp_jax.checkpoints.state import TrainState, Weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.checkpoints.transfer import Transferred
 from posmlp_jax.devices.hosts import together
-from posmlp_jax.devices.mesh import replicated, to_devices
+from posmlp_jax.devices.mesh import of_whole, replicated, to_devices
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
 from posmlp_jax.tasks.task import normalize_images
 from posmlp_jax.terminal import report
@@ -68,7 +68,7 @@ def _standardized(run: Training, state: TrainState) -> TrainState:
     """A linear probe's first state, with what the features of an epoch, or of the first samples of a long one, are."""
 
     def pooled(weights: Weights, images: jax.Array) -> jax.Array:
-        model = run.bind(weights)
+        model = of_whole(run.bind, run.mesh)(weights)
         model.head = None
         return model(normalize_images(images, run.config.data.mean, run.config.data.std))
 

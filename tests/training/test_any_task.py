@@ -148,7 +148,7 @@ def test_a_model_with_a_head_of_its_own_is_a_family(colour_config, tmp_path, mon
     config.model.update(hidden=4, num_classes=0)
     config.data.update(tiny.data)
     run = open_training(config)
-    model = run.bind(run.new_state().weights)
+    model = run.bind(jax.device_get(run.new_state().weights))
     assert (run.model.hidden, model.colour.kernel.shape) == (4, (4, 3))
     save_model(tmp_path, "colour", model)
     images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
