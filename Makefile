@@ -8,7 +8,7 @@ PYTEST = $(BIN)/python -m pytest -n 3 --dist worksteal
 # Compiled programs are kept, so that the second run of anything starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test test-fast test-docs test-slow lint format docs notebooks torch clean
+.PHONY: demo test test-fast test-docs test-slow lint format docs notebooks torch compilers clean
 
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 demo: .venv/installed
@@ -49,8 +49,12 @@ notebooks: .venv/installed-dev
 torch: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
 
+# What `python -m benchmarks.compiled` needs to compile for TPUs and GPUs, none of which has to be there.
+compilers: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target=.compilers -r requirements-compilers.txt
+
 clean:
-	rm -rf .venv .cache docs/_build runs
+	rm -rf .venv .cache .compilers docs/_build runs
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.12 $(MAKECMDGOALS)")'

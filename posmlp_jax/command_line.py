@@ -2,6 +2,7 @@
 
 import _thread
 import argparse
+import ast
 import ctypes
 import importlib.metadata
 import importlib.util
@@ -42,6 +43,17 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises a ConfigError."""
         raise ConfigError(f"{message} (--help explains them)")
+
+
+def field_value(text: str) -> tuple[str, object]:
+    """FIELD and VALUE of `--override=FIELD=VALUE`: a Python literal or, of anything else, the text."""
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--override={text} should be FIELD=VALUE, as covariance=free")
+    try:
+        return field, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return field, value
 
 
 def run_program(main: Callable[[list[str] | None], int | None], argv: list[str] | None, stopped: str = "") -> None:

@@ -8,8 +8,6 @@ shapes show of the architecture goes before the model's own fields, and `--overr
 trained model under the published names, as .pth, .npz or .safetensors.
 """
 
-import ast
-
 if __name__ == "__main__":
     from posmlp_jax.command_line import begin_program
 
@@ -17,7 +15,7 @@ if __name__ == "__main__":
 
 from posmlp_jax.checkpoints.folders import folder_of
 from posmlp_jax.checkpoints.selection import CHECKPOINT_HELP, STEP_HELP, WEIGHTS_HELP
-from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.command_line import CommandParser, field_value, run_program
 from posmlp_jax.convert.checkpoint import CHANNELS, Converted, convert_checkpoint, export_checkpoint
 from posmlp_jax.convert.files import SUFFIXES
 from posmlp_jax.errors import CheckpointError, ConfigError
@@ -66,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         arguments.model,
         output,
         weights=arguments.weights,
-        overrides=dict(map(_override, arguments.override)),
+        overrides=dict(map(field_value, arguments.override)),
         class_names=_read_class_names(arguments.class_names),
         channels=channels,
     )
@@ -86,16 +84,6 @@ def main(argv: list[str] | None = None) -> None:
 def _may_take_blue_first(converted: Converted) -> bool:
     config = converted.model.config
     return config.kind == "video" and config.num_classes == _CLASSES
-
-
-def _override(text: str) -> tuple[str, object]:
-    field, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--override={text} should be FIELD=VALUE, as covariance=free")
-    try:
-        return field, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return field, value
 
 
 def _read_class_names(source: str | None) -> list[str] | None:

@@ -33,6 +33,13 @@ def device_memory(mesh: Mesh) -> float:
     return (device.memory_stats() or {}).get("bytes_limit", math.inf)
 
 
+def program_memory(compiled: jax.stages.Compiled) -> int:
+    """What a compiled program needs on each of its devices, in bytes."""
+    usage = compiled.memory_analysis()
+    needed = usage.argument_size_in_bytes + usage.output_size_in_bytes + usage.temp_size_in_bytes
+    return needed - usage.alias_size_in_bytes  # Donated arguments that results take the place of.
+
+
 def check_step_memory(needed: int, mesh: Mesh) -> None:
     """Raises a ConfigError if a step needs more bytes on each device than there are."""
     there = device_memory(mesh)

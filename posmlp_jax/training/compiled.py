@@ -9,7 +9,8 @@ import numpy as np
 from posmlp_jax.checkpoints.state import TrainState
 from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.data.targets import Targets
-from posmlp_jax.devices.mesh import batch_sharding, replicated, shardings
+from posmlp_jax.devices.memory import program_memory
+from posmlp_jax.devices.mesh import batch_sharding, of_whole, replicated, shardings
 from posmlp_jax.models.cost import count_macs
 from posmlp_jax.tasks.task import Batch, Scalars
 from posmlp_jax.terminal import report
@@ -36,7 +37,7 @@ class CompiledSteps:
     def __init__(self, run: Training):
         start = time.perf_counter()
         self._state, self._run = run.abstract_state(), run
-        step = make_train_step(run.train_bind, run.task, run.optimizer, run.schedule, run.options)
+        step = make_train_step(of_whole(run.train_bind, run.mesh), run.task, run.optimizer, run.schedule, run.options)
         everywhere = replicated(run.mesh)
         self._step = jax.jit(step, donate_argnums=0, out_shardings=(shardings(self._state), everywhere))
         self._programs = {size: self._compile(size) for size in dict.fromkeys(run.input_sizes)}
@@ -51,9 +52,7 @@ class CompiledSteps:
             self._state, batch_shapes(run.config.batch_size, size, targets, batch_sharding(run.mesh))
         )
         compiled = traced.lower().compile()
-        usage = compiled.memory_analysis()
-        memory = usage.argument_size_in_bytes + usage.output_size_in_bytes + usage.temp_size_in_bytes
-        return _Program(compiled, count_macs(traced.jaxpr), memory - usage.alias_size_in_bytes)
+        return _Program(compiled, count_macs(traced.jaxpr), program_memory(compiled))
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """The next state and the step's metrics."""
