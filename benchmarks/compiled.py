@@ -13,7 +13,6 @@ import argparse
 import collections
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 if __name__ == "__main__":
     import os
@@ -34,6 +33,7 @@ from posmlp_jax.devices.mesh import mesh_of
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.cost import count_macs
 from posmlp_jax.models.registry import model_config
+from posmlp_jax.writing import check_result, write_result
 
 
 def report(compiled: jax.stages.Compiled, macs: int, chip: Chip, examples: int, top: int = 10) -> str:
@@ -120,12 +120,12 @@ def main(arguments: list[str] | None = None) -> None:
         f"{options.platform}, compiled in {time.perf_counter() - start:.0f} s"
     )
     if options.output:
-        Path(options.output).write_text(compiled.as_text())
+        write_result(options.output, compiled.as_text())
     print(report(compiled, count_macs(traced.jaxpr) // options.devices, chip, options.batch))
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raises ConfigError for numbers that are none of a program, and options that it would not read."""
+    """Raises ConfigError for what is no number of a program's, not read by it, or no place for its text."""
     for name in ("batch", "devices", "accumulate", "fsdp"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name}={getattr(options, name)} should be 1 or more")
@@ -133,6 +133,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--accumulate={options.accumulate} does not divide --batch={options.batch}")
     if not options.train and max(options.accumulate, options.fsdp) > 1:
         raise ConfigError("--accumulate and --fsdp are of a training step; give --train as well")
+    if options.output:
+        check_result(options.output)
 
 
 if __name__ == "__main__":

@@ -114,6 +114,7 @@ def test_what_does_not_fit():
         (["--platform=tpu-v5e", "--batch=0"], "--batch=0 should be 1 or more"),
         (["--platform=tpu-v5e", "--train", "--accumulate=3"], "--accumulate=3 does not divide --batch=32"),
         (["--platform=tpu-v5e", "--fsdp=2"], "--accumulate and --fsdp are of a training step; give --train as well"),
+        (["--platform=tpu-v5e", "--output=/dev/null/x"], "cannot write /dev/null/x"),
         (["--platform=tpu-v5e", "--model=posmlp_q"], "unknown model 'posmlp_q'"),
         (["--platform=tpu-v5e", "--override=dtype"], "--override=dtype should be FIELD=VALUE"),
     ],
