@@ -10,14 +10,14 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from posmlp_jax.checkpoints.state import Weights, abstract_weights, bind_model, create_state, module_weights
-from posmlp_jax.devices.mesh import batch_sharding, of_whole, place, replicated, shardings
+from posmlp_jax.devices.mesh import batch_sharding, place, replicated
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.tasks import find_task
-from posmlp_jax.training.compiled import batch_shapes
+from posmlp_jax.training.compiled import batch_shapes, jit_train_step
 from posmlp_jax.training.config import default_config
 from posmlp_jax.training.step.optimizer import create_optimizer
 from posmlp_jax.training.step.schedules import learning_rate
-from posmlp_jax.training.step.step import StepOptions, make_train_step
+from posmlp_jax.training.step.step import StepOptions
 
 # Of ImageNet-1k, for the schedule.
 _EXAMPLES = 1_281_167
@@ -54,8 +54,7 @@ def train_step(name: str, model: BackboneConfig, batch_size: int, accumulate: in
     optimizer = create_optimizer(config.optimizer, schedule)
     options = StepOptions(ema_decay=config.ema_decay, accumulate=accumulate)
     state = place(jax.eval_shape(lambda: create_state(model, optimizer, 0, ema=config.ema_decay > 0)), mesh)
-    step = make_train_step(of_whole(bind_model(model), mesh), task, optimizer, schedule, options)
-    step = jax.jit(step, donate_argnums=0, out_shardings=(shardings(state), replicated(mesh)))
+    step = jit_train_step(bind_model(model), task, optimizer, schedule, options, state=state, mesh=mesh)
     batch = batch_shapes(batch_size, model.input_size, task.targets(source), batch_sharding(mesh))
     return step.trace(state, batch)
 

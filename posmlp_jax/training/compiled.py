@@ -5,17 +5,19 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
+from jax.sharding import Mesh
 
-from posmlp_jax.checkpoints.state import TrainState
+from posmlp_jax.checkpoints.state import Bind, TrainState
 from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.data.targets import Targets
 from posmlp_jax.devices.memory import program_memory
 from posmlp_jax.devices.mesh import batch_sharding, of_whole, replicated, shardings
 from posmlp_jax.models.cost import count_macs
-from posmlp_jax.tasks.task import Batch, Scalars
+from posmlp_jax.tasks.task import Batch, Scalars, Task
 from posmlp_jax.terminal import report
 from posmlp_jax.training.experiment import Training
-from posmlp_jax.training.step.step import make_train_step
+from posmlp_jax.training.step.step import StepOptions, make_train_step
 
 
 class _Program(NamedTuple):
@@ -37,9 +39,8 @@ class CompiledSteps:
     def __init__(self, run: Training):
         start = time.perf_counter()
         self._state, self._run = run.abstract_state(), run
-        step = make_train_step(of_whole(run.train_bind, run.mesh), run.task, run.optimizer, run.schedule, run.options)
-        everywhere = replicated(run.mesh)
-        self._step = jax.jit(step, donate_argnums=0, out_shardings=(shardings(self._state), everywhere))
+        parts = run.train_bind, run.task, run.optimizer, run.schedule, run.options
+        self._step = jit_train_step(*parts, state=self._state, mesh=run.mesh)
         self._programs = {size: self._compile(size) for size in dict.fromkeys(run.input_sizes)}
         self.memory = max(program.memory for program in self._programs.values())
         sizes = f" for {len(self._programs)} sizes" if len(self._programs) > 1 else ""
@@ -65,6 +66,21 @@ class CompiledSteps:
 
 def _size(batch: Batch) -> InputSize:
     return batch["image"].shape[1:-1]
+
+
+def jit_train_step(
+    bind: Bind,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    options: StepOptions,
+    *,
+    state: TrainState,
+    mesh: Mesh,
+) -> jax.stages.Wrapped:
+    """`make_train_step` on a mesh, to be compiled: it donates its state, and the next one lies as `state` does."""
+    step = make_train_step(of_whole(bind, mesh), task, optimizer, schedule, options)
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings(state), replicated(mesh)))
 
 
 def batch_shapes(batch_size: int, input_size: InputSize, targets: Targets, sharding) -> dict[str, jax.ShapeDtypeStruct]:
