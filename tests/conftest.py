@@ -84,6 +84,10 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture(scope="module")
 def optimized_programs():
     """XLA compiles the programs that a test starts as it does for users."""
+    import jax
+
+    # This process's XLA reads the flags once, with the first devices: later tests in it need the eight of ours.
+    jax.devices()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
         patch.setenv("XLA_FLAGS", "")
