@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     batch_size = options.batch * options.devices
     start = time.perf_counter()
     if options.train:
-        what, traced = "training step", train_step(options.model, model, batch_size, options.accumulate, mesh)
+        what, traced = "training step", train_step(model, batch_size, options.accumulate, mesh)
     elif options.gradient:
         what, traced = "gradient", gradient(model, batch_size, mesh)
     else:

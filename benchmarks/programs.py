@@ -1,26 +1,52 @@
 """What accelerators are to run fast, as traced programs: a model's forward pass, its gradient and a training step.
 
 Their arguments are described, with where they lie, and need not exist: devices may be described as well
-(`benchmarks.chips`).
+(`benchmarks.chips`). None of this needs data, nor the libraries that read and augment them.
 """
+
+from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from posmlp_jax.checkpoints.state import Weights, abstract_weights, bind_model, create_state, module_weights
+from posmlp_jax.checkpoints.state import (
+    TrainState,
+    Weights,
+    abstract_weights,
+    bind_model,
+    create_state,
+    module_weights,
+)
 from posmlp_jax.devices.mesh import batch_sharding, place, replicated
 from posmlp_jax.models.backbone import BackboneConfig
-from posmlp_jax.tasks import find_task
+from posmlp_jax.tasks.classification.mixing import MixOptions
+from posmlp_jax.tasks.classification.objective import ClassificationObjective
 from posmlp_jax.training.compiled import batch_shapes, jit_train_step
-from posmlp_jax.training.config import default_config
 from posmlp_jax.training.step.optimizer import create_optimizer
 from posmlp_jax.training.step.schedules import learning_rate
 from posmlp_jax.training.step.step import StepOptions
 
-# Of ImageNet-1k, for the schedule.
-_EXAMPLES = 1_281_167
+# What `default_config` has of ImageNet-1k and its optimizer: `tests/test_compiled.py` compares them.
+_MEAN, _STD, _EXAMPLES = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1_281_167
+OPTIMIZER = SimpleNamespace(
+    schedule="cosine",
+    peak_rate=1e-3,
+    warmup="10 epochs",
+    warmup_rate=1e-5,
+    final_rate=1e-6,
+    constant="10 epochs",
+    b1=0.9,
+    b2=0.999,
+    eps=1e-5,
+    weight_decay=0.067,
+    layer_decay=1.0,
+    standardize_head=False,
+    clip_norm=1.0,
+)
 
 
 def forward(model: BackboneConfig, batch_size: int, mesh: Mesh) -> jax.stages.Traced:
@@ -44,19 +70,27 @@ def gradient(model: BackboneConfig, batch_size: int, mesh: Mesh) -> jax.stages.T
     return jax.jit(jax.grad(loss, has_aux=True)).trace(weights.params, weights.batch_stats, images, seed)
 
 
-def train_step(name: str, model: BackboneConfig, batch_size: int, accumulate: int, mesh: Mesh) -> jax.stages.Traced:
-    """A step of a model's recipe: draws, gradients, AdamW and the moving average."""
-    config = default_config(name)
-    config.data.name = "synthetic"
-    source = find_task(config.task).open_source(config.data, "train", model.kind, model)
-    task = find_task(config.task)(config, model, source)
-    schedule = learning_rate(config.optimizer, config.length, batch_size=batch_size, num_examples=_EXAMPLES)
-    optimizer = create_optimizer(config.optimizer, schedule)
-    options = StepOptions(ema_decay=config.ema_decay, accumulate=accumulate)
-    state = place(jax.eval_shape(lambda: create_state(model, optimizer, 0, ema=config.ema_decay > 0)), mesh)
-    step = jit_train_step(bind_model(model), task, optimizer, schedule, options, state=state, mesh=mesh)
-    batch = batch_shapes(batch_size, model.input_size, task.targets(source), batch_sharding(mesh))
+def train_step(model: BackboneConfig, batch_size: int, accumulate: int, mesh: Mesh) -> jax.stages.Traced:
+    """A step of the recipe: draws, gradients, clipping, AdamW and the moving average."""
+    objective = ClassificationObjective(
+        num_classes=model.num_classes, mean=_MEAN, std=_STD, label_smoothing=0.1, mixing=MixOptions()
+    )
+    options = StepOptions(ema_decay=0.99992, accumulate=accumulate)
+    state = place(jax.eval_shape(partial(new_state, model, batch_size)), mesh)
+    parts = bind_model(model), objective, *_optimizer(batch_size), options
+    step = jit_train_step(*parts, state=state, mesh=mesh)
+    batch = batch_shapes(batch_size, model.input_size, {"label": ((), jnp.int32)}, batch_sharding(mesh))
     return step.trace(state, batch)
+
+
+def new_state(model: BackboneConfig, batch_size: int) -> TrainState:
+    """What `train_step` begins with: a pure function, to be jitted."""
+    return create_state(model, _optimizer(batch_size)[0], 0, ema=True)
+
+
+def _optimizer(batch_size: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    schedule = learning_rate(OPTIMIZER, "300 epochs", batch_size=batch_size, num_examples=_EXAMPLES)
+    return create_optimizer(OPTIMIZER, schedule), schedule
 
 
 def _placed(tree, sharding):

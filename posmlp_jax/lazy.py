@@ -14,12 +14,13 @@ def lazily(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
       package: its name.
-      modules: for each name that it offers, the module that has it.
+      modules: for each name that it offers, the module that has it: of the package, or with a dot, as `.models`, one
+        beside it.
     """
 
     def get(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        return getattr(importlib.import_module(f".{modules[name]}", package), name)
 
     return get

@@ -11,7 +11,7 @@ import pytest
 from helpers import small
 from runs import ROOT
 
-from benchmarks import chips, compiled
+from benchmarks import chips, compiled, programs
 from benchmarks.chips import CHIPS, Chip, compile_for, find_chip, has_compiler
 from benchmarks.program_text import operations
 from benchmarks.programs import forward, train_step
@@ -20,6 +20,7 @@ from posmlp_jax.devices.memory import program_memory
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.cost import count_macs
 from posmlp_jax.models.registry import model_config
+from posmlp_jax.training import default_config
 
 HERE = Chip("cpu", "", memory=2.0**30, bandwidth=1e9, flops=1e10)
 
@@ -91,10 +92,16 @@ def test_a_step_on_shared_state_is_whole(monkeypatch):
     """Eight devices, four of which share the state, put it together and never exchange all with all."""
     monkeypatch.setattr(mesh, "MIN_SHARDED", 1)
     model = model_config("posmlp_t", **small("posmlp_t"))
-    program = train_step("posmlp_t", model, 16, 1, mesh.mesh_of(jax.devices()[:8], fsdp=4)).lower().compile()
+    program = train_step(model, 16, 1, mesh.mesh_of(jax.devices()[:8], fsdp=4)).lower().compile()
     found = compiled.report(program, 1, HERE, examples=2)
     assert "all-gather" in found
     assert "all-to-all" not in found
+
+
+def test_the_step_is_of_the_default_config():
+    config = default_config()
+    assert vars(programs.OPTIMIZER) == config.optimizer.to_dict()
+    assert (config.data.mean, config.data.std) == (programs._MEAN, programs._STD)
 
 
 def test_what_does_not_fit():

@@ -34,7 +34,7 @@ def test_train_step_lowers(name):
     task = classification(model, label_smoothing=config.label_smoothing)
     step = make_train_step(bind_model(model), task, optimizer, schedule, StepOptions(ema_decay=config.ema_decay))
     state = jax.eval_shape(partial(create_state, model, optimizer, 0, ema=True))
-    batch = batch_shapes(8, model.input_size, task.targets(task.source), None)
+    batch = batch_shapes(8, model.input_size, task.targets(task.source).columns, None)
     exported = export.export(jax.jit(step), platforms=PLATFORMS)(state, batch)
     assert exported.platforms == tuple(PLATFORMS)
     # The state comes back with the shapes and types it came with, and four scalars beside it.

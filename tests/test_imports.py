@@ -59,8 +59,8 @@ for name in names:
 # Shapes in signatures are only checked by tests: no one else pays for it.
 assert "beartype" not in sys.modules
 """
-# All that a model takes which is made or loaded; the arguments are modules that there should not be, and a checkpoint.
-LIGHT = """
+# The first argument are modules that there should not be.
+MISSING = """
 import json, sys
 from importlib.abc import MetaPathFinder
 
@@ -71,6 +71,9 @@ class Missing(MetaPathFinder):
             raise ModuleNotFoundError(f"no module named {name}", name=name)
 
 sys.meta_path.insert(0, Missing())
+"""
+# All that a model takes which is made or loaded, the latter from the folder that the next argument is.
+LIGHT = """
 import posmlp_jax
 assert posmlp_jax.list_pretrained()
 assert "jax" not in sys.modules
@@ -80,6 +83,16 @@ from posmlp_jax import from_pretrained
 for model in (create_model("posmlp_t", **json.loads(sys.argv[3])), from_pretrained(sys.argv[2])):
     assert model.head.kernel.shape == (16, 5)
 print(json.dumps(sorted(sys.modules)))
+"""
+# All that a training step takes.
+STEP = """
+import jax
+from benchmarks.programs import train_step
+from posmlp_jax.devices.mesh import create_mesh
+from posmlp_jax.models import model_config
+traced = train_step(model_config("posmlp_t", **json.loads(sys.argv[2])), 2, 1, create_mesh(devices=1))
+assert traced.out_info[1]["loss"].shape == ()
+assert "orbax" not in sys.modules
 """
 TINY = {"image_size": 16, "widths": (8, 16), "depths": (1, 1), "expansions": (2, 2), "windows": (4, 2)}
 TINY |= {"groups": (2, 4), "num_classes": 5}
@@ -98,17 +111,31 @@ def brought_by(*names: str) -> set[str]:
     return {name for name, _ in found}
 
 
-def test_a_model_takes_few_libraries(tmp_path):
-    """JAX, Flax, einops, Orbax and jaxtyping, with what these bring, are enough to make a model, and to load one."""
-    save_model(tmp_path, "posmlp_t", create_model("posmlp_t", **TINY))
-    enough = brought_by("jax", "flax", "einops", "orbax-checkpoint", "jaxtyping")
+def modules_without(*names: str) -> list[str]:
+    """The installed modules that these distributions neither are nor require."""
+    enough = brought_by(*names)
     installed = {
         module: {canonicalize_name(name) for name in distributions}
         for module, distributions in metadata.packages_distributions().items()
     }
     others = [module for module, distributions in installed.items() if not distributions & enough]
     assert {"cv2", "av", "grain", "tensorflow_datasets", "tensorboardX", "ml_collections", "PIL", "tqdm"} < {*others}
-    done = python(LIGHT, json.dumps(others), str(tmp_path), json.dumps(TINY))
+    return others
+
+
+def test_a_training_step_takes_few_libraries():
+    """What reads data, configs and checkpoints is not among them."""
+    done = python(
+        MISSING + STEP, json.dumps(modules_without("jax", "flax", "optax", "einops", "jaxtyping")), json.dumps(TINY)
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_model_takes_few_libraries(tmp_path):
+    """JAX, Flax, einops, Orbax and jaxtyping, with what these bring, are enough to make a model, and to load one."""
+    save_model(tmp_path, "posmlp_t", create_model("posmlp_t", **TINY))
+    others = modules_without("jax", "flax", "einops", "orbax-checkpoint", "jaxtyping")
+    done = python(MISSING + LIGHT, json.dumps(others), str(tmp_path), json.dumps(TINY))
     assert done.returncode == 0, done.stderr
     imported = json.loads(done.stdout)
     assert {name.split(".")[1] for name in imported if name.startswith("posmlp_jax.")} == {

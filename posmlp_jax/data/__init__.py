@@ -6,14 +6,7 @@ that has to be made first is a file in `prepare.datasets`; another kind of place
 lie, is one in `sources`.
 """
 
-from posmlp_jax.data.check import check_config, check_source
-from posmlp_jax.data.loading import Batches
-from posmlp_jax.data.pipeline import eval_batches, train_batches
-from posmlp_jax.data.sources.labelled import LabelledSource
-from posmlp_jax.data.sources.opening import open_source
-from posmlp_jax.data.sources.source import Source
-from posmlp_jax.data.stream import training_sizes
-from posmlp_jax.data.targets import Labels, Targets
+from posmlp_jax.lazy import lazily
 
 __all__ = [
     "Batches",
@@ -28,3 +21,20 @@ __all__ = [
     "train_batches",
     "training_sizes",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "check_config": "check",
+        "check_source": "check",
+        "Batches": "loading",
+        "eval_batches": "pipeline",
+        "train_batches": "pipeline",
+        "LabelledSource": "sources.labelled",
+        "open_source": "sources.opening",
+        "Source": "sources.source",
+        "training_sizes": "stream",
+        "Labels": "targets",
+        "Targets": "targets",
+    },
+)

@@ -1,19 +1,7 @@
 """What models are trained for, by the name that a config's `task` has."""
 
-from posmlp_jax.errors import ConfigError, nearest
-from posmlp_jax.tasks.classification.task import Classification
-from posmlp_jax.tasks.task import Task
+from posmlp_jax.lazy import lazily
 
-TASKS: dict[str, type[Task]] = {"classification": Classification}
+__all__ = ["TASKS", "Task", "find_task"]
 
-
-def find_task(name: str) -> type[Task]:
-    """The task of a name.
-
-    Raises:
-      ConfigError: if there is none of that name; the message has the nearest.
-    """
-    # A config's JSON may hold anything.
-    if str(name) not in TASKS:
-        raise ConfigError(f"unknown task '{name}'; {nearest(str(name), TASKS)}")
-    return TASKS[name]
+__getattr__ = lazily(__name__, {"TASKS": "registry", "find_task": "registry", "Task": "task"})

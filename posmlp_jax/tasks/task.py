@@ -8,13 +8,10 @@ import abc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import nnx
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.evaluations import Metric
@@ -23,14 +20,11 @@ from posmlp_jax.data import Source, open_source
 from posmlp_jax.data.targets import NoTargets, Targets
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
+from posmlp_jax.tasks.objective import Batch, Rows, Scalars, normalize_images
 from posmlp_jax.tasks.predictor import FilePrediction, Predictor
 
-# A batch's arrays by name: uint8 `image` [B, *input_size, 3], what `Task.targets` adds, and in an evaluation `weight`,
-# 0 where a batch is filled up.
-Batch = dict[str, jax.Array]
-Scalars = dict[str, Float[Array, ""]]
-# Arrays with a row for each example of a batch.
-Rows = dict[str, jax.Array]
+# What the file of a task takes.
+__all__ = ["Batch", "Evaluation", "Rows", "Scalars", "Task", "normalize_images"]
 
 
 class Evaluation(NamedTuple):
@@ -252,8 +246,3 @@ class Task(abc.ABC):
             for metric in cls.metrics
             if metric.brief and metric.name in values
         ]
-
-
-def normalize_images(images: UInt8[ArrayLike, "*batch 3"], mean, std) -> Float[Array, "*batch 3"]:
-    """Pixels as float32 with the data's mean and standard deviation taken out."""
-    return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)

@@ -1,8 +1,16 @@
 """Training and evaluation."""
 
-from posmlp_jax.checkpoints import from_pretrained, open_pretrained
-from posmlp_jax.training.config import default_config
-from posmlp_jax.training.evaluation import evaluate
-from posmlp_jax.training.loop import train
+from posmlp_jax.lazy import lazily
 
 __all__ = ["default_config", "evaluate", "from_pretrained", "open_pretrained", "train"]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "default_config": "config",
+        "evaluate": "evaluation",
+        "train": "loop",
+        "from_pretrained": ".checkpoints",
+        "open_pretrained": ".checkpoints",
+    },
+)

@@ -1,7 +1,8 @@
 """The training step, compiled before the first batch: once for each shape that batches have."""
 
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,15 +10,17 @@ import optax
 from jax.sharding import Mesh
 
 from posmlp_jax.checkpoints.state import Bind, TrainState
-from posmlp_jax.data.decoding.examples import InputSize
-from posmlp_jax.data.targets import Targets
 from posmlp_jax.devices.memory import program_memory
 from posmlp_jax.devices.mesh import batch_sharding, of_whole, replicated, shardings
 from posmlp_jax.models.cost import count_macs
-from posmlp_jax.tasks.task import Batch, Scalars, Task
+from posmlp_jax.tasks.objective import Batch, Objective, Scalars
 from posmlp_jax.terminal import report
-from posmlp_jax.training.experiment import Training
 from posmlp_jax.training.step.step import StepOptions, make_train_step
+
+if TYPE_CHECKING:
+    # Steps are compiled where there are no data, too.
+    from posmlp_jax.data.decoding.examples import InputSize
+    from posmlp_jax.training.experiment import Training
 
 
 class _Program(NamedTuple):
@@ -36,7 +39,7 @@ class CompiledSteps:
       memory: what a step needs on each device, the largest one, in bytes.
     """
 
-    def __init__(self, run: Training):
+    def __init__(self, run: "Training"):
         start = time.perf_counter()
         self._state, self._run = run.abstract_state(), run
         parts = run.train_bind, run.task, run.optimizer, run.schedule, run.options
@@ -46,11 +49,11 @@ class CompiledSteps:
         sizes = f" for {len(self._programs)} sizes" if len(self._programs) > 1 else ""
         report(f"compiled the training step{sizes} in {time.perf_counter() - start:.1f} s")
 
-    def _compile(self, size: InputSize) -> _Program:
+    def _compile(self, size: "InputSize") -> _Program:
         run = self._run
-        targets = run.task.targets(run.train_source)
+        columns = run.task.targets(run.train_source).columns
         traced = self._step.trace(
-            self._state, batch_shapes(run.config.batch_size, size, targets, batch_sharding(run.mesh))
+            self._state, batch_shapes(run.config.batch_size, size, columns, batch_sharding(run.mesh))
         )
         compiled = traced.lower().compile()
         return _Program(compiled, count_macs(traced.jaxpr), program_memory(compiled))
@@ -64,13 +67,13 @@ class CompiledSteps:
         return self._programs[_size(batch)].macs
 
 
-def _size(batch: Batch) -> InputSize:
+def _size(batch: Batch) -> "InputSize":
     return batch["image"].shape[1:-1]
 
 
 def jit_train_step(
     bind: Bind,
-    task: Task,
+    task: Objective,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     options: StepOptions,
@@ -83,9 +86,14 @@ def jit_train_step(
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings(state), replicated(mesh)))
 
 
-def batch_shapes(batch_size: int, input_size: InputSize, targets: Targets, sharding) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a training batch of images or clips of a size, before there is data."""
-    columns = {"image": ((*input_size, 3), np.uint8), **targets.columns}
+def batch_shapes(
+    batch_size: int, input_size: "InputSize", columns: Mapping[str, tuple[tuple[int, ...], Any]], sharding
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a training batch of images or clips of a size, before there is data.
+
+    `columns`: what it holds besides, as `data.targets.Targets` have it.
+    """
+    columns = {"image": ((*input_size, 3), np.uint8), **columns}
     return {
         name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
         for name, (shape, dtype) in columns.items()

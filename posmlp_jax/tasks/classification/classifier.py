@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt8
 
 from posmlp_jax.models.backbone import Backbone
-from posmlp_jax.tasks.task import normalize_images
+from posmlp_jax.tasks.objective import normalize_images
 
 
 def classifier(

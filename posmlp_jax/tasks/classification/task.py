@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import nnx
@@ -15,16 +14,16 @@ from posmlp_jax.data import LabelledSource, open_source
 from posmlp_jax.data.targets import Labels
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
-from posmlp_jax.tasks.classification.classifier import evaluation_logits
 from posmlp_jax.tasks.classification.counts import describe_counts, is_unbalanced
-from posmlp_jax.tasks.classification.losses import correct_top, cross_entropy, soft_targets
-from posmlp_jax.tasks.classification.mixing import MixOptions, draw_mask, draw_masks, mix
+from posmlp_jax.tasks.classification.losses import soft_targets
+from posmlp_jax.tasks.classification.mixing import MixOptions, draw_mask, mix
+from posmlp_jax.tasks.classification.objective import ClassificationObjective
 from posmlp_jax.tasks.classification.outcomes import METRICS, Outcomes, class_names
 from posmlp_jax.tasks.classification.pictures import caption
 from posmlp_jax.tasks.classification.prediction import ClassPredictor, class_names_of
 from posmlp_jax.tasks.classification.report import report_by_class
 from posmlp_jax.tasks.classification.table import PredictionTable
-from posmlp_jax.tasks.task import Batch, Evaluation, Rows, Scalars, Task, normalize_images
+from posmlp_jax.tasks.task import Batch, Evaluation, Rows, Scalars, Task
 
 
 class Classification(Task):
@@ -50,9 +49,15 @@ class Classification(Task):
                 raise ConfigError(
                     f"keep_best is {config.keep_best}, but of {classes} classes there is no top-5; try eval/top1"
                 )
-        self._ranks = tuple(int(metric.name[3:]) for metric in self.metrics if metric.name.startswith("top"))
-        self._mean, self._std = tuple(config.data.mean), tuple(config.data.std)
-        self._mixing = MixOptions(**config.mixing.to_dict())
+        self._objective = ClassificationObjective(
+            num_classes=classes,
+            mean=tuple(config.data.mean),
+            std=tuple(config.data.std),
+            label_smoothing=config.label_smoothing,
+            mixing=MixOptions(**config.mixing.to_dict()),
+            ranks=tuple(int(metric.name[3:]) for metric in self.metrics if metric.name.startswith("top")),
+            average=config.data.test_average,
+        )
 
     @classmethod
     def fields(cls) -> dict[str, Any]:
@@ -113,43 +118,17 @@ class Classification(Task):
             lines.append("  classes are unequal: --config.data.balance=classes would draw them equally often")
         return lines
 
-    def draw(self, key: Key[Array, ""], batch: Batch) -> tuple[Batch, Float[Array, "groups height width"] | None]:
-        """How much each image keeps of each of its pixels where the batch is mixed (`mixing.draw_masks`)."""
-        if not self._mixing.active:
-            return batch, None
-        size, height_and_width = len(batch["image"]), batch["image"].shape[-3:-1]
-        # In parts of a batch, a group's examples are in several.
-        group = jnp.arange(size) // (self._mixing.group or size)
-        return batch | {"group": group}, draw_masks(key, size, height_and_width, self._mixing)
+    def draw(self, key: Key[Array, ""], batch: Batch) -> tuple[Batch, Any]:
+        """`ClassificationObjective.draw`."""
+        return self._objective.draw(key, batch)
 
-    def loss(
-        self, model: Backbone, batch: Batch, drawn: Float[Array, "groups height width"] | None, rngs: nnx.Rngs
-    ) -> tuple[Float[Array, ""], Scalars]:
-        """Cross-entropy, and the share of likeliest classes that were the right ones.
-
-        Labels are classes, int `[B]`, or already soft, `[B, classes]`.
-        """
-        images = normalize_images(batch["image"], self._mean, self._std)
-        targets = soft_targets(batch["label"], self.model.num_classes, self.config.label_smoothing)
-        if drawn is not None:
-            images, targets = mix(images, targets, drawn[0] if len(drawn) == 1 else drawn[batch["group"]])
-        logits = model(images, train=True, rngs=rngs)
-        top1 = correct_top(logits, targets, 1).astype(jnp.float32).mean()
-        return cross_entropy(logits, targets).mean(), {"top1": top1}
+    def loss(self, model: Backbone, batch: Batch, drawn: Any, rngs: nnx.Rngs) -> tuple[Float[Array, ""], Scalars]:
+        """`ClassificationObjective.loss`."""
+        return self._objective.loss(model, batch, drawn, rngs)
 
     def evaluate(self, model: Backbone, batch: Batch) -> tuple[Scalars, Rows]:
-        """Loss and correct answers; of each example the label, and the class with the highest logit.
-
-        Where `image` has several views of each example, it is judged as `evaluation_logits` says, and the loss is that
-        of these logits.
-        """
-        average = self.config.data.test_average
-        logits = evaluation_logits(model, batch["image"], self._mean, self._std, average)
-        labels, weight = batch["label"], batch["weight"]
-        losses = cross_entropy(logits, soft_targets(labels, self.model.num_classes))
-        sums = {f"top{rank}": jnp.sum(correct_top(logits, labels, rank) * weight) for rank in self._ranks}
-        rows = {"label": labels, "prediction": jnp.argmax(logits, axis=-1)}
-        return {"loss": jnp.sum(losses * weight), **sums}, rows
+        """`ClassificationObjective.evaluate`."""
+        return self._objective.evaluate(model, batch)
 
     def score(self, means: Mapping[str, float], rows: Mapping[str, np.ndarray]) -> tuple[dict[str, float], Outcomes]:
         """Accuracies, over examples and over classes, and the outcomes class by class."""
@@ -171,8 +150,9 @@ class Classification(Task):
     def illustrate(self, key: Key[Array, ""], batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
         """The images with their classes, all mixed as one group where they are mixed at all."""
         images, targets = batch["image"], np.asarray(soft_targets(batch["label"], self.model.num_classes))
-        if self._mixing.active:
-            mask = draw_mask(key, images.shape[-3:-1], self._mixing)
+        mixing = self._objective.mixing
+        if mixing.active:
+            mask = draw_mask(key, images.shape[-3:-1], mixing)
             images, targets = map(np.asarray, mix(images.astype(np.float32), targets, mask))
             images = np.rint(images).astype(np.uint8)
         return images, [caption(target, self.source.class_names) for target in targets]

@@ -2,21 +2,24 @@
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
 from posmlp_jax.errors import ConfigError
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
-def has_average(config: ConfigDict) -> bool:
+
+def has_average(config: "ConfigDict") -> bool:
     """Whether a run has a moving average of its weights."""
     return bool(config.ema_decay or config.ema_length)
 
 
-def decay_of(config: ConfigDict, steps: Callable[[str], int]) -> float:
+def decay_of(config: "ConfigDict", steps: Callable[[str], int]) -> float:
     """What a step leaves of the average, by `ema_decay` or `ema_length`: after n steps of exp(−1/n), 1/e is left.
 
     Args:

@@ -1,12 +1,16 @@
 """AdamW as the papers' recipe has it."""
 
+from typing import TYPE_CHECKING
+
 import jax
 import optax
-from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.state import Arrays, parameter_name
 from posmlp_jax.training.step.freezing import frozen_mask, layer_scales
 from posmlp_jax.training.step.probe import standardized_head
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 def decay_mask(params: Arrays) -> Arrays:
@@ -25,7 +29,7 @@ def decay_mask(params: Arrays) -> Arrays:
     )
 
 
-def create_optimizer(config: ConfigDict, schedule: optax.Schedule, freeze: str = "") -> optax.GradientTransformation:
+def create_optimizer(config: "ConfigDict", schedule: optax.Schedule, freeze: str = "") -> optax.GradientTransformation:
     """Clipping by the global norm, then AdamW with decoupled weight decay, slower in lower layers.
 
     Args:

@@ -4,14 +4,17 @@ import math
 import re
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from posmlp_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 SCHEDULES = ("cosine", "timm")
 _LENGTH = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(steps?|epochs?|examples?|%)\s*", re.IGNORECASE)
@@ -67,7 +70,7 @@ def _measure(length: str, units: Mapping[str, float]) -> float:
         ) from None
 
 
-def learning_rate(config: ConfigDict, length: str, *, batch_size: int, num_examples: int) -> optax.Schedule:
+def learning_rate(config: "ConfigDict", length: str, *, batch_size: int, num_examples: int) -> optax.Schedule:
     """Linear warm-up, cosine decay to `final_rate`, and `final_rate` ever after.
 
     With `schedule` 'cosine' the rate changes at every step, and its cosine begins where the warm-up ends. With 'timm'
@@ -98,7 +101,7 @@ def learning_rate(config: ConfigDict, length: str, *, batch_size: int, num_examp
     )
 
 
-def _timm_cosine(config: ConfigDict, length: str, *, batch_size: int, num_examples: int) -> optax.Schedule:
+def _timm_cosine(config: "ConfigDict", length: str, *, batch_size: int, num_examples: int) -> optax.Schedule:
     in_epochs = partial(to_epochs, batch_size=batch_size, num_examples=num_examples)
     warmup, decay = in_epochs(config.warmup), in_epochs(length)
     epochs = np.arange(math.ceil(decay) + 1)

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Key, Shaped
 
 from posmlp_jax.checkpoints.state import Bind, TrainState, Weights, module_weights
-from posmlp_jax.tasks.task import Batch, Scalars, Task
+from posmlp_jax.tasks.objective import Batch, Objective, Rows, Scalars
 from posmlp_jax.training.step.moving_average import update_average
 
 
@@ -43,7 +43,7 @@ def split_batch(x: Shaped[Array, "batch *example"], parts: int) -> Shaped[Array,
 
 
 def make_train_step(
-    bind: Bind, task: Task, optimizer: optax.GradientTransformation, schedule: optax.Schedule, options: StepOptions
+    bind: Bind, task: Objective, optimizer: optax.GradientTransformation, schedule: optax.Schedule, options: StepOptions
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Scalars]]:
     """Builds `train_step(state, batch)`.
 
@@ -94,13 +94,13 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(bind: Bind, task: Task) -> Callable[[Weights, Batch], tuple[Scalars, dict[str, jax.Array]]]:
+def make_eval_step(bind: Bind, task: Objective) -> Callable[[Weights, Batch], tuple[Scalars, Rows]]:
     """Builds `eval_step(weights, batch)`: what `Task.evaluate` gives, with `count` and `weight`.
 
     The batch has `weight`, 0 for padding. `count` is their sum, and `weight` is among what there is of each example.
     """
 
-    def eval_step(weights: Weights, batch: Batch) -> tuple[Scalars, dict[str, jax.Array]]:
+    def eval_step(weights: Weights, batch: Batch) -> tuple[Scalars, Rows]:
         sums, rows = task.evaluate(bind(weights), batch)
         return {**sums, "count": jnp.sum(batch["weight"])}, {**rows, "weight": batch["weight"]}
 
