@@ -17,7 +17,7 @@ Batch = dict[str, np.ndarray]
 
 
 class Batches(Iterator[Batch]):
-    """An iterator over batches whose threads and processes end with `close`, or at the latest with the program.
+    """An iterator over batches whose threads and processes begin at once, and end with `close`, or with the program.
 
     Until then cv2 has one thread: its own ones would only compete with those of the loader.
 
@@ -33,6 +33,7 @@ class Batches(Iterator[Batch]):
         # the program's end nothing may refer to the iterator any more.
         self._finalizer = weakref.finalize(self, _end, self._under_way)
         _ONE_THREAD.take()
+        iterator.start_prefetch()
 
     def __next__(self) -> Batch:
         """The next batch."""

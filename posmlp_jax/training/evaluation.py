@@ -2,11 +2,10 @@
 
 import functools
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
-from typing import Protocol
 
 import jax
 import numpy as np
@@ -18,7 +17,7 @@ from posmlp_jax.checkpoints.packed import is_packed
 from posmlp_jax.checkpoints.pretrained import open_checkpoints, open_together
 from posmlp_jax.checkpoints.selection import NAMES
 from posmlp_jax.checkpoints.state import Weights, abstract_weights
-from posmlp_jax.data import eval_batches
+from posmlp_jax.data import Batches, eval_batches
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.devices.hosts import from_host_0, together
 from posmlp_jax.devices.mesh import batch_sharding, of_whole, place, replicated, rows_by_host, to_devices
@@ -34,62 +33,81 @@ from posmlp_jax.training.stopping import Interrupted
 from posmlp_jax.training.workdir import data_changes
 
 
-class Evaluator(Protocol):
-    """`evaluator(weights)`, as `make_evaluator` makes it."""
+class Evaluator:
+    """Evaluates weights on the whole evaluation split, and shows how far it is; to be closed.
 
-    def __call__(self, weights: Weights, stop: Callable[[], int] = ...) -> Evaluation:
-        """Evaluates on the whole split.
+    Every example counts once, whatever the batch size, the number of hosts and that of its views (`eval_batches`).
+
+    Args:
+      experiment: what the weights are of.
+      clips, crops: views of each example.
+    """
+
+    def __init__(self, experiment: Experiment, *, clips: int = 1, crops: int = 1):
+        bind = of_whole(experiment.bind, experiment.mesh)
+        self._step = jax.jit(make_eval_step(bind, experiment.task), out_shardings=replicated(experiment.mesh))
+        self._order = rows_by_host(batch_sharding(experiment.mesh), experiment.eval_batch_size)
+        self._experiment, self._views = experiment, {"clips": clips, "crops": crops}
+        self._report_once = functools.cache(report)
+        self._prepared: Batches | None = None
+
+    def prepare(self) -> None:
+        """Starts to make the first batches of an evaluation that comes soon, unless that has been done."""
+        if self._prepared is None:
+            self._prepared = self._batches()
+
+    def close(self) -> None:
+        """Lets go of what is prepared."""
+        if self._prepared is not None:
+            self._prepared.close()
+            self._prepared = None
+
+    def __call__(self, variants: Mapping[str, Weights], stop: Callable[[], int] = lambda: 0) -> dict[str, Evaluation]:
+        """Evaluates weights together: reading the examples may well take longer than what is computed of them.
 
         Args:
-          weights: the model's.
+          variants: the model's, by names of theirs.
           stop: is asked before each batch for the number of a signal that has come, or 0; on several hosts the same
             number on all of them.
 
         Raises:
           Interrupted: when there was one.
         """
+        experiment = self._experiment
+        batches, self._prepared = self._prepared or self._batches(), None
+        totals = {name: _Totals(self._order) for name in variants}
+        pending = deque()
 
+        def add(results: Mapping[str, tuple[Scalars, Rows]]) -> None:
+            for name, result in results.items():
+                totals[name].add(*result)
 
-def make_evaluator(experiment: Experiment, *, clips: int = 1, crops: int = 1) -> Evaluator:
-    """Builds `evaluator(weights)`, which shows how far it is.
-
-    Every example counts once, whatever the batch size, the number of hosts and that of its views (`eval_batches`).
-    """
-    report_once = functools.cache(report)
-    bind = of_whole(experiment.bind, experiment.mesh)
-    step = jax.jit(make_eval_step(bind, experiment.task), out_shardings=replicated(experiment.mesh))
-    targets = experiment.task.targets(experiment.eval_source)
-    order = rows_by_host(batch_sharding(experiment.mesh), experiment.eval_batch_size)
-
-    def evaluator(weights: Weights, stop: Callable[[], int] = lambda: 0) -> Evaluation:
-        batches = eval_batches(
-            experiment.eval_source,
-            experiment.config.data,
-            experiment.model.input_size,
-            targets=targets,
-            batch_size=experiment.eval_batch_size,
-            clips=clips,
-            crops=crops,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            report=report_once,
-        )
-        totals = _Totals(order)
-        pending = []
         progress = EvaluationProgress(len(experiment.eval_source), experiment.unit)
         with closing(progress), closing(batches):
             for batch in to_devices(batches, experiment.mesh):
                 if signum := stop():
                     raise Interrupted(signum)
-                pending.append(step(weights, batch))
+                pending.append({name: self._step(weights, batch) for name, weights in variants.items()})
                 if len(pending) > 2:
-                    totals.add(*pending.pop(0))
+                    add(pending.popleft())
                     progress.advance(experiment.eval_batch_size)
-        for result in pending:
-            totals.add(*result)
-        return totals.evaluation(experiment.task)
+        for results in pending:
+            add(results)
+        return {name: each.evaluation(experiment.task) for name, each in totals.items()}
 
-    return evaluator
+    def _batches(self) -> Batches:
+        experiment = self._experiment
+        return eval_batches(
+            experiment.eval_source,
+            experiment.config.data,
+            experiment.model.input_size,
+            targets=experiment.task.targets(experiment.eval_source),
+            batch_size=experiment.eval_batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            report=self._report_once,
+            **self._views,
+        )
 
 
 class _Totals:
@@ -178,14 +196,14 @@ def evaluate(
         items, what = [item for item in NAMES if checkpoints.holds(step, item)], f"step {step} of {workdir}"
     target = place(abstract_weights(experiment.model), experiment.mesh)
     clips, crops = config.data.test_clips, config.data.test_crops
-    evaluator = make_evaluator(experiment, clips=clips, crops=crops)
+    evaluator = Evaluator(experiment, clips=clips, crops=crops)
     views = f", {clips} clips × {crops} crops of each" if clips * crops > 1 else ""
     report(f"evaluating {what} on {source.description}{views}")
-    evaluations = {}
-    for item in items:
-        split = "ema" if item == "ema" else "eval"
-        evaluations[split] = evaluator(checkpoints.restore_weights(step, item, target))
-        report(format_result(task, split, evaluations[split].metrics))
+    evaluations = evaluator(
+        {"ema" if item == "ema" else "eval": checkpoints.restore_weights(step, item, target) for item in items}
+    )
+    for split, evaluation in evaluations.items():
+        report(format_result(task, split, evaluation.metrics))
     if len(evaluations) > 1:
         results = {split: evaluation.metrics for split, evaluation in evaluations.items()}
         better = better_split(results, task.metrics[0])

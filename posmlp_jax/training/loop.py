@@ -10,7 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.evaluations import WHOSE, Criterion, Results
-from posmlp_jax.checkpoints.state import TrainState
+from posmlp_jax.checkpoints.state import TrainState, Weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.devices.hosts import AgreedMaximum, from_host_0
 from posmlp_jax.devices.memory import out_of_memory
@@ -20,7 +20,7 @@ from posmlp_jax.tasks.task import Evaluation
 from posmlp_jax.terminal import report
 from posmlp_jax.training.beginning import Beginning, begin
 from posmlp_jax.training.config import plain
-from posmlp_jax.training.evaluation import format_result, make_evaluator
+from posmlp_jax.training.evaluation import Evaluator, format_result
 from posmlp_jax.training.first_state import first_state
 from posmlp_jax.training.lock import WorkdirLock
 from posmlp_jax.training.non_finite import stop_at
@@ -28,6 +28,9 @@ from posmlp_jax.training.records.metrics import MetricsWriter, ProgressBar, Step
 from posmlp_jax.training.records.profile import Profiler
 from posmlp_jax.training.step.schedules import is_due
 from posmlp_jax.training.stopping import Interrupted, Stopped, StopSignals
+
+# How many steps before an evaluation its first batches begin to be made.
+_AHEAD = 16
 
 
 def train(config: ConfigDict, workdir: epath.PathLike) -> dict[str, dict[str, float]]:
@@ -91,7 +94,7 @@ class _Loop:
         run, step = beginning.run, int(state.step)
         self._run, self._compiled, self._workdir = run, beginning.steps, workdir
         self._checkpoints, self._state, self.step = checkpoints, state, step
-        self._evaluator = make_evaluator(run)
+        self._evaluator = closing.enter_context(contextlib.closing(Evaluator(run)))
         self._evaluations: dict[str, Evaluation] = {}
         # A kill or a signal in an evaluation leaves a checkpoint that lacks it.
         self._evaluated = from_host_0(lambda: _whole(checkpoints.evaluations[step], state))
@@ -111,10 +114,12 @@ class _Loop:
           started: when the program began with the run, by `time.perf_counter`.
         """
         lengths, stop, first = self._run.lengths, 0, True
-        if self.step and self._evaluation_due() and not self._evaluated:
+        if self.step and self._evaluation_due(self.step) and not self._evaluated:
             stop = self._evaluate()
         self._clock.restart()
         while self.step < lengths.total and not stop:
+            if any(self._evaluation_due(self.step + ahead) for ahead in range(1, _AHEAD + 1)):
+                self._evaluator.prepare()
             self._take_step()
             if first:
                 jax.block_until_ready(self._state)
@@ -127,7 +132,7 @@ class _Loop:
             # First, so that no evaluation loses steps, however it ends.
             if self._due(lengths.checkpoint) or stop:
                 self._save()
-            if self._evaluation_due() and not stop:
+            if self._evaluation_due(self.step) and not stop:
                 stop = self._evaluate()
                 if stop or from_host_0(partial(self._checkpoints.is_best, self.step)):
                     self._save()
@@ -138,7 +143,7 @@ class _Loop:
         """The last evaluation's metrics, once the run has said what there is to say of it."""
         run, task = self._run, self._run.task
         # A finished run that is started again has nothing left to train, and still answers.
-        found = self._evaluations or {split: self._evaluator(weights) for split, weights in _variants(self._state)}
+        found = self._evaluations or self._evaluator(_variants(self._state))
         record, metric = self._checkpoints.evaluations, task.metrics[0]
         for split, whose in WHOSE.items():
             # What is published of a model is of its best epoch.
@@ -151,10 +156,10 @@ class _Loop:
     def _due(self, every: float) -> bool:
         return is_due(self.step, every, self._run.lengths.total)
 
-    def _evaluation_due(self) -> bool:
+    def _evaluation_due(self, step: int) -> bool:
         # Not when the last one comes a step later.
-        lengths = self._run.lengths
-        return self._due(lengths.evaluate) and not (self.step == lengths.total - 1 and lengths.evaluate > 1)
+        every, total = self._run.lengths.evaluate, self._run.lengths.total
+        return is_due(step, every, total) and not (step == total - 1 and every > 1)
 
     def _signal(self) -> int:
         return self._agreed(self._signals.received)
@@ -196,11 +201,10 @@ class _Loop:
 
     def _evaluate(self) -> int:
         """Evaluates the newest state; gives the number of a signal that cut it short, or 0."""
-        evaluations = {}
         try:
-            for split, weights in _variants(self._state):
-                evaluations[split] = self._evaluator(weights, self._signal)
-                report(f"step {self.step}  {format_result(self._run.task, split, evaluations[split].metrics)}")
+            evaluations = self._evaluator(_variants(self._state), self._signal)
+            for split, evaluation in evaluations.items():
+                report(f"step {self.step}  {format_result(self._run.task, split, evaluation.metrics)}")
             # All or nothing: an evaluation that a signal cut short is done again by the run that goes on.
             for split, evaluation in evaluations.items():
                 self._writer.write(self.step, split, evaluation.metrics)
@@ -217,13 +221,11 @@ class _Loop:
         return 0
 
 
-def _variants(state: TrainState):
+def _variants(state: TrainState) -> dict[str, Weights]:
     """The weights that are evaluated, by the name of their split."""
-    yield "eval", state.weights
-    if state.ema is not None:
-        yield "ema", state.ema
+    return {"eval": state.weights} | ({} if state.ema is None else {"ema": state.ema})
 
 
 def _whole(results: Results | None, state: TrainState) -> bool:
     """Whether an evaluation on record is of all weights: a kill between two lines of the log leaves those of one."""
-    return {split for split, _ in _variants(state)} <= (results or {}).keys()
+    return _variants(state).keys() <= (results or {}).keys()

@@ -19,7 +19,7 @@ from posmlp_jax.models import create_model
 from posmlp_jax.tasks.classification.mixing import MixOptions, draw_mask, mix
 from posmlp_jax.tasks.task import normalize_images
 from posmlp_jax.training import evaluate, open_pretrained, train
-from posmlp_jax.training.evaluation import make_evaluator
+from posmlp_jax.training.evaluation import Evaluator
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.step.step import make_eval_step
 
@@ -204,10 +204,9 @@ def test_eight_devices_train_as_one(tiny, tmp_path):
 
 def test_evaluation_in_training_takes_one_view(trained, tiny):
     run_ = open_training(tiny(**{"data.test_clips": 2, "data.test_crops": 3}))
-    evaluator = make_evaluator(run_)
     weights = open_pretrained(trained, weights="raw").weights
     last = [line for line in metrics(trained) if line["split"] == "eval"][-1]
-    assert evaluator(weights).metrics["loss"] == pytest.approx(last["loss"], rel=1e-6)
+    assert Evaluator(run_)({"eval": weights})["eval"].metrics["loss"] == pytest.approx(last["loss"], rel=1e-6)
 
 
 def test_bfloat16_trains(tiny, tmp_path):

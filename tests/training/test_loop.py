@@ -15,7 +15,7 @@ from runs import assert_equal, losses, metrics, saved_arrays, steps
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.devices import memory
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
-from posmlp_jax.training import evaluate, from_pretrained, loop, open_pretrained, train
+from posmlp_jax.training import evaluate, evaluation, from_pretrained, loop, open_pretrained, train
 from posmlp_jax.training.config import plain
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
@@ -61,10 +61,27 @@ def test_a_run_leaves_what_the_readme_promises(trained):
     np.testing.assert_allclose(np.mean(np.diag(matrix) / 8), results[better]["balanced_accuracy"], rtol=1e-12)
 
 
-def test_evaluation_repeats_the_last_one_of_training(trained):
+def test_evaluation_repeats_the_last_one_of_training(trained, tmp_path):
     config, workdir, results = trained
     assert evaluate(config, workdir) == results
     assert evaluate(None, workdir) == results
+    # What is evaluated beside other weights is what it is alone.
+    assert evaluate(None, workdir, weights="ema", output=tmp_path) == {"ema": results["ema"]}
+
+
+def test_an_evaluation_begins_to_read_before_it_is_due_and_reads_once(tiny_config, tmp_path, monkeypatch):
+    read, lines, read_after = evaluation.eval_batches, [], []
+
+    def eval_batches(*arguments, **options):
+        read_after.append(lines[-1].partition("/")[0])
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(loop, "report", lines.append)
+    monkeypatch.setattr(evaluation, "eval_batches", eval_batches)
+    monkeypatch.setattr(loop, "_AHEAD", 2)
+    train(tiny_config(), tmp_path)
+    # Those of steps 4 and 9, of the weights and of their average.
+    assert read_after == ["step 2", "step 7"]
 
 
 def test_other_evaluations_leave_the_runs_own_results_by_class(trained, tiny_config, tmp_path):
@@ -138,39 +155,34 @@ def test_a_stopped_run_goes_on_bit_by_bit(trained, tiny_config, tmp_path, monkey
     assert metrics(tmp_path) == metrics(workdir)
 
 
-@pytest.mark.parametrize("split", ["eval", "ema"])
-def test_a_signal_ends_an_evaluation_between_two_batches(trained, tiny_config, tmp_path, monkeypatch, split):
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_a_signal_ends_an_evaluation_between_two_batches(trained, tiny_config, tmp_path, monkeypatch, log_every):
     _, workdir, _ = trained
-    make_evaluator = loop.make_evaluator
     asked = []
 
-    def make(run):
-        evaluator = make_evaluator(run)
-
-        def evaluate_with_a_signal(weights, stop):
+    class WithASignal(evaluation.Evaluator):
+        def __call__(self, variants, stop):
             def ask():
-                asked.append(split)
-                # Before the second of the three batches of the first or the second evaluation.
-                if len(asked) == {"eval": 2, "ema": 5}[split]:
+                asked.append(variants.keys())
+                # Before the second of the three batches.
+                if len(asked) == 2:
                     os.kill(os.getpid(), signal.SIGTERM)
                 return stop()
 
-            return evaluator(weights, ask)
+            return super().__call__(variants, ask)
 
-        return evaluate_with_a_signal
-
-    monkeypatch.setattr(loop, "make_evaluator", make)
+    monkeypatch.setattr(loop, "Evaluator", WithASignal)
     # The line after the signal averages over steps before it, too.
-    config = tiny_config(log_every={"eval": "1 steps", "ema": "3 steps"}[split])
+    config = tiny_config(log_every=f"{log_every} steps")
     with pytest.raises(Stopped, match="SIGTERM after step 4"):
         train(config, tmp_path)
     monkeypatch.undo()
-    assert len(asked) == {"eval": 2, "ema": 5}[split]
+    assert asked == 2 * [{"eval", "ema"}]
     assert steps(tmp_path) == [4]
     # Nothing of it is on record, and the run that goes on begins with it.
     assert {line["split"] for line in metrics(tmp_path)} == {"train"}
     train(config, tmp_path)
-    if split == "eval":
+    if log_every == 1:
         assert metrics(tmp_path) == metrics(workdir)
     else:
         assert [line for line in metrics(tmp_path) if line["split"] != "train"] == [
@@ -183,13 +195,10 @@ def test_a_signal_ends_an_evaluation_between_two_batches(trained, tiny_config, t
 def test_an_evaluation_that_fails_loses_no_step(trained, tiny_config, tmp_path, monkeypatch):
     _, workdir, _ = trained
 
-    def make(run):
-        def fail(weights, stop):
-            raise DataError("cannot decode val/3.jpg")
+    def fail(evaluator, variants, stop):
+        raise DataError("cannot decode val/3.jpg")
 
-        return fail
-
-    monkeypatch.setattr(loop, "make_evaluator", make)
+    monkeypatch.setattr(loop.Evaluator, "__call__", fail)
     with pytest.raises(DataError, match="cannot decode"):
         train(tiny_config(), tmp_path)
     monkeypatch.undo()
