@@ -31,6 +31,7 @@ class Chip:
       flops: dense bfloat16 operations a second.
       clock: cycles a second, by which the compiler's estimates become times; 0 where it makes none.
       target: a file beside this one, for compilers that are told of their device.
+      kinds: what JAX calls such a device where there is one (`jax.Device.device_kind`).
     """
 
     platform: str
@@ -40,14 +41,15 @@ class Chip:
     flops: float
     clock: float = 0.0
     target: str = ""
+    kinds: tuple[str, ...] = ()
 
 
 CHIPS = {
-    "tpu-v5e": Chip("tpu", "v5e:2x4", 16 * GIB, 819e9, 197e12, 1.5e9),
-    "tpu-v5p": Chip("tpu", "v5p:2x2x2", 95 * GIB, 2765e9, 459e12, 1.75e9),
-    "tpu-v6e": Chip("tpu", "v6e:2x4", 32 * GIB, 1640e9, 918e12, 1.75e9),
-    "cuda-h100": Chip("cuda", "", 84.9e9, 3.35e12, 990e12, target="h100.txt"),
-    "cuda-h200": Chip("cuda", "", 150.1e9, 4.8e12, 990e12, target="h200.txt"),
+    "tpu-v5e": Chip("tpu", "v5e:2x4", 16 * GIB, 819e9, 197e12, 1.5e9, kinds=("TPU v5 lite", "TPU v5e")),
+    "tpu-v5p": Chip("tpu", "v5p:2x2x2", 95 * GIB, 2765e9, 459e12, 1.75e9, kinds=("TPU v5", "TPU v5p")),
+    "tpu-v6e": Chip("tpu", "v6e:2x4", 32 * GIB, 1640e9, 918e12, 1.75e9, kinds=("TPU v6 lite", "TPU v6e")),
+    "cuda-h100": Chip("cuda", "", 84.9e9, 3.35e12, 990e12, target="h100.txt", kinds=("NVIDIA H100 80GB HBM3",)),
+    "cuda-h200": Chip("cuda", "", 150.1e9, 4.8e12, 990e12, target="h200.txt", kinds=("NVIDIA H200",)),
 }
 _PACKAGES = {"tpu": "libtpu", "cuda": "jax_cuda13_plugin"}
 # Without these libtpu asks the machine that it is on which TPU that has.

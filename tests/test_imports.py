@@ -87,6 +87,7 @@ print(json.dumps(sorted(sys.modules)))
 # All that a training step takes.
 STEP = """
 import jax
+from benchmarks import accelerator, accelerator_ours  # Which have it measured, and take no more.
 from benchmarks.programs import train_step
 from posmlp_jax.devices.mesh import create_mesh
 from posmlp_jax.models import model_config

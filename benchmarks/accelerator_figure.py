@@ -1,0 +1,78 @@
+"""What `benchmarks.accelerator` found, as a picture."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from benchmarks.accelerator_report import TITLES, Line, as_number, find_chip_of, rate, shares
+from benchmarks.chips import GIB, Chip
+from posmlp_jax.figures import FONT, add_legend
+
+
+def draw(results: Mapping[str, Any]) -> Figure:
+    """A row for each program, over the batch: examples a second and, where they are known, memory and roofline's share.
+
+    Our models' lines are whole, timm's are dashed, and without a share: what they move is not known.
+    """
+    lines = [line for line in results["lines"] if "seconds" in line]
+    chip = find_chip_of(results["machine"]["kind"])
+    columns: dict[str, Callable[[Line], float | None]] = {
+        "examples/s": rate,
+        "memory in use (GiB)": lambda line: line["memory_bytes"] / GIB if line.get("memory_bytes") else None,
+        "share of the roofline (%)": lambda line: _roofline(line, chip),
+    }
+    columns = {name: value for name, value in columns.items() if any(map(value, lines))}
+    programs = [name for name in TITLES if any(line["program"] == name for line in lines)]
+    styles = _styles(lines)
+    size = 1.2 + 3.6 * max(len(columns), 1), 1.0 + 2.5 * max(len(programs), 1)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(max(len(programs), 1), max(len(columns), 1), squeeze=False)
+    for row, program in zip(axes, programs, strict=False):
+        for axis, (name, value) in zip(row, columns.items(), strict=True):
+            _draw(axis, [line for line in lines if line["program"] == program], value, styles)
+            axis.set_title(f"{TITLES[program]}: {name}", fontsize=9, loc="left")
+            if name == "examples/s":
+                axis.set_yscale("log")
+                axis.yaxis.set_major_formatter(FuncFormatter(lambda number, _: as_number(number)))
+                axis.yaxis.set_minor_formatter(NullFormatter())
+            else:
+                axis.set_ylim(bottom=0)
+    drawn = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
+    add_legend(figure, list(drawn.values()), loc="outside right center", fontsize=FONT, frameon=False)
+    machine = results["machine"]
+    figure.suptitle(
+        f"{machine['kind']}, bfloat16, jax {machine['jax']}, {results['date']}", fontsize=10, parse_math=False
+    )
+    return figure
+
+
+def _roofline(line: Line, chip: Chip | None) -> float | None:
+    """The share of a chip's roofline in %; None where arithmetic or bytes are not known."""
+    used = shares(line, chip)
+    return 100 * max(used.values()) if len(used) == 2 else None
+
+
+def _styles(lines: list[Line]) -> dict[str, dict[str, Any]]:
+    """A colour for each model, in the order of the results."""
+    names = dict.fromkeys((line["library"] != "posmlp_jax", line["model"]) for line in lines)
+    return {
+        name: {"color": f"C{place}", "linestyle": "--" if theirs else "-", "marker": "s" if theirs else "o"}
+        for place, (theirs, name) in enumerate(sorted(names, key=lambda each: each[0]))
+    }
+
+
+def _draw(axis: Axes, lines: list[Line], value: Callable[[Line], float | None], styles: Mapping[str, Any]) -> None:
+    for model, style in styles.items():
+        points = [(line["batch"], value(line)) for line in lines if line["model"] == model]
+        if points := sorted(point for point in points if point[1] is not None):
+            axis.plot(*zip(*points, strict=True), label=model, markersize=4, linewidth=1.3, **style)
+    batches = sorted({line["batch"] for line in lines})
+    axis.set_xscale("log")
+    axis.set_xticks(batches, [str(batch) for batch in batches])
+    axis.minorticks_off()
+    axis.set_xlabel("batch", fontsize=FONT)
+    axis.tick_params(labelsize=FONT)
+    axis.grid(alpha=0.3)
