@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.accelerator_report import TITLES, Line, as_number, find_chip_of, rate, shares
 from benchmarks.chips import GIB, Chip
@@ -36,6 +36,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
             axis.set_title(f"{TITLES[program]}: {name}", fontsize=9, loc="left")
             if name == "examples/s":
                 axis.set_yscale("log")
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
                 axis.yaxis.set_major_formatter(FuncFormatter(lambda number, _: as_number(number)))
                 axis.yaxis.set_minor_formatter(NullFormatter())
             else:

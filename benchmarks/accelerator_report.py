@@ -70,6 +70,8 @@ def table(results: Mapping[str, Any]) -> str:
     for name in known:
         rows.add_column(name, justify="right", no_wrap=True)
     for before, (program, model), each in zip([("", ""), *named], named, cells, strict=False):
+        if before[0] not in ("", program):
+            rows.add_row()
         first = "" if program == before[0] else program, "" if (program, model) == before else model
         rows.add_row(*first, *(each[name] for name in known))
     failures = [
@@ -77,7 +79,7 @@ def table(results: Mapping[str, Any]) -> str:
         for line in results["lines"]
         if "error" in line
     ]
-    return "\n".join([as_text(rows, whole=True), "", *_legend(results, chip), *failures])
+    return "\n".join([as_text(rows, whole=True), "", *_legend(results, chip), *([""] if failures else []), *failures])
 
 
 def _place(line: Line, models: Sequence[str]) -> tuple[int, bool, int]:
@@ -110,7 +112,7 @@ def _legend(results: Mapping[str, Any], chip: Chip | None) -> list[str]:
     ]
     if machine["platform"] == "cpu":
         return [*lines, "A CPU: its memory is not counted, and there are no shares of what it could do."]
-    lines.append("GiB         the most of the device's memory that was in use")
+    lines.append("GiB         the most memory in use on the device")
     if chip is None:
         return [*lines, f"There are no shares: benchmarks/chips.py has no data sheet of '{machine['kind']}'."]
     return [
