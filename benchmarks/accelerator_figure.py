@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from benchmarks.accelerator_report import TITLES, Line, as_number, find_chip_of, rate, shares
+from benchmarks.accelerator_report import TITLES, Line, find_chip_of, rate, shares
 from benchmarks.chips import GIB, Chip
 from posmlp_jax.figures import FONT, add_legend
 
@@ -37,7 +37,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
             if name == "examples/s":
                 axis.set_yscale("log")
                 axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-                axis.yaxis.set_major_formatter(FuncFormatter(lambda number, _: as_number(number)))
+                axis.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.10g}"))
                 axis.yaxis.set_minor_formatter(NullFormatter())
             else:
                 axis.set_ylim(bottom=0)

@@ -25,7 +25,7 @@ def rate(line: Line) -> float:
 
 def as_number(value: float) -> str:
     """With three digits or more, and commas between thousands."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def spread(line: Line) -> float:

@@ -95,7 +95,7 @@ def test_a_line_that_fails_costs_no_other(here, tmp_path, capsys, monkeypatch):
     assert accelerator.main(arguments) == 0
     printed = capsys.readouterr().out
     assert "1/2  posmlp_t, forward pass, batch 2: out of memory" in printed
-    assert "2/2  posmlp_t, training step, batch 2: 4 images/s" in printed
+    assert "2/2  posmlp_t, training step, batch 2: 4.00 images/s" in printed
     assert "posmlp_t, forward, batch 2: out of memory: RESOURCE_EXHAUSTED: 153 GiB" in printed
     # Nothing but failures is one.
     assert accelerator.main([*arguments, "--program=forward"]) == 1
