@@ -82,6 +82,11 @@ def has_compiler(chip: Chip) -> bool:
     return importlib.util.find_spec(_PACKAGES[chip.platform]) is not None
 
 
+def dump_schedules(folder: str) -> None:
+    """Has the TPU's compiler write down what it schedules; only before the first of `chip_devices`."""
+    os.environ["LIBTPU_INIT_ARGS"] = f"--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
+
+
 def chip_devices(chip: Chip, count: int, topology: str = "") -> list[jax.Device]:
     """Devices to compile for, of which there are none here.
 

@@ -21,7 +21,7 @@ from posmlp_jax.checkpoints.state import (
     create_state,
     module_weights,
 )
-from posmlp_jax.devices.mesh import batch_sharding, place, replicated
+from posmlp_jax.devices.mesh import batch_sharding, on_mesh, place, replicated
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.tasks.classification.mixing import MixOptions
 from posmlp_jax.tasks.classification.objective import ClassificationObjective
@@ -53,7 +53,8 @@ def forward(model: BackboneConfig, batch_size: int, mesh: Mesh) -> jax.stages.Tr
     """A model's logits for images or clips of its size."""
     weights = _placed(abstract_weights(model), replicated(mesh))
     images = _placed(jax.ShapeDtypeStruct((batch_size, *model.input_size, 3), jnp.float32), batch_sharding(mesh))
-    return jax.jit(lambda weights, images: bind_model(model)(weights)(images)).trace(weights, images)
+    logits = on_mesh(lambda weights, images: bind_model(model)(weights)(images), mesh)
+    return jax.jit(logits).trace(weights, images)
 
 
 def gradient(model: BackboneConfig, batch_size: int, mesh: Mesh) -> jax.stages.Traced:
@@ -67,7 +68,7 @@ def gradient(model: BackboneConfig, batch_size: int, mesh: Mesh) -> jax.stages.T
         return jnp.mean(jax.nn.logsumexp(logits, axis=-1)), module_weights(network).batch_stats
 
     seed = _placed(jax.ShapeDtypeStruct((), jnp.uint32), replicated(mesh))
-    return jax.jit(jax.grad(loss, has_aux=True)).trace(weights.params, weights.batch_stats, images, seed)
+    return jax.jit(on_mesh(jax.grad(loss, has_aux=True), mesh)).trace(weights.params, weights.batch_stats, images, seed)
 
 
 def train_step(model: BackboneConfig, batch_size: int, accumulate: int, mesh: Mesh) -> jax.stages.Traced:

@@ -124,8 +124,8 @@ def save_exported(
     dtype = pretrained.config.dtype if dtype is None else dtype
     if dtype not in DTYPES:
         raise ConfigError(f"dtype '{dtype}' is not one to export; {nearest(dtype, DTYPES)}")
-    # Without rematerialisation, which only a backward pass has a use for.
-    model = replace(pretrained, config=pretrained.config.replace(dtype=dtype, remat=False)).model()
+    # Without rematerialisation, which only a backward pass has a use for, and the kernel, which is for one platform.
+    model = replace(pretrained, config=pretrained.config.replace(dtype=dtype, remat=False, kernel="xla")).model()
     exported = export_model(model, platforms=platforms, features=features)
     about = describe(pretrained, exported, dtype)
     try:

@@ -85,7 +85,7 @@ def test_a_report():
     assert lines[2].startswith(f"arithmetic  {2 * macs / 4 / 1e9:.1f} Gflop an example: ")
     assert re.fullmatch(r"bound by    (memory|arithmetic): at most \d+ examples/s on a chip", lines[3])
     assert lines[4].startswith("operations  ")
-    assert any("layers.py:" in line for line in lines[6:])
+    assert any("gating.py:" in line for line in lines[6:])
 
 
 def test_a_step_on_shared_state_is_whole(monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "posmlp_jax"
 ROWS = [
     {"lazy", "errors", "paths", "writing", "terminal", "figures", "command_line"},
-    {"relations", "gating", "windows", "layers"},
+    {"relations", "gating", "windows", "layers", "downsampling", "fused_branch", "blocks"},
     {"models"},
     {"devices"},
     {"checkpoints"},
@@ -18,7 +18,7 @@ ROWS = [
 ]
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}
 # What data are, and what a model is, have nothing to do with each other: tasks bring them together.
-APART = {"data": {"relations", "gating", "windows", "layers", "models", "checkpoints"}}
+APART = {"data": {*ROWS[1], "models", "checkpoints"}}
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:

@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 from helpers import functional, last_names, random_relation, randomized
 
+from posmlp_jax.blocks import GatedBlock
 from posmlp_jax.gating import mix_frames, mix_windows
-from posmlp_jax.layers import GatedBlock
 from posmlp_jax.models.posmlp import PosMLPConfig
 from posmlp_jax.models.stages import Stage, branch_options, gate_maker
 from posmlp_jax.windows import merge, partition, window_layout

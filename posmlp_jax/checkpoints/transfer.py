@@ -26,7 +26,7 @@ from posmlp_jax.checkpoints.state import (
 )
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
-from posmlp_jax.models.backbone import Backbone, BackboneConfig
+from posmlp_jax.models.backbone import COMPUTING, Backbone, BackboneConfig
 from posmlp_jax.models.posmlp_video import PosMLPVideoConfig
 
 Names = tuple[str, ...]
@@ -42,8 +42,7 @@ _MAY_DIFFER = {
     "windows",
     "dropout",
     "drop_path",
-    "dtype",
-    "remat",
+    *COMPUTING,
 }
 _TEMPORAL = re.compile(r"(stages\.\d+\.blocks\.\d+)\.temporal\.")
 
@@ -254,8 +253,8 @@ def from_pretrained(
       weights: 'raw', 'ema' or 'best', as for `open_pretrained`.
       seed: of a new head's initial values.
       **overrides: other fields of the model's config that do not change what its parameters mean: `windows`,
-        `num_frames`, `dtype`, `dropout`, `drop_path`, `remat`. An image model of the video family becomes one of clips
-        with `num_frames=16, block='parallel'` (`transfer`).
+        `num_frames`, `dtype`, `dropout`, `drop_path`, `remat`, `kernel`. An image model of the video family becomes one
+        of clips with `num_frames=16, block='parallel'` (`transfer`).
 
     Raises:
       ConfigError: for a field or value that the model cannot have.

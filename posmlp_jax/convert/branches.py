@@ -15,10 +15,10 @@ from collections.abc import Iterator
 import numpy as np
 from flax import nnx
 
+from posmlp_jax.blocks import GatedBranch
 from posmlp_jax.convert.table import SAME, Buffer, Layout, Row, reordered, reshaped, row, transposed, unused
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.gating import GatingUnit, mixed_channels
-from posmlp_jax.layers import GatedBranch
 from posmlp_jax.relations import (
     DenseRelation,
     LearnedRelation,

@@ -95,6 +95,16 @@ def of_whole(function: Callable[[Any], Any], mesh: Mesh) -> Callable[[Any], Any]
     return lambda tree: function(jax.lax.with_sharding_constraint(tree, replicated(mesh)))
 
 
+def on_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """`function`, traced with its mesh known, as kernels of ours have to be told how a batch is split."""
+
+    def traced(*args):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args)
+
+    return traced
+
+
 def shardings(tree: Any) -> Any:
     """The shardings of a tree of arrays or shapes."""
     return jax.tree.map(lambda leaf: leaf.sharding, tree)

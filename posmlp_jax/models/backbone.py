@@ -14,10 +14,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from posmlp_jax.errors import ConfigError, nearest
+from posmlp_jax.fused_branch import KERNELS
 from posmlp_jax.gating import GATES, NORM_EPSILON, GatingUnit, mixed_channels
 from posmlp_jax.layers import kernel_init
 from posmlp_jax.relations import COVARIANCES, RELATIONS, FoldedRelation
 
+# The fields that say how a model computes, and have no part in what it computes but for rounding.
+COMPUTING = ("dtype", "remat", "kernel")
 # What a model is called with. Of wrong shapes and types, a user's mistake, `_check_images` tells.
 Images = Shaped[ArrayLike, "batch ..."]
 
@@ -44,6 +47,7 @@ class BackboneConfig:
     drop_path: float = 0.0
     dtype: str = "float32"
     remat: bool = False
+    kernel: str = "auto"
 
     def __post_init__(self):
         set_field = object.__setattr__  # Frozen for others; here values are only brought to one form.
@@ -61,7 +65,12 @@ class BackboneConfig:
             raise ConfigError(f"image_size {size} should be one positive integer or (height, width)")
         if self.num_classes < 0:
             raise ConfigError(f"num_classes {self.num_classes} should be 0 (no head) or more")
-        for field, choices in (("relation", RELATIONS), ("covariance", COVARIANCES), ("gate", GATES)):
+        for field, choices in (
+            ("relation", RELATIONS),
+            ("covariance", COVARIANCES),
+            ("gate", GATES),
+            ("kernel", KERNELS),
+        ):
             check_choice(field, getattr(self, field), choices)
         if self.dtype not in ("float32", "bfloat16", "float64"):
             raise ConfigError(f"dtype '{self.dtype}' should be float32, bfloat16 or float64")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core
 
-from posmlp_jax.layers import depthwise_conv
+from posmlp_jax.downsampling import depthwise_conv
 from posmlp_jax.models import parameter_count, registry
 
 
@@ -66,10 +66,14 @@ def _equation_macs(equation) -> int:
         return math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[output_axis]
     if params.get("name") == depthwise_conv.__name__:  # Slices and products that are a convolution of 3×3 taps.
         return 9 * math.prod(equation.outvars[0].aval.shape)
+    if name == "pallas_call":  # Of one cell of its grid.
+        return math.prod(params["grid_mapping"].grid) * sum(map(_equation_macs, params["jaxpr"].eqns))
     inner = [_as_jaxpr(value) for param in params.values() for value in _leaves(param)]
     counts = [sum(map(_equation_macs, jaxpr.eqns)) for jaxpr in inner if jaxpr is not None]
     if name == "cond":
         return max(counts, default=0)
+    if name == "shard_map":  # Of one device.
+        return sum(counts) * params["mesh"].size
     return sum(counts) * (params["length"] if name == "scan" else 1)
 
 

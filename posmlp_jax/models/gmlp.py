@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import nnx
 
+from posmlp_jax.blocks import GatedBlock
+from posmlp_jax.downsampling import LinearStem
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.layers import GatedBlock, LinearStem
 from posmlp_jax.models.backbone import Backbone, BackboneConfig, check_groups
 from posmlp_jax.models.stages import Stage, branch_options, drop_path_rates, gate_maker
 from posmlp_jax.relations import NEAR_ZERO

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import nnx
 
+from posmlp_jax.blocks import GatedBlock
+from posmlp_jax.downsampling import DOWNSAMPLINGS, ConvMerging, ConvStem, LinearMerging, LinearStem
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.layers import DOWNSAMPLINGS, NORMS, ConvMerging, ConvStem, GatedBlock, LinearMerging, LinearStem
+from posmlp_jax.layers import NORMS
 from posmlp_jax.models.backbone import Backbone, BackboneConfig, check_choice, check_groups, check_stages
 from posmlp_jax.models.stages import Stage, branch_options, drop_path_rates, gate_maker
 
@@ -39,6 +41,8 @@ class PosMLPConfig(BackboneConfig):
       drop_path: stochastic depth of the last block; growing linearly from 0 at the first.
       dtype: compute type, float32 or bfloat16. Parameters, relations, statistics and logits are float32.
       remat: recompute each block's activations in the backward pass, for less memory and a third more compute.
+      kernel: what computes a block's branch in windows without masks: 'xla', the compiler's operations; 'pallas', one
+        kernel of ours (`posmlp_jax.fused_branch`); 'auto', that kernel on TPUs, wherever it can.
     """
 
     widths: tuple[int, ...] = (96, 192, 384, 768)

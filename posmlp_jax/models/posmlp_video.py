@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from posmlp_jax.blocks import GatedBranch
+from posmlp_jax.downsampling import ConvStem, FullConvMerging, LinearStem
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.layers import ConvStem, FullConvMerging, GatedBranch, LinearStem, stochastic_depth
+from posmlp_jax.layers import stochastic_depth
 from posmlp_jax.models.backbone import Backbone, BackboneConfig, check_choice, check_groups, check_stages
 from posmlp_jax.models.stages import Stage, branch_options, drop_path_rates, gate_maker
 from posmlp_jax.windows import WindowLayout
@@ -59,6 +61,8 @@ class PosMLPVideoConfig(BackboneConfig):
       drop_path: stochastic depth of the last block; growing linearly from 0 at the first.
       dtype: compute type, float32 or bfloat16. Parameters, relations, statistics and logits are float32.
       remat: recompute each block's activations in the backward pass, for less memory and a third more compute.
+      kernel: what computes a block's branch in windows without masks: 'xla', the compiler's operations; 'pallas', one
+        kernel of ours (`posmlp_jax.fused_branch`); 'auto', that kernel on TPUs, wherever it can.
     """
 
     num_frames: int = 16

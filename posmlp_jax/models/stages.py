@@ -20,8 +20,13 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
 
 def branch_options(config: BackboneConfig, rngs: nnx.Rngs) -> dict:
     """The keyword arguments of `GatedBranch`, and what is built on it, that a config decides."""
-    dtype = jnp.dtype(config.dtype)
-    return {"dropout": config.dropout, "epsilon": config.norm_epsilon, "dtype": dtype, "rngs": rngs}
+    return {
+        "dropout": config.dropout,
+        "epsilon": config.norm_epsilon,
+        "kernel": config.kernel,
+        "dtype": jnp.dtype(config.dtype),
+        "rngs": rngs,
+    }
 
 
 def gate_maker(

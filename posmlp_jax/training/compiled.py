@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from posmlp_jax.checkpoints.state import Bind, TrainState
 from posmlp_jax.devices.memory import program_memory
-from posmlp_jax.devices.mesh import batch_sharding, of_whole, replicated, shardings
+from posmlp_jax.devices.mesh import batch_sharding, of_whole, on_mesh, replicated, shardings
 from posmlp_jax.models.cost import count_macs
 from posmlp_jax.tasks.objective import Batch, Objective, Scalars
 from posmlp_jax.terminal import report
@@ -83,7 +83,7 @@ def jit_train_step(
 ) -> jax.stages.Wrapped:
     """`make_train_step` on a mesh, to be compiled: it donates its state, and the next one lies as `state` does."""
     step = make_train_step(of_whole(bind, mesh), task, optimizer, schedule, options)
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings(state), replicated(mesh)))
+    return jax.jit(on_mesh(step, mesh), donate_argnums=0, out_shardings=(shardings(state), replicated(mesh)))
 
 
 def batch_shapes(

@@ -20,7 +20,7 @@ from posmlp_jax.checkpoints.state import Weights, abstract_weights
 from posmlp_jax.data import Batches, eval_batches
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.devices.hosts import from_host_0, together
-from posmlp_jax.devices.mesh import batch_sharding, of_whole, place, replicated, rows_by_host, to_devices
+from posmlp_jax.devices.mesh import batch_sharding, of_whole, on_mesh, place, replicated, rows_by_host, to_devices
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.paths import as_path
 from posmlp_jax.tasks.task import Evaluation, Rows, Scalars, Task
@@ -45,7 +45,8 @@ class Evaluator:
 
     def __init__(self, experiment: Experiment, *, clips: int = 1, crops: int = 1):
         bind = of_whole(experiment.bind, experiment.mesh)
-        self._step = jax.jit(make_eval_step(bind, experiment.task), out_shardings=replicated(experiment.mesh))
+        step = on_mesh(make_eval_step(bind, experiment.task), experiment.mesh)
+        self._step = jax.jit(step, out_shardings=replicated(experiment.mesh))
         self._order = rows_by_host(batch_sharding(experiment.mesh), experiment.eval_batch_size)
         self._experiment, self._views = experiment, {"clips": clips, "crops": crops}
         self._report_once = functools.cache(report)

@@ -13,15 +13,16 @@ from posmlp_jax.checkpoints.state import TrainState, Weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.checkpoints.transfer import Transferred
 from posmlp_jax.devices.hosts import together
-from posmlp_jax.devices.mesh import of_whole, replicated, to_devices
+from posmlp_jax.devices.mesh import of_whole, on_mesh, replicated, to_devices
 from posmlp_jax.errors import CheckpointError, DamagedCheckpointError
+from posmlp_jax.models.backbone import COMPUTING
 from posmlp_jax.tasks.task import normalize_images
 from posmlp_jax.terminal import report
 from posmlp_jax.training.experiment import Training
 from posmlp_jax.training.step.probe import with_statistics
 
 # The fields of its model that may change when a run goes on: those that have no part in what its weights mean.
-_MAY_CHANGE = ("dtype", "remat", "dropout", "drop_path")
+_MAY_CHANGE = (*COMPUTING, "dropout", "drop_path")
 # How many samples say what a linear probe's features are.
 _STANDARDIZED = 4096
 
@@ -72,7 +73,7 @@ def _standardized(run: Training, state: TrainState) -> TrainState:
         model.head = None
         return model(normalize_images(images, run.config.data.mean, run.config.data.std))
 
-    pooled = jax.jit(pooled, out_shardings=replicated(run.mesh))
+    pooled = jax.jit(on_mesh(pooled, run.mesh), out_shardings=replicated(run.mesh))
     count = -(-min(run.epoch, _STANDARDIZED) // run.config.batch_size)
     with closing(run.batches(0)) as batches:
         chosen = itertools.islice(to_devices(batches, run.mesh), count)

@@ -17,6 +17,7 @@ from posmlp_jax.checkpoints.run import as_tuples, newest_config, task_of
 from posmlp_jax.data import Source
 from posmlp_jax.data.fingerprint import fingerprint, hash_lines
 from posmlp_jax.errors import CheckpointError, ConfigError
+from posmlp_jax.models.backbone import COMPUTING
 from posmlp_jax.models.registry import NamedModel
 from posmlp_jax.training.config import check_fields, default_config, flatten, plain
 from posmlp_jax.training.workdir import as_begun, data_changes, read_config
@@ -25,8 +26,6 @@ from posmlp_jax.training.workdir import as_begun, data_changes, read_config
 _READ = ("eval_batch_size", "devices", "fsdp")
 # Fields of `data` that say what an evaluation sees of an example.
 _OF_CLIPS_AND_CROPS = ("eval_crop", "sampling", "stride", "fps", "frame_side")
-# Fields of a model that have no part in what it computes but for rounding.
-_OF_NO_MEANING = ("dtype", "remat")
 
 
 def get_config(workdir: str) -> ConfigDict:
@@ -110,7 +109,7 @@ def evaluated(config: ConfigDict, pretrained: Pretrained) -> tuple[ConfigDict, N
     check_fields(config)
     given = {name: value for name, value in config.model.to_dict().items() if name != "name" and value is not None}
     asked, own = pretrained.config.replace(**given), pretrained.config
-    differing = [f"model.{each}" for each in different_fields(own, asked, _OF_NO_MEANING)]
+    differing = [f"model.{each}" for each in different_fields(own, asked, COMPUTING)]
     if config.model.name not in ("", pretrained.name):
         differing.insert(0, f"model.name {pretrained.name!r} there, {config.model.name!r} here")
     if config.task != pretrained.task:

@@ -42,6 +42,7 @@ from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.command_line import quieten_libraries, raise_at_ctrl_c
 from posmlp_jax.errors import CheckpointError, ConfigError, exit_on_mistake
 from posmlp_jax.models import list_models, model_config
+from posmlp_jax.models.backbone import COMPUTING
 from posmlp_jax.paths import as_path
 from posmlp_jax.tasks import find_task
 from posmlp_jax.terminal import report
@@ -192,7 +193,7 @@ def _describe(pretrained: Pretrained, config: ConfigDict, data: Mapping[str, Any
 def _fields(pretrained: Pretrained) -> dict[str, Any]:
     """Those in which a model's config is not the named model's, for `create_model`; without how it computes."""
     named, own = model_config(pretrained.name), pretrained.config
-    fields = {name: getattr(own, name) for name in own.__dataclass_fields__ if name not in ("dtype", "remat")}
+    fields = {name: getattr(own, name) for name in own.__dataclass_fields__ if name not in COMPUTING}
     return {name: value for name, value in fields.items() if value != getattr(named, name)}
 
 

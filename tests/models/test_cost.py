@@ -7,7 +7,7 @@ from flax import nnx
 from helpers import small
 
 from posmlp_jax import create_model
-from posmlp_jax.layers import depthwise_conv
+from posmlp_jax.downsampling import depthwise_conv
 from posmlp_jax.models import parameter_count
 from posmlp_jax.models.cost import forward_macs, kept_bytes, model_cost, model_memory
 

@@ -13,9 +13,9 @@ from helpers import functional, outputs, randomized, small
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from posmlp_jax import create_model, list_models
+from posmlp_jax.blocks import GatedBranch
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.gating import GatingUnit
-from posmlp_jax.layers import GatedBranch
 from posmlp_jax.models import model_config, parameter_count, registry
 from posmlp_jax.models.stages import drop_path_rates
 
