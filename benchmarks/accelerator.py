@@ -25,10 +25,11 @@ if __name__ == "__main__":
 
     begin_program()
 
-from benchmarks.accelerator_report import TITLES, as_number, failure_of, rate, table
+from benchmarks.accelerator_report import TITLES, as_number, failure_of, label, rate, table
 from benchmarks.measuring import ask
 from posmlp_jax.command_line import CommandParser, field_value, run_program
 from posmlp_jax.errors import ConfigError, nearest
+from posmlp_jax.fused_branch import KERNELS
 from posmlp_jax.models.registry import model_config
 from posmlp_jax.paths import as_path
 from posmlp_jax.writing import check_result, write_result
@@ -40,16 +41,19 @@ TIMM_MODELS = ("swin_tiny_patch4_window7_224", "convnext_tiny", "gmlp_s16_224", 
 _BATCHES = {"image": (32, 128, 512), "video": (4, 16, 64)}
 
 
-def plan(options: argparse.Namespace, timm_models: Sequence[str]) -> list[dict[str, Any]]:
+def plan(options: argparse.Namespace, kernels: Sequence[str], timm_models: Sequence[str]) -> list[dict[str, Any]]:
     """What is measured, in this order: our models and timm's in turns, so that whatever drifts meets both."""
-    lines = []
-    for program, place in itertools.product(options.program, range(len(options.batch or _BATCHES["image"]))):
-        ours = (("posmlp_jax", name, _kind(name, options.override)) for name in options.model)
-        others = (("timm", name, "image") for name in timm_models)
-        for library, name, kind in filter(None, itertools.chain(*itertools.zip_longest(ours, others))):
-            batch = (options.batch or _BATCHES[kind])[place]
-            lines.append({"program": program, "batch": batch, "library": library, "model": name, "kind": kind})
-    return lines
+    ours = [
+        {"library": "posmlp_jax", "model": name, "kind": _kind(name, options.override), "kernel": kernel}
+        for name, kernel in itertools.product(options.model, kernels)
+    ]
+    others = [{"library": "timm", "model": name, "kind": "image"} for name in timm_models]
+    turns = list(filter(None, itertools.chain(*itertools.zip_longest(ours, others))))
+    return [
+        {"program": program, "batch": (options.batch or _BATCHES[model["kind"]])[place], **model}
+        for program, place in itertools.product(options.program, range(len(options.batch or _BATCHES["image"])))
+        for model in turns
+    ]
 
 
 def _kind(name: str, override: Sequence[str]) -> str:
@@ -62,7 +66,8 @@ def measure(line: Mapping[str, Any], options: argparse.Namespace, platform: str)
     if line["library"] == "timm":
         device = "cuda" if platform == "gpu" else "cpu"
         return {**line, **ask(_TIMM, {**request, "device": device}, options.limit)}
-    return {**line, **ask(_OURS, {**request, "override": options.override}, options.limit)}
+    override = [*options.override, f"kernel={line['kernel']}"]
+    return {**line, **ask(_OURS, {**request, "override": override}, options.limit)}
 
 
 def _describe(options: argparse.Namespace) -> dict[str, Any]:
@@ -152,7 +157,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         print("this is a CPU: it has no roofline here, and its memory is not counted")
     if machine["compilation_cache"]:
         print(f"times to compile may be those of reading {machine['compilation_cache']}")
-    lines = plan(options, timm_models)
+    # Elsewhere 'auto' is 'xla'.
+    kernels = options.kernel or (("auto", "xla") if machine["platform"] == "tpu" else ("auto",))
+    lines = plan(options, kernels, timm_models)
     for number, line in enumerate(lines, 1):
         done = _found(results, line)
         if done is None or "error" in done:
@@ -161,7 +168,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             write_result(options.output, json.dumps(results, indent=1) + "\n")
         unit = "clips" if done["kind"] == "video" else "images"
         what = done["error"] if failure_of(done) else f"{as_number(rate(done))} {unit}/s"
-        print(f"{number}/{len(lines)}  {done['model']}, {TITLES[done['program']]}, batch {done['batch']}: {what}")
+        print(f"{number}/{len(lines)}  {label(done)}, {TITLES[done['program']]}, batch {done['batch']}: {what}")
     return {**results, "lines": [_found(results, line) for line in lines]}
 
 
@@ -175,6 +182,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = CommandParser("benchmarks.accelerator", __doc__)
     parser.add_argument("--model", metavar="NAMES", help=f"of ours ({','.join(MODELS)})")
     parser.add_argument("--override", action="append", default=[], metavar="FIELD=VALUE", help="a field of all of ours")
+    parser.add_argument("--kernel", default="", metavar="NAMES", help="theirs (on TPUs auto,xla; else auto)")
     parser.add_argument("--timm", default=",".join(TIMM_MODELS), metavar="NAMES", help="of timm's; '' for none")
     parser.add_argument("--program", default="forward,train", metavar="NAMES", help="which of the two")
     parser.add_argument("--batch", metavar="NUMBERS", help="examples (32,128,512; of clips 4,16,64)")
@@ -191,11 +199,17 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in options.program:
         if name not in TITLES:
             raise ConfigError(f"unknown program '{name}'; {nearest(name, TITLES)}")
+    options.kernel = _names(options.kernel)
+    for name in options.kernel:
+        if name not in KERNELS:
+            raise ConfigError(f"unknown kernel '{name}'; {nearest(name, KERNELS)}")
+    if any(override.startswith("kernel=") for override in options.override):
+        raise ConfigError("--override=kernel is --kernel here, which may name several")
     if not options.model or not options.program:
         raise ConfigError("--model and --program should name one or more")
     for name in options.model:
         model_config(name, **dict(map(field_value, options.override)))
-    if options.repeats < 1 or options.limit <= 0:
+    if options.repeats < 1 or not options.limit > 0:
         raise ConfigError("--repeats should be 1 or more, and --limit more than 0 seconds")
     check_result(options.output)
     options.figure = options.figure or f"{os.path.splitext(options.output)[0]}.png"

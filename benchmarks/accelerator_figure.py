@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from benchmarks.accelerator_report import TITLES, Line, find_chip_of, rate, shares
+from benchmarks.accelerator_report import TITLES, Line, find_chip_of, label, rate, shares
 from benchmarks.chips import GIB, Chip
 from posmlp_jax.figures import FONT, add_legend
 
@@ -15,7 +15,8 @@ from posmlp_jax.figures import FONT, add_legend
 def draw(results: Mapping[str, Any]) -> Figure:
     """A row for each program, over the batch: examples a second and, where they are known, memory and roofline's share.
 
-    Our models' lines are whole, timm's are dashed, and without a share: what they move is not known.
+    Our models' lines are whole, and dotted with another kernel than the model's own choice. timm's are dashed, and have
+    no share, as what they move is not known.
     """
     lines = [line for line in results["lines"] if "seconds" in line]
     chip = find_chip_of(results["machine"]["kind"])
@@ -57,19 +58,23 @@ def _roofline(line: Line, chip: Chip | None) -> float | None:
 
 
 def _styles(lines: list[Line]) -> dict[str, dict[str, Any]]:
-    """A colour for each model, in the order of the results."""
-    names = dict.fromkeys((line["library"] != "posmlp_jax", line["model"]) for line in lines)
-    return {
-        name: {"color": f"C{place}", "linestyle": "--" if theirs else "-", "marker": "s" if theirs else "o"}
-        for place, (theirs, name) in enumerate(sorted(names, key=lambda each: each[0]))
-    }
+    """How a line of each label is drawn: a colour for each model, in the order of the results, ours first."""
+    ordered = sorted(lines, key=lambda line: line["library"] != "posmlp_jax")
+    models = list(dict.fromkeys(line["model"] for line in ordered))
+    return {label(line): {"color": f"C{models.index(line['model'])}", **_dashes(line)} for line in ordered}
+
+
+def _dashes(line: Line) -> dict[str, str]:
+    if line["library"] != "posmlp_jax":
+        return {"linestyle": "--", "marker": "s"}
+    return {"linestyle": "-" if label(line) == line["model"] else ":", "marker": "o"}
 
 
 def _draw(axis: Axes, lines: list[Line], value: Callable[[Line], float | None], styles: Mapping[str, Any]) -> None:
-    for model, style in styles.items():
-        points = [(line["batch"], value(line)) for line in lines if line["model"] == model]
+    for name, style in styles.items():
+        points = [(line["batch"], value(line)) for line in lines if label(line) == name]
         if points := sorted(point for point in points if point[1] is not None):
-            axis.plot(*zip(*points, strict=True), label=model, markersize=4, linewidth=1.3, **style)
+            axis.plot(*zip(*points, strict=True), label=name, markersize=4, linewidth=1.3, **style)
     batches = sorted({line["batch"] for line in lines})
     axis.set_xscale("log")
     axis.set_xticks(batches, [str(batch) for batch in batches])

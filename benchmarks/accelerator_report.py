@@ -18,6 +18,11 @@ def find_chip_of(kind: str) -> Chip | None:
     return next((chip for chip in CHIPS.values() if kind in chip.kinds), None)
 
 
+def label(line: Line) -> str:
+    """What a line is of: the model, and what computes its blocks where that is not left to the model."""
+    return line["model"] if line.get("kernel", "auto") == "auto" else f"{line['model']}, {line['kernel']}"
+
+
 def rate(line: Line) -> float:
     """Examples a second, the median of all timings."""
     return line["batch"] / statistics.median(line["seconds"])
@@ -59,9 +64,9 @@ def failure_of(line: Line) -> str:
 def table(results: Mapping[str, Any]) -> str:
     """A row for each line; below, what the columns are, and why there are rows without numbers."""
     chip = find_chip_of(results["machine"]["kind"])
-    models = list(dict.fromkeys(line["model"] for line in results["lines"]))
+    models = list(dict.fromkeys(label(line) for line in results["lines"]))
     lines = sorted(results["lines"], key=lambda line: _place(line, models))
-    named = [(TITLES[line["program"]], line["model"]) for line in lines]
+    named = [(TITLES[line["program"]], label(line)) for line in lines]
     cells = [_cells(line, chip) for line in lines]
     rows = Table(box=None, header_style="none", padding=(0, 2, 0, 0), pad_edge=False)
     rows.add_column("")
@@ -75,7 +80,7 @@ def table(results: Mapping[str, Any]) -> str:
         first = "" if program == before[0] else program, "" if (program, model) == before else model
         rows.add_row(*first, *(each[name] for name in known))
     failures = [
-        f"{line['model']}, {line['program']}, batch {line['batch']}: {line['error']}"
+        f"{label(line)}, {line['program']}, batch {line['batch']}: {line['error']}"
         for line in results["lines"]
         if "error" in line
     ]
@@ -84,7 +89,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 def _place(line: Line, models: Sequence[str]) -> tuple[int, bool, int]:
     """Of a row: programs, ours before timm's, and a model's batches together."""
-    return list(TITLES).index(line["program"]), line["library"] != "posmlp_jax", models.index(line["model"])
+    return list(TITLES).index(line["program"]), line["library"] != "posmlp_jax", models.index(label(line))
 
 
 def _cells(line: Line, chip: Chip | None) -> dict[str, str]:

@@ -110,13 +110,18 @@ def test_the_program_itself():
 
 def test_libraries_have_turns(monkeypatch):
     options = accelerator._parse(["--model=posmlp_t,posmlp_video_s", "--output=none.json"])
-    lines = accelerator.plan(options, ["swin"])
+    lines = accelerator.plan(options, ["auto"], ["swin"])
     named = [(line["program"], line["model"], line["batch"]) for line in lines]
     assert named[:4] == [
         *(("forward", "posmlp_t", 32), ("forward", "swin", 32), ("forward", "posmlp_video_s", 4)),
         ("forward", "posmlp_t", 128),
     ]
     assert len(named) == len(set(named)) == 2 * 3 * 3
+    both = [(line["model"], line.get("kernel")) for line in accelerator.plan(options, ["auto", "xla"], ["swin"])]
+    assert both[:5] == [
+        *(("posmlp_t", "auto"), ("swin", None), ("posmlp_t", "xla")),
+        *(("posmlp_video_s", "auto"), ("posmlp_video_s", "xla")),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -157,9 +162,9 @@ def test_timings(monkeypatch):
 
 
 def line(model: str, program: str, batch: int, **facts) -> dict:
-    library = "posmlp_jax" if model.startswith("posmlp") else "timm"
-    facts = {"compile_seconds": 60.0, "first_step_seconds": 75.0, **facts}
-    return {"library": library, "model": model, "program": program, "batch": batch, "kind": "image", **facts}
+    whose = {"library": "posmlp_jax", "kernel": "auto"} if model.startswith("posmlp") else {"library": "timm"}
+    times = {"compile_seconds": 60.0, "first_step_seconds": 75.0}
+    return {"model": model, "program": program, "batch": batch, "kind": "image", **whose, **times, **facts}
 
 
 def results(kind: str) -> dict:
@@ -170,6 +175,7 @@ def results(kind: str) -> dict:
         line("swin", "forward", 64, **one, flops=9.9e12),
         line("posmlp_t", "train", 64, error="out of memory: 99 GiB", flops=1),
         line("posmlp_t", "forward", 128, **one, flops=19.8e12, moved_bytes=0.48e12),
+        line("posmlp_t", "forward", 64, **one, flops=19.8e12, moved_bytes=0.96e12, kernel="xla"),
     ]
     machine = {"platform": "gpu", "kind": kind, "jax": "0.11.2", "timm": "1.0", "torch": "2.11", "repeats": 5}
     return {"machine": machine, "date": "2026-01-31", "lines": lines}
@@ -182,11 +188,12 @@ def test_the_table():
     assert (rate(ours), spread(ours)) == (320, 0)
     assert shares(ours, CHIPS["cuda-h200"]) == pytest.approx({"arithmetic": 0.1, "bandwidth": 0.5})
     assert shares(theirs, CHIPS["cuda-h200"]) == pytest.approx({"arithmetic": 0.05})
-    head, *rows = [row for row in table(found).splitlines()[:6] if row]
+    head, *rows = [row for row in table(found).splitlines()[:7] if row]
     assert head.split() == ["batch", "examples/s", "±", "GiB", "arithmetic", "bandwidth", "compile", "first", "step"]
     assert [row.split() for row in rows] == [
         ["forward", "pass", "posmlp_t", "64", "320", "0.0", "%", "2.00", "10", "%", "50", "%", "60", "s", "75", "s"],
         ["128", "640", "0.0", "%", "2.00", "10", "%", "50", "%", "60", "s", "75", "s"],
+        ["posmlp_t,", "xla", "64", "320", "0.0", "%", "2.00", "10", "%", "100", "%", "60", "s", "75", "s"],
         ["swin", "64", "320", "0.0", "%", "2.00", "5", "%", "60", "s", "75", "s"],
         ["training", "step", "posmlp_t", "64", "out", "of", "memory", "60", "s", "75", "s"],
     ]
@@ -211,13 +218,14 @@ def test_the_picture():
         "forward pass: memory in use (GiB)",
         "forward pass: share of the roofline (%)",
     ]
-    ours, theirs = rates.get_lines()
+    ours, xla, theirs = rates.get_lines()
+    assert (xla.get_label(), xla.get_linestyle(), xla.get_color()) == ("posmlp_t, xla", ":", ours.get_color())
     assert (list(ours.get_xdata()), list(ours.get_ydata())) == ([64, 128], [320, 640])
     assert (ours.get_linestyle(), theirs.get_linestyle()) == ("-", "--")
     assert to_hex(ours.get_color()) != to_hex(theirs.get_color())
     assert list(roofline.get_lines()[0].get_ydata()) == pytest.approx([50, 50])
-    assert len(roofline.get_lines()) == 1
-    assert len(memory.get_lines()) == 2
+    assert len(roofline.get_lines()) == 2
+    assert len(memory.get_lines()) == 3
     assert draw({**results("NVIDIA H200"), "lines": []})
 
 
@@ -229,6 +237,8 @@ def test_the_picture():
         (["--override=width=3"], "width"),
         (["--batch=8,0"], "--batch has '0', and should have whole numbers of 1 or more"),
         (["--program=training"], "unknown program 'training'; did you mean 'train'"),
+        (["--kernel=palas"], "unknown kernel 'palas'; did you mean 'pallas'"),
+        (["--override=kernel=xla"], "--override=kernel is --kernel here"),
         (["--repeats=0"], "--repeats should be 1 or more"),
         (["--repeats=x"], "invalid int value"),
         (["--output=/dev/null/x.json"], "cannot write /dev/null/x.json"),
