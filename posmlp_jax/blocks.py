@@ -50,7 +50,7 @@ class GatedBranch(nnx.Module):
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "batch windows tokens channels"]:
         """What to add to x; with a random `key` the branch drops, without one it does not."""
-        if is_fused(self.kernel, self.obstacle(layout), len(x)):
+        if is_fused(self.kernel, self.obstacle(layout), x):
             return self._fused(x, key, residual=False)
         return self._drop(self._branch(x, layout), key)
 
@@ -122,7 +122,7 @@ class GatedBlock(GatedBranch):
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "batch windows tokens channels"]:
         """The block's output; with a random `key` the block drops, without one it does not."""
-        if is_fused(self.kernel, self.obstacle(layout), len(x)):
+        if is_fused(self.kernel, self.obstacle(layout), x):
             return self._fused(x, key, residual=True)
         return x + self._drop(self._branch(x, layout), key)
 

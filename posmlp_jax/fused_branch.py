@@ -62,15 +62,15 @@ def device_kind() -> str:
     return device.device_kind if device is not None else jax.devices()[0].device_kind
 
 
-def is_fused(kernel: str, obstacle: str, batch: int) -> bool:
+def is_fused(kernel: str, obstacle: str, x: Float[Array, "batch windows tokens width"]) -> bool:
     """Whether the kernel is to compute a branch, in the program that is being traced.
 
-    Where it is a gain is known of TPUs alone (docs/performance.md).
+    Where it is a gain is known of bfloat16 on TPUs alone (docs/performance.md).
 
     Args:
       kernel: one of `KERNELS`.
       obstacle: what of the branch the kernel cannot do, or ''.
-      batch: how many examples there are.
+      x: the branch's input.
 
     Raises:
       ConfigError: for 'pallas', where it cannot.
@@ -81,9 +81,9 @@ def is_fused(kernel: str, obstacle: str, batch: int) -> bool:
             obstacle = f"needs a TPU, or a CPU that runs it step by step, and not {device}"
         refuse(obstacle)
         return True
-    suited = device.startswith("TPU") and not device.startswith(_TOO_SMALL)
+    suited = device.startswith("TPU") and not device.startswith(_TOO_SMALL) and x.dtype == jnp.bfloat16
     # A kernel has to be told how a batch is split, which only a mesh knows.
-    split = jax.device_count() == 1 if mesh.empty else batch % mesh.size == 0
+    split = jax.device_count() == 1 if mesh.empty else len(x) % mesh.size == 0
     return kernel == "auto" and suited and split and not obstacle
 
 
@@ -95,9 +95,9 @@ def refuse(obstacle: str) -> None:
 
 def memory_obstacle(width: int, channels: int, groups: int, tokens: int, dtype) -> str:
     """What `is_fused` is told where a TPU's fast memory does not hold a branch and its gradient; else ''."""
-    tokens = tokens + -tokens % 128
-    weights = 3 * channels * width + groups * tokens**2
-    working = 16 * channels // chunk_count(channels, groups) * tokens + 4 * tokens * width
+    padded = tokens + -tokens % 128
+    weights = 3 * channels * width + groups * padded**2
+    working = 16 * channels // chunk_count(channels, groups) * padded + 4 * padded * width
     needed = weights * (jnp.dtype(dtype).itemsize + 4) + 4 * working
     if needed <= _FAST_MEMORY - _SPARE:
         return ""

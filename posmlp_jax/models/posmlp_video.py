@@ -62,7 +62,7 @@ class PosMLPVideoConfig(BackboneConfig):
       dtype: compute type, float32 or bfloat16. Parameters, relations, statistics and logits are float32.
       remat: recompute each block's activations in the backward pass, for less memory and a third more compute.
       kernel: what computes a block's branch in windows without masks: 'xla', the compiler's operations; 'pallas', one
-        kernel of ours (`posmlp_jax.fused_branch`); 'auto', that kernel on TPUs, wherever it can.
+        kernel of ours (`posmlp_jax.fused_branch`); 'auto', that kernel in bfloat16 on TPUs, wherever it can.
     """
 
     num_frames: int = 16
