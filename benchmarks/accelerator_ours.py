@@ -29,13 +29,13 @@ from posmlp_jax.models.registry import model_config
 def describe() -> None:
     """Tells what the devices are."""
     device, *_ = jax.devices()
-    cache = jax.config.jax_compilation_cache_dir if jax.config.jax_enable_compilation_cache else None
+    cache = jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir
     tell(
         platform=device.platform,
         kind=device.device_kind,
         devices=len(jax.devices()),
         jax=jax.__version__,
-        compilation_cache=cache,
+        compilation_cache=cache or None,
     )
 
 

@@ -4,6 +4,10 @@ import time
 from typing import Any
 
 if __name__ == "__main__":
+    import os
+
+    # Programs are compiled anew, as ours are, whatever was compiled before.
+    os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
     from posmlp_jax.command_line import begin_program
 
     begin_program()
