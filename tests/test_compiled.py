@@ -142,9 +142,13 @@ def test_a_compiler_that_is_not_installed(monkeypatch):
 T_SHALLOW = "--override=depths=(1,1,2,1)"
 # Of docs/performance.md: MB moved, the compiler's estimate in µs, temporary MiB and operations, each at most.
 BARS = {
-    "TPU, forward": (["--platform=tpu-v5e", "--batch=32"], {"moved": 24, "estimate": 380}),
+    "TPU, forward": (["--platform=tpu-v5e", "--batch=32"], {"moved": 16, "estimate": 170}),
     "TPU, gradient": (
         ["--platform=tpu-v5e", "--batch=32", "--gradient", T_SHALLOW],
+        {"moved": 60, "estimate": 350, "temporary": 470},
+    ),
+    "TPU, gradient by the compiler": (
+        ["--platform=tpu-v5e", "--batch=32", "--gradient", T_SHALLOW, "--override=kernel=xla"],
         {"moved": 106, "estimate": 480, "temporary": 800},
     ),
     "GPU, gradient": (["--platform=cuda-h100", "--batch=64", "--gradient"], {"moved": 520, "operations": 1270}),
