@@ -1,12 +1,15 @@
-"""How fast images become batches: `python -m benchmarks.input_pipeline [--model=posmlp_t]`.
+"""How fast images become batches: `python -m benchmarks.input_pipeline [--config=FILE] [--model=posmlp_t]`.
 
 Generates photograph-like JPEGs of 500×375, then measures each stage of the training path on one core, and all of it
-through Grain, with threads and with processes, with the recipe's RandAugment and without.
+through Grain, with threads and with processes, with the recipe's RandAugment and without, or as --config has it.
+With --device_rate, it tells how many cores make as many images as a device takes.
 With --model, it trains that model on these images and tells what share of a step is spent waiting for data.
 """
 
+import copy
 import itertools
 import os
+import runpy
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +33,9 @@ from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.data.pipeline import train_batches
 from posmlp_jax.data.sources.image_folder import ImageFolderSource
 from posmlp_jax.data.sources.labelled import LabelledSource
+from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import default_config
+from posmlp_jax.training.config import resolve_model
 
 HEIGHT, WIDTH, SIZE = 375, 500, (224, 224)
 RECIPE = "rand-m6-n3-mstd1.0-inc1"
@@ -125,11 +130,26 @@ def data_config(**changes: object) -> ConfigDict:
     return config
 
 
+def read_config(path: str) -> tuple[ConfigDict, tuple[int, int]]:
+    """The `data` section of a config file, and the size of its model's images.
+
+    Raises:
+      ConfigError: if there is no such file, or its model takes clips.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"there is no config file '{path}'")
+    config = runpy.run_path(path)["get_config"]()
+    model = resolve_model(config, {})
+    if model.kind != "image":
+        raise ConfigError(f"{path} is for clips, which `python -m benchmarks.video_pipeline` measures")
+    return config.data, model.input_size
+
+
 def measure_loading(
-    source: ImageFolderSource, config: ConfigDict, batch_size: int, seconds: float
+    source: ImageFolderSource, config: ConfigDict, size: tuple[int, int], batch_size: int, seconds: float
 ) -> tuple[float, float]:
     """Images a second from `train_batches` once it is under way, by the clock and by the CPU time of this process."""
-    batches = train_batches(Repeated(source), config, SIZE, batch_size=batch_size, seed=0)
+    batches = train_batches(Repeated(source), config, size, batch_size=batch_size, seed=0)
     # Every worker has finished a batch by then.
     return examples_per_second(batches, 2 * max(config.threads, config.processes, 1), seconds)
 
@@ -146,16 +166,42 @@ def examples_per_second(batches: Batches, warm_up: int, seconds: float) -> tuple
     return count / elapsed, count / cpu
 
 
-def print_end_to_end(source: ImageFolderSource, cores: int, batch_size: int, seconds: float) -> None:
-    """The second table. By CPU time, other programs on the machine do not count; that of processes is not known."""
-    print(f"\n{f'end to end, batches of {batch_size}':42}{'images/s':>12}{'a core':>12}{'a CPU second':>14}")
-    for randaugment in ("", RECIPE):
+def cores_needed(device_rate: float | None, per_cpu_second: float) -> str:
+    """How many cores make as many examples a second as a device takes; '' where it is not known how many that are."""
+    return "" if device_rate is None else f"{device_rate / per_cpu_second:.1f}"
+
+
+def print_end_to_end(
+    source: ImageFolderSource,
+    variants: dict[str, tuple[ConfigDict, tuple[int, int]]],
+    *,
+    cores: int,
+    batch_size: int,
+    seconds: float,
+    device_rate: float | None,
+) -> None:
+    """The second table. By CPU time, other programs on the machine do not count; that of processes is not known.
+
+    Args:
+      source: the photographs.
+      variants: `data` sections and image sizes, by name.
+      cores: of this machine.
+      batch_size: images a batch.
+      seconds: how long each row takes.
+      device_rate: images a second that a device takes, if cores are to be counted.
+    """
+    wanted = "" if device_rate is None else "   cores"
+    print(f"\n{f'end to end, batches of {batch_size}':42}{'images/s':>12}{'a core':>12}{'a CPU second':>14}{wanted}")
+    for variant, (data, size) in variants.items():
         for kind, count in (("threads", 1), ("threads", cores), ("processes", cores)):
-            config = data_config(randaugment=randaugment, **({"threads": 0} | {kind: count}))
-            rate, per_cpu_second = measure_loading(source, config, batch_size, seconds)
-            by_cpu = "" if config.processes else f"{per_cpu_second:.0f}"
-            name = ", ".join(filter(None, (f"{kind}: {count}", randaugment)))
-            print(f"{name:42}{rate:12.0f}{rate / count:12.0f}{by_cpu:>14}", flush=True)
+            config = copy.deepcopy(data)
+            config.update({"threads": 0, "processes": 0} | {kind: count})
+            rate, per_cpu_second = measure_loading(source, config, size, batch_size, seconds)
+            by_cpu, needed = f"{per_cpu_second:.0f}", cores_needed(device_rate, per_cpu_second)
+            if config.processes:
+                by_cpu = needed = ""
+            name = ", ".join(filter(None, (f"{kind}: {count}", variant)))
+            print(f"{name:42}{rate:12.0f}{rate / count:12.0f}{by_cpu:>14}{needed:>8}".rstrip(), flush=True)
 
 
 def measure_waiting(model: str, folder: Path, batch_size: int, threads: int, steps: int) -> dict[str, float]:
@@ -179,6 +225,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=512, help="how many photographs to generate")
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each row of the second table takes")
+    parser.add_argument("--config", help="a file in configs/: how its images are augmented, and their size")
+    parser.add_argument(
+        "--device_rate", type=float, help="images a second that a device takes, for the cores that it needs"
+    )
     parser.add_argument("--model", help="train this model and tell how long it waits for data")
     parser.add_argument("--steps", type=int, default=5, help="how many steps of it are measured")
     options = parser.parse_args(arguments)
@@ -190,7 +240,15 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{'stage, one core':42}{'µs an image':>12}{'images/s':>12}")
         for stage, duration in measure_stages(source).items():
             print(f"{stage:42}{duration:12.0f}{1e6 / duration:12.0f}")
-        print_end_to_end(source, cores, options.batch_size, options.seconds)
+        variants = {name: (data_config(randaugment=name), SIZE) for name in ("", RECIPE)}
+        print_end_to_end(
+            source,
+            {options.config: read_config(options.config)} if options.config else variants,
+            cores=cores,
+            batch_size=options.batch_size,
+            seconds=options.seconds,
+            device_rate=options.device_rate,
+        )
         if options.model:
             row = measure_waiting(options.model, Path(name), options.batch_size, cores, options.steps)
             print(

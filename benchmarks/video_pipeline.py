@@ -22,7 +22,7 @@ import av
 import cv2
 import numpy as np
 
-from benchmarks.input_pipeline import examples_per_second
+from benchmarks.input_pipeline import cores_needed, examples_per_second
 from configs.video import k400_s16x4, ssv2_s16
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import train_batches
@@ -136,6 +136,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--clip", help="a real clip to take the frames from")
     parser.add_argument("--repeats", type=int, default=20, help="how many clips are drawn for each row")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each row of the second table takes")
+    parser.add_argument(
+        "--device_rate", type=float, help="clips a second that a device takes, for the cores that it needs"
+    )
     options = parser.parse_args(arguments)
     frames = frames_of(options.clip, FRAMES) if options.clip else synthetic_frames(FRAMES)
     print(f"{SAMPLED} of {FRAMES} frames of {WIDTH}×{HEIGHT}, from {options.clip or 'moving noise'}; one core\n")
@@ -156,11 +159,12 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{row}{len(data) / 1e3:8.0f}{'(probe)':>10}{duration:11.1f}{1e3 / duration:9.0f}", flush=True)
     print(f"\nto batches of {BATCH} clips of {SAMPLED} × {SIZE}², {len(os.sched_getaffinity(0))} cores\n")
     print(f"{'container':10}{'codec':12}{'key frames':>11}{'sampling':>10}", end="")
-    print(f"{'samples':>9}{'clips/s':>9}{'a CPU second':>14}")
+    print(f"{'samples':>9}{'clips/s':>9}{'a CPU second':>14}{'' if options.device_rate is None else '   cores'}")
     for row, video in videos.items():
         for kind, repeats in itertools.product(("segment", "dense"), (1, 2)):
             rate, by_cpu = loaded(video, kind, repeats, options.seconds)
-            print(f"{row}{kind:>10}{repeats:9d}{rate:9.1f}{by_cpu:14.1f}", flush=True)
+            needed = cores_needed(options.device_rate, by_cpu)
+            print(f"{row}{kind:>10}{repeats:9d}{rate:9.1f}{by_cpu:14.1f}{needed:>8}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""What `benchmarks.input_pipeline` says of cores and configs; it measures nothing here."""
+
+import pytest
+
+from benchmarks import input_pipeline
+from posmlp_jax.errors import ConfigError
+
+
+@pytest.mark.parametrize(("device_rate", "last"), [(None, "500"), (6410.0, "12.8")])
+def test_it_counts_the_cores_that_a_device_needs(monkeypatch, capsys, device_rate, last):
+    """By what threads make in a second of the processors' time, 500 images, whatever else the machine does."""
+    seen = []
+
+    def measure_loading(source, config, size, batch_size, seconds):
+        seen.append((config.threads, config.processes, size))
+        return 300.0, 500.0
+
+    monkeypatch.setattr(input_pipeline, "measure_loading", measure_loading)
+    variants = {"t": input_pipeline.read_config("configs/posmlp_t_384.py")}
+    input_pipeline.print_end_to_end(None, variants, cores=4, batch_size=8, seconds=0, device_rate=device_rate)
+    assert seen == [(1, 0, (384, 384)), (4, 0, (384, 384)), (0, 4, (384, 384))]
+    head, *threads, processes = capsys.readouterr().out.splitlines()[1:]
+    assert head.split()[-1] == ("second" if device_rate is None else "cores")
+    assert [line.split()[-1] for line in threads] == 2 * [last]
+    assert processes.split() == ["processes:", "4,", "t", "300", "75"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("configs/posmlp_x.py", "^there is no config file"), ("configs/video/ssv2_s16.py", "is for clips, which `python")],
+)
+def test_what_it_cannot_measure_is_one_line(path, message):
+    with pytest.raises(ConfigError, match=message):
+        input_pipeline.read_config(path)
