@@ -1,6 +1,7 @@
 """A config made into the things that a run consists of; its mistakes show here, before anything is written."""
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -136,6 +137,10 @@ class Training(Experiment):
 
     def abstract_state(self) -> TrainState:
         """The shapes, types and shardings of a state."""
+        return self._abstract_state
+
+    @functools.cached_property
+    def _abstract_state(self) -> TrainState:
         return place(jax.eval_shape(self._create), self.mesh)
 
     @property
