@@ -1,7 +1,8 @@
 """How fast images become batches: `python -m benchmarks.input_pipeline [--config=FILE] [--model=posmlp_t]`.
 
 Generates photograph-like JPEGs of 500×375, then measures each stage of the training path on one core, and all of it
-through Grain, with threads and with processes, with the recipe's RandAugment and without, or as --config has it.
+through Grain, with threads and with processes, with the recipe's RandAugment and without, or as --config has it. With
+--data_dir, it reads --config's own images.
 With --device_rate, it tells how many cores make as many images as a device takes.
 With --model, it trains that model on these images and tells what share of a step is spent waiting for data.
 """
@@ -25,7 +26,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from posmlp_jax.command_line import CommandParser, run_program
-from posmlp_jax.data import Batches
+from posmlp_jax.data import Batches, Source, open_source
 from posmlp_jax.data.augment.crops import random_flip, random_resized_crop
 from posmlp_jax.data.augment.erasing import RandomErasing
 from posmlp_jax.data.augment.randaugment import RandAugment
@@ -146,10 +147,10 @@ def read_config(path: str) -> tuple[ConfigDict, tuple[int, int]]:
 
 
 def measure_loading(
-    source: ImageFolderSource, config: ConfigDict, size: tuple[int, int], batch_size: int, seconds: float
+    source: Source, config: ConfigDict, size: tuple[int, int], batch_size: int, seconds: float
 ) -> tuple[float, float]:
     """Images a second from `train_batches` once it is under way, by the clock and by the CPU time of this process."""
-    batches = train_batches(Repeated(source), config, size, batch_size=batch_size, seed=0)
+    batches = train_batches(source, config, size, batch_size=batch_size, seed=0)
     # Every worker has finished a batch by then.
     return examples_per_second(batches, 2 * max(config.threads, config.processes, 1), seconds)
 
@@ -172,7 +173,7 @@ def cores_needed(device_rate: float | None, per_cpu_second: float) -> str:
 
 
 def print_end_to_end(
-    source: ImageFolderSource,
+    source: Source,
     variants: dict[str, tuple[ConfigDict, tuple[int, int]]],
     *,
     cores: int,
@@ -183,7 +184,7 @@ def print_end_to_end(
     """The second table. By CPU time, other programs on the machine do not count; that of processes is not known.
 
     Args:
-      source: the photographs.
+      source: the images.
       variants: `data` sections and image sizes, by name.
       cores: of this machine.
       batch_size: images a batch.
@@ -191,7 +192,7 @@ def print_end_to_end(
       device_rate: images a second that a device takes, if cores are to be counted.
     """
     wanted = "" if device_rate is None else "   cores"
-    print(f"\n{f'end to end, batches of {batch_size}':42}{'images/s':>12}{'a core':>12}{'a CPU second':>14}{wanted}")
+    print(f"{f'end to end, batches of {batch_size}':42}{'images/s':>12}{'a core':>12}{'a CPU second':>14}{wanted}")
     for variant, (data, size) in variants.items():
         for kind, count in (("threads", 1), ("threads", cores), ("processes", cores)):
             config = copy.deepcopy(data)
@@ -226,6 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each row of the second table takes")
     parser.add_argument("--config", help="a file in configs/: how its images are augmented, and their size")
+    parser.add_argument("--data_dir", help="where --config's images are, to read them in place of generated ones")
     parser.add_argument(
         "--device_rate", type=float, help="images a second that a device takes, for the cores that it needs"
     )
@@ -233,6 +235,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=5, help="how many steps of it are measured")
     options = parser.parse_args(arguments)
     cores = len(os.sched_getaffinity(0))
+    end_to_end = {
+        "cores": cores,
+        "batch_size": options.batch_size,
+        "seconds": options.seconds,
+        "device_rate": options.device_rate,
+    }
+    variants = {name: (data_config(randaugment=name), SIZE) for name in ("", RECIPE)}
+    if options.config:
+        variants = {options.config: read_config(options.config)}
+    if options.data_dir:
+        if not options.config or options.model:
+            raise ConfigError("--data_dir goes with --config, which says what is there, and without --model")
+        ((data, _),) = variants.values()
+        data.data_dir = options.data_dir
+        print_end_to_end(open_source(data, "train"), variants, **end_to_end)
+        return
     with tempfile.TemporaryDirectory() as name:
         source = write_photos(Path(name), options.images)
         bytes_each = sum(file.stat().st_size for file in Path(name).rglob("*.jpg")) / options.images
@@ -240,15 +258,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{'stage, one core':42}{'µs an image':>12}{'images/s':>12}")
         for stage, duration in measure_stages(source).items():
             print(f"{stage:42}{duration:12.0f}{1e6 / duration:12.0f}")
-        variants = {name: (data_config(randaugment=name), SIZE) for name in ("", RECIPE)}
-        print_end_to_end(
-            source,
-            {options.config: read_config(options.config)} if options.config else variants,
-            cores=cores,
-            batch_size=options.batch_size,
-            seconds=options.seconds,
-            device_rate=options.device_rate,
-        )
+        print()
+        print_end_to_end(Repeated(source), variants, **end_to_end)
         if options.model:
             row = measure_waiting(options.model, Path(name), options.batch_size, cores, options.steps)
             print(

@@ -19,10 +19,20 @@ def test_it_counts_the_cores_that_a_device_needs(monkeypatch, capsys, device_rat
     variants = {"t": input_pipeline.read_config("configs/posmlp_t_384.py")}
     input_pipeline.print_end_to_end(None, variants, cores=4, batch_size=8, seconds=0, device_rate=device_rate)
     assert seen == [(1, 0, (384, 384)), (4, 0, (384, 384)), (0, 4, (384, 384))]
-    head, *threads, processes = capsys.readouterr().out.splitlines()[1:]
+    head, *threads, processes = capsys.readouterr().out.splitlines()
     assert head.split()[-1] == ("second" if device_rate is None else "cores")
     assert [line.split()[-1] for line in threads] == 2 * [last]
     assert processes.split() == ["processes:", "4,", "t", "300", "75"]
+
+
+def test_it_reads_a_configs_own_images(monkeypatch, capsys, digits_dir):
+    seen = []
+    monkeypatch.setattr(input_pipeline, "measure_loading", lambda source, *rest: seen.append(len(source)) or (1.0, 1.0))
+    input_pipeline.main(["--config=configs/digits.py", f"--data_dir={digits_dir}"])
+    assert set(seen) == {1437}
+    assert "configs/digits.py" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="--data_dir goes with --config"):
+        input_pipeline.main([f"--data_dir={digits_dir}"])
 
 
 @pytest.mark.parametrize(
