@@ -194,7 +194,8 @@ def test_ctrl_c_while_a_program_is_imported(program):
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
-# Page faults of a step whose temporaries have more bytes than glibc ever keeps by itself.
+# Page faults of a step whose temporaries have more bytes than glibc ever keeps by itself: the fewest of three, as on a
+# machine that is busy one step's may still be there when the next one's are taken, and the heap then grows once more.
 FAULTS = """
 import resource, sys
 if sys.argv[1] == "program":
@@ -206,10 +207,12 @@ step = jax.jit(lambda x: jnp.sum(jnp.sin(x @ x.T) @ x))
 x = jnp.ones((4096, 16))
 for _ in range(10):  # Until the heap has its size.
     step(x).block_until_ready()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+faults = []
 for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step(x).block_until_ready()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(faults))
 """
 
 
@@ -218,7 +221,7 @@ def test_a_program_takes_its_memory_from_the_kernel_once(monkeypatch):
     for name in [name for name in os.environ if name.startswith("MALLOC_")]:
         monkeypatch.delenv(name)
     library, program = (int(python(FAULTS, who).stdout) for who in ("library", "program"))
-    assert library > 3 * 4096**2 * 4 / 4096
+    assert library > 0.9 * 4096**2 * 4 / 4096
     assert program < library / 10
     # Whoever has set the allocator up is left alone.
     monkeypatch.setenv("MALLOC_PERTURB_", "0")
