@@ -30,9 +30,9 @@ def checkpoints_folder(workdir: epath.PathLike) -> epath.Path:
     return as_path(workdir) / "checkpoints"
 
 
-def newest_step(workdir: epath.PathLike) -> int | None:
-    """The step of a working directory's newest complete checkpoint, or None where there is none."""
-    return max(_steps(checkpoints_folder(workdir)), default=None)
+def has_checkpoint(workdir: epath.PathLike) -> bool:
+    """Whether a working directory holds a complete checkpoint."""
+    return bool(_steps(checkpoints_folder(workdir)))
 
 
 def newest_checkpoint(workdir: epath.PathLike) -> epath.Path:

@@ -1,6 +1,5 @@
 """What a run does before its first step: it looks at everything that could end it later, and says what it will do."""
 
-import contextlib
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,9 +7,8 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from posmlp_jax.checkpoints.folders import newest_step
+from posmlp_jax.checkpoints.folders import has_checkpoint
 from posmlp_jax.checkpoints.transfer import Transferred
-from posmlp_jax.data import Batches
 from posmlp_jax.data.decoding.decodable import check_decodable
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.devices.hosts import from_host_0, together
@@ -35,24 +33,15 @@ class Beginning:
       run: what it consists of.
       steps: its step, compiled.
       first: the weights that it starts from, where it is new and `init_from` names some.
-      batches: those that follow the newest checkpoint.
-      newest: that one's step, or 0.
     """
 
     run: Training
     steps: CompiledSteps
     first: Transferred | None
-    batches: Batches
-    newest: int
 
 
-def begin(config: ConfigDict, workdir: epath.Path, closing: contextlib.ExitStack) -> Beginning:
+def begin(config: ConfigDict, workdir: epath.Path) -> Beginning:
     """Opens a run in a working directory that is locked; what is wrong shows before anything is written to it.
-
-    Args:
-      config: the run's.
-      workdir: its working directory.
-      closing: closes what is opened.
 
     Raises:
       PosMLPError: for a mistake in the config, the data or the working directory.
@@ -63,8 +52,7 @@ def begin(config: ConfigDict, workdir: epath.Path, closing: contextlib.ExitStack
     if has_average(config) and config.ema_warmup != asked.ema_warmup:
         report(f"{workdir} began before there was ema_warmup, and goes on as it began: ema_warmup=False")
     from_host_0(partial(check_experiment, workdir, saved, config))
-    newest = from_host_0(partial(newest_step, workdir))
-    goes_on = newest is not None
+    goes_on = from_host_0(partial(has_checkpoint, workdir))
     run = together(partial(open_training, config, workdir if goes_on else None))
     first = None if goes_on else together(run.first_weights)
     data = from_host_0(partial(_fingerprints, run))
@@ -77,8 +65,6 @@ def begin(config: ConfigDict, workdir: epath.Path, closing: contextlib.ExitStack
     if changed is None or changed or not goes_on:
         together(partial(_check_evaluation, run))
     _describe(run)
-    # The first ones are made while the step is compiled.
-    batches = closing.enter_context(contextlib.closing(run.batches(newest or 0)))
     steps = CompiledSteps(run)
     together(partial(check_step_memory, steps.memory, run.mesh))
     from_host_0(partial(claim_workdir, workdir, config, data))
@@ -86,7 +72,7 @@ def begin(config: ConfigDict, workdir: epath.Path, closing: contextlib.ExitStack
         report(f"there is no record of the data that {workdir} began with; from now on it is today's")
     for line in changed or ():
         report(f"going on with other {line}")
-    return Beginning(run, steps, first, batches, newest or 0)
+    return Beginning(run, steps, first)
 
 
 def _fingerprints(run: Training) -> dict[str, dict]:

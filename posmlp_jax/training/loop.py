@@ -53,13 +53,12 @@ def train(config: ConfigDict, workdir: epath.PathLike) -> dict[str, dict[str, fl
         # Before data are looked at, which may take minutes.
         from_host_0(lock.acquire)
         with out_of_memory():
-            return _train(config, workdir, started)
+            return _train(begin(config, workdir), workdir, started)
 
 
-def _train(config: ConfigDict, workdir: epath.Path, started: float) -> dict[str, dict[str, float]]:
+def _train(beginning: Beginning, workdir: epath.Path, started: float) -> dict[str, dict[str, float]]:
+    run = beginning.run
     with ExitStack() as closing:
-        beginning = begin(config, workdir, closing)
-        run = beginning.run
         kept = {"keep": run.config.keep_checkpoints, "keep_best": run.config.keep_best}
         checkpoints = Checkpoints(workdir, **kept, metrics=run.task.metrics)
         closing.callback(checkpoints.close)
@@ -104,11 +103,7 @@ class _Loop:
         self._clock = StepClock(run.config.batch_size, run.mesh.size, run.unit, earlier)
         bar = ProgressBar(step, run.lengths.total, run.config.batch_size, run.unit)
         self._bar = closing.enter_context(contextlib.closing(bar))
-        batches = beginning.batches
-        if step != beginning.newest:  # That checkpoint was damaged.
-            batches.close()
-            batches = closing.enter_context(contextlib.closing(run.batches(step)))
-        self._batches = to_devices(batches, run.mesh)
+        self._batches = to_devices(closing.enter_context(contextlib.closing(run.batches(step))), run.mesh)
         self._profiler = closing.enter_context(contextlib.closing(Profiler(workdir, run.config.profile)))
         self._signals, self._agreed = closing.enter_context(StopSignals()), AgreedMaximum(run.mesh)
 

@@ -3,10 +3,8 @@ import os
 import re
 import shutil
 import signal
-import threading
 from dataclasses import replace
 
-import cv2
 import jax
 import numpy as np
 import pytest
@@ -15,10 +13,9 @@ from PIL import Image
 from runs import assert_equal, losses, metrics, saved_arrays, steps
 
 from posmlp_jax.checkpoints.store import Checkpoints
-from posmlp_jax.data import pipeline
 from posmlp_jax.devices import memory
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
-from posmlp_jax.training import beginning, evaluate, evaluation, from_pretrained, loop, open_pretrained, train
+from posmlp_jax.training import evaluate, evaluation, from_pretrained, loop, open_pretrained, train
 from posmlp_jax.training.config import plain
 from posmlp_jax.training.experiment import open_training
 from posmlp_jax.training.stopping import Stopped
@@ -126,27 +123,6 @@ def test_evaluation_does_not_depend_on_the_batch_size(trained, tiny_config, batc
     others = evaluate(tiny_config(eval_batch_size=batch_size), workdir)
     for split in results:
         assert others[split] == pytest.approx(results[split], rel=1e-6)
-
-
-def test_the_first_batches_are_made_while_the_step_is_compiled(tiny_config, tmp_path, monkeypatch):
-    made, make_batch = threading.Event(), pipeline._TrainBatch.__call__
-
-    def make(self, step):
-        made.set()
-        return make_batch(self, step)
-
-    def compile_steps(run):
-        assert made.wait(60)
-        raise ConfigError("enough")
-
-    monkeypatch.setattr(pipeline._TrainBatch, "__call__", make)
-    monkeypatch.setattr(beginning, "CompiledSteps", compile_steps)
-    threads = cv2.getNumThreads()
-    with pytest.raises(ConfigError, match="enough"):
-        train(tiny_config(), tmp_path / "run")
-    # What made them has ended.
-    assert cv2.getNumThreads() == threads
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_answers_again(trained, tiny_config):
