@@ -58,7 +58,9 @@ def report(compiled: jax.stages.Compiled, macs: int, chip: Chip, examples: int, 
         f"bound by    {max(bounds, key=bounds.get)}: at most {1 / max(bounds.values()):.0f} examples/s on a chip",
     ]
     if chip.clock:
-        lines.append(f"estimate    {1e6 * cycles / examples / chip.clock:.0f} µs an example, which is too large")
+        kernels = sum(each.times for each in found if each.kind == "tpu_custom_call")
+        estimate = f"estimate    {1e6 * cycles / examples / chip.clock:.0f} µs an example, which is too large"
+        lines.append(estimate + (f", without our {kernels} × kernel (benchmarks.kernel_schedules)" if kernels else ""))
     lines.append(f"operations  {len(found)}")
     lines += [
         f"{kind:20s}{len(each)} × {sum(one.moved for one in each) / len(each) / 1e6:.2f} MB"

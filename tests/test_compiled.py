@@ -4,6 +4,8 @@ import dataclasses
 import re
 import subprocess
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +88,21 @@ def test_a_report():
     assert re.fullmatch(r"bound by    (memory|arithmetic): at most \d+ examples/s on a chip", lines[3])
     assert lines[4].startswith("operations  ")
     assert any("gating.py:" in line for line in lines[6:])
+
+
+def test_a_report_says_what_the_estimate_leaves_out():
+    program = jax.jit(jnp.sin).trace(1.0).lower().compile()
+    chip = dataclasses.replace(HERE, clock=1e6)
+    for kernel, ending in (
+        ("Kernel", "too large"),
+        ("tpu_custom_call", "without our 1 × kernel (benchmarks.kernel_sch"),
+    ):
+        written = SimpleNamespace(
+            as_text=partial(TPU.replace, "Kernel", kernel), memory_analysis=program.memory_analysis
+        )
+        (line,) = (line for line in compiled.report(written, 1, chip, examples=2).splitlines() if "estimate" in line)
+        assert line.startswith("estimate    30 µs an example, which is too large")
+        assert ending in line
 
 
 def test_a_step_on_shared_state_is_whole(monkeypatch):
