@@ -45,7 +45,7 @@ docs: .venv/installed-docs
 notebooks: .venv/installed-dev
 	$(BIN)/python -m colabs.run $(NAMES)
 
-# What `posmlp_jax.convert` needs for .pth files; the tests that need it say so where it is missing.
+# What `posmlp_jax.convert` needs for .pth files, and tests to compare with; those that need it say so where it is missing.
 torch: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
 
