@@ -13,6 +13,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 ROOMS = ("", "models", "checkpoints", "data", "training", "convert", "predict", "analysis", "zoo")
 # Modules that are named one by one: all in them that has no underscore is in the reference.
 MODULES = ("relations", "gating", "windows", "layers", "export", "tasks.task")
+MODULES += tuple(
+    f"detection.{name}" for name in ("anchors", "boxes", "losses", "masks", "matching", "nms", "roi_align", "sampling")
+)
 COMMANDS = {"main", "run"}
 
 

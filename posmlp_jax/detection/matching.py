@@ -8,7 +8,7 @@ BACKGROUND, IGNORED = -1, -2
 
 
 def match(
-    iou: Float[ArrayLike, "boxes anchors"], positive: ArrayLike, negative: ArrayLike, low_quality: bool | float
+    iou: Float[ArrayLike, "boxes anchors"], positive: ArrayLike, negative: ArrayLike, low_quality: ArrayLike
 ) -> Int32[Array, "anchors"]:
     """The box that each anchor overlaps most, if it does so enough.
 
@@ -36,6 +36,7 @@ def match(
     matched = best >= positive
     if low_quality is not False:
         highest = jnp.max(iou, axis=1, initial=-1.0, keepdims=True)
-        lowest = 0.0 if low_quality is True else low_quality
+        is_switch = jnp.result_type(low_quality) == jnp.bool_
+        lowest = jnp.where(low_quality, 0.0, jnp.inf) if is_switch else low_quality
         matched |= jnp.any((iou == highest) & (highest >= lowest), axis=0)
     return jnp.where(matched, box, jnp.where(best >= negative, IGNORED, BACKGROUND))

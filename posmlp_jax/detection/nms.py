@@ -30,7 +30,7 @@ def nms(
     boxes: Float[ArrayLike, "n 4"],
     scores: Float[ArrayLike, "n"],
     classes: Int[ArrayLike, "n"],
-    threshold: float,
+    threshold: ArrayLike,
     max_outputs: int,
 ) -> tuple[Int32[Array, "{max_outputs}"], Bool[Array, "{max_outputs}"]]:
     """Non-maximum suppression: a box is dropped that overlaps a kept one of its class and of a higher score too much.
@@ -43,8 +43,8 @@ def nms(
       boxes: in any order.
       scores: −∞, or no number, where there is no box.
       classes: their numbers; all the same where classes do not count.
-      threshold: a box with a greater IoU is dropped. A number and no array, as it is compared as it is: an IoU of 3/10
-        is, in float32, greater than 0.3.
+      threshold: a box with a greater IoU is dropped. A number is compared as it is, an array as the float32 that it is:
+        an IoU of 3/10 is, in float32, greater than 0.3, but not than that number in float32.
       max_outputs: how many boxes are returned at most, those with the highest scores.
 
     Returns:
@@ -79,7 +79,9 @@ def _keep(exists: Bool[Array, "n"], suppresses: Bool[Array, "n n"]) -> Bool[Arra
     return keep
 
 
-def _at_most(value: float) -> np.float32:
+def _at_most(value: ArrayLike) -> ArrayLike:
     """The greatest float32 that is not greater: a float32 is greater than it if, and only if, it is than the value."""
+    if not isinstance(value, float):
+        return value
     nearest = np.float32(value)
     return np.nextafter(nearest, np.float32(-np.inf)) if float(nearest) > value else nearest

@@ -66,6 +66,11 @@ def test_rows_of_padding_change_nothing(options):
     np.testing.assert_array_equal(matched(np.full((3, 40), -1, np.float32), *options), np.full(40, -1))
 
 
+def test_options_may_be_arrays():
+    for options in OPTIONS:
+        np.testing.assert_array_equal(jax.jit(match)(overlaps(0), *options), naive_match(overlaps(0), *options))
+
+
 def test_no_boxes():
     np.testing.assert_array_equal(match(np.zeros((0, 3), np.float32), 0.5, 0.4, True), [-1, -1, -1])
     assert match(np.zeros((3, 0), np.float32), 0.5, 0.4, True).shape == (0,)

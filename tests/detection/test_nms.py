@@ -92,6 +92,12 @@ def test_an_overlap_that_is_the_threshold(shared, threshold):
     assert kept(nms(boxes, scores, classes, threshold, 2)) == expected == ([0] if shared == 3 else [0, 1])
 
 
+def test_a_threshold_may_be_an_array():
+    boxes, scores, classes = case(1)
+    traced = jax.jit(nms, static_argnums=4)(boxes, scores, classes, 0.5, BOXES)
+    assert kept(traced) == naive_nms(boxes, scores, classes, 0.5)
+
+
 @pytest.mark.parametrize("most", [1, 7, BOXES + 5])
 def test_fewer_and_more_outputs(most):
     boxes, scores, classes = case(1)
