@@ -1,6 +1,7 @@
 """Set-up that has to happen before anything imports jax."""
 
 import gc
+import importlib
 import itertools
 import os
 import signal
@@ -116,6 +117,16 @@ def bucket():
 
     with buckets.serve() as address:
         yield as_path(address)
+
+
+@pytest.fixture(scope="session")
+def torchvision():
+    """The library; who asks for it can import what it consists of."""
+    try:
+        return importlib.import_module("torchvision")
+    # The latter is what importing it ends with where its operations are made for another build of torch than there is.
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"torchvision: {error}")
 
 
 @pytest.fixture(scope="session")

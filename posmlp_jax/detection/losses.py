@@ -34,7 +34,10 @@ def focal_loss(
 def box_loss(
     deltas: Float[ArrayLike, "*boxes 4"], targets: Float[ArrayLike, "*boxes 4"], beta: float = 0.0
 ) -> Float32[Array, "*boxes"]:
-    """L1, or smooth-L1: d² / 2β where the difference d is less than β, |d| − β / 2 beyond; summed over the deltas."""
+    """L1, or with a `beta` smooth-L1, summed over the deltas.
+
+    The latter is d² / 2β of a difference d that is less than β, and d − β / 2 of a greater one.
+    """
     deltas = deltas.astype(jnp.float32)
     losses = optax.huber_loss(deltas, targets, delta=beta) / beta if beta else jnp.abs(deltas - targets)
     return jnp.sum(losses, axis=-1)

@@ -37,7 +37,7 @@ def roi_align(
     sampling_ratio: int = 0,
     aligned: bool = True,
 ) -> Float[Array, "n {output_size} {output_size} channels"]:
-    """The map in each box, as `output_size`² bins.
+    """What a map holds in each box, in `output_size` bins a side.
 
     No gradient reaches the boxes. The products are float32 whatever the map is. An infinity or NaN anywhere in the map
     is in every result.
@@ -45,7 +45,7 @@ def roi_align(
     Args:
       map: of one image.
       boxes: in the image's pixels. Samples more than a cell outside of the map are 0.
-      output_size: bins a side.
+      output_size: 7 for classes and boxes, 14 for masks.
       scale: of the map to the image, 1 / stride.
       sampling_ratio: samples a side of each bin; 0: as many as the bin has cells a side, rounded up.
       aligned: takes the value of a cell for that at its centre, and not, half a cell off, for that at its upper left

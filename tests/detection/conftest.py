@@ -1,19 +1,5 @@
-import importlib
-
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope="session")
-def torchvision():
-    """The library, with the submodules that tests take of it."""
-    try:
-        for name in ("torch", "torchvision.models.detection.retinanet", "torchvision.models.detection._utils"):
-            importlib.import_module(name)
-        return importlib.import_module("torchvision")
-    # The latter is what it says where its operations are for another build of torch than there is.
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"torchvision: {error}")
 
 
 @pytest.fixture(scope="session")
