@@ -3,7 +3,7 @@
 import contextlib
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields, replace
 
 import jax
@@ -89,6 +89,16 @@ class BackboneConfig:
         return "video" if len(self.input_size) == 3 else "image"
 
     @property
+    def is_detector(self) -> bool:
+        """Whether the model gives boxes (`detectors.DetectorConfig`) and no logits."""
+        return False
+
+    @property
+    def maps(self) -> tuple[tuple[int, int], ...]:
+        """Channels of each map that `features` gives, and pixels between its tokens; here of models of stages."""
+        return tuple((width, 4 * 2**stage) for stage, width in enumerate(self.widths))
+
+    @property
     def norm_epsilon(self) -> float:
         """What the family's normalisations add to the variance."""
         return NORM_EPSILON
@@ -104,10 +114,7 @@ class BackboneConfig:
         Raises:
           ConfigError: for a field this family does not have (names the nearest), or a value it cannot have.
         """
-        for name in overrides:
-            known = self.__dataclass_fields__
-            if name not in known:
-                raise ConfigError(f"unknown field '{name}' of {type(self).__name__}; {nearest(name, known)}")
+        check_known(type(self), overrides)
         return replace(self, **overrides)
 
 
@@ -120,6 +127,14 @@ def _is_a(value, kind) -> bool:
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     return isinstance(value, int | float if kind is float else kind)
+
+
+def check_known(config: type[BackboneConfig], names: Iterable[str]) -> None:
+    """Raises a ConfigError for the first name that is no field of a class of configs, with the nearest."""
+    known = config.__dataclass_fields__
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"unknown field '{name}' of {config.__name__}; {nearest(name, known)}")
 
 
 def check_choice(field: str, value: str, choices: Collection[str]) -> None:
@@ -202,10 +217,14 @@ class Backbone(nnx.Module):
         """The last norm and the head; `dropout` is a probability for each value of the pooled vector."""
         dtype = jnp.dtype(self.config.dtype)
         self.norm = nnx.LayerNorm(width, epsilon=self.config.norm_epsilon, dtype=dtype, rngs=rngs)
-        classes = self.config.num_classes
         self.head_dropout = nnx.Dropout(dropout)
+        self.head = self._make_head(width, rngs)
+
+    def _make_head(self, width: int, rngs: nnx.Rngs) -> nnx.Module | None:
+        """What makes the output of the last map or, of a detector, of all."""
+        classes = self.config.num_classes
         # Logits are float32 whatever the compute type.
-        self.head = nnx.Linear(width, classes, kernel_init=kernel_init, rngs=rngs) if classes else None
+        return nnx.Linear(width, classes, kernel_init=kernel_init, rngs=rngs) if classes else None
 
     def features(
         self, images: Images, *, train: bool = False, rngs: nnx.Rngs | None = None
@@ -230,12 +249,7 @@ class Backbone(nnx.Module):
 
         x = self.stem(images.astype(self.config.dtype), train=train)
         if self.position is not None:
-            if x.shape[-3:] != self.position.shape:
-                raise ConfigError(
-                    f"a model with absolute_position takes images of its image_size {self.config.image_size}, "
-                    f"not {images.shape[-3:-1]}"
-                )
-            x = x + self.position[...].astype(x.dtype)
+            x = x + self._positions(images.shape[-3:-1], x.shape[-3:-1]).astype(x.dtype)
         maps = []
         for index, stage in enumerate(self.stages):
             if index:
@@ -243,6 +257,14 @@ class Backbone(nnx.Module):
             x = stage(x, keys[index])
             maps.append(x)
         return [*maps[:-1], self.norm(x)]
+
+    def _positions(self, size: tuple[int, int], tokens: tuple[int, int]) -> Float[Array, "height width channels"]:
+        """The embedding of a map with so many tokens, of images of a size."""
+        if tokens != self.position.shape[:2]:
+            raise ConfigError(
+                f"a model with absolute_position takes images of its image_size {self.config.image_size}, not {size}"
+            )
+        return self.position[...]
 
     def _check_images(self, images: Images) -> None:
         axes = len(self.config.input_size)

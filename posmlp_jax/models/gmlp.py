@@ -44,6 +44,11 @@ class GMLPConfig(BackboneConfig):
         height, width = self.image_size
         return height // self.patch, width // self.patch
 
+    @property
+    def maps(self) -> tuple[tuple[int, int], ...]:
+        """Its one map's."""
+        return ((self.width, self.patch),)
+
 
 class GMLP(Backbone):
     """gMLP for images of exactly `image_size`; `features` gives its one map."""

@@ -39,13 +39,29 @@ def register(family: type[Backbone], presets: Mapping[str, BackboneConfig]) -> N
       ConfigError: for a name that another family has.
     """
     for name, config in presets.items():
-        if _FAMILIES.setdefault(type(config), family) is not family or _PRESETS.setdefault(name, config) != config:
-            raise ConfigError(f"there is a model '{name}', or a family of {type(config).__name__}, already")
+        register_config(type(config), family)
+        if _PRESETS.setdefault(name, config) != config:
+            raise ConfigError(f"there is a model '{name}' already")
+
+
+def register_config(config: type[BackboneConfig], family: type[Backbone]) -> None:
+    """Makes a family known by its config alone, whose models have no names of their own.
+
+    Raises:
+      ConfigError: for a config that another family has.
+    """
+    if _FAMILIES.setdefault(config, family) is not family:
+        raise ConfigError(f"there is a family of {config.__name__} already")
 
 
 def list_models() -> list[str]:
     """The names `create_model` knows."""
-    return sorted(_PRESETS)
+    return sorted(name for name, config in _PRESETS.items() if not config.is_detector)
+
+
+def list_detectors() -> list[str]:
+    """The names `create_detector` knows."""
+    return sorted(name for name, config in _PRESETS.items() if config.is_detector)
 
 
 def families() -> list[type[BackboneConfig]]:
@@ -53,8 +69,13 @@ def families() -> list[type[BackboneConfig]]:
     return list(_FAMILIES)
 
 
+def family_of(config: type[BackboneConfig]) -> type[Backbone]:
+    """The module that is made with a config of a class."""
+    return _FAMILIES[config]
+
+
 def model_config(name: str, **overrides) -> BackboneConfig:
-    """The frozen config of a named model with some fields changed.
+    """The frozen config of a named model or detector with some fields changed.
 
     Raises:
       ConfigError: for an unknown name or field (the message has the nearest), or a value that cannot be.
@@ -77,14 +98,16 @@ def create_model(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> Bac
       one of clips, and gives float32 logits.
 
     Raises:
-      ConfigError: as `model_config`.
+      ConfigError: as `model_config`, and for a detector's name.
     """
+    if name in list_detectors():
+        raise ConfigError(f"'{name}' is a detector, which create_detector makes")
     return build(model_config(name, **overrides), Keys(0) if rngs is None else rngs)
 
 
 def build(config: BackboneConfig, rngs: nnx.Rngs) -> Backbone:
     """The model that a config describes."""
-    return _FAMILIES[type(config)](config, rngs=rngs)
+    return family_of(type(config))(config, rngs=rngs)
 
 
 class Keys(nnx.Rngs):

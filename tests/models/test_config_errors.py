@@ -22,7 +22,7 @@ CASES = [
         "resnet",
         {},
         "unknown model 'resnet'",
-        "gmlp_b, gmlp_s, posmlp_b, posmlp_s, posmlp_t, posmlp_t_384, posmlp_video_b",
+        "gmlp_b, gmlp_s, mask_rcnn_posmlp_s, mask_rcnn_posmlp_t, posmlp_b, posmlp_s, posmlp_t",
     ),
     case(T, {"width": (96,)}, "unknown field 'width' of PosMLPConfig", "did you mean 'widths'?"),
     case(T, {"droppath": 0.1}, "unknown field 'droppath'", "did you mean 'drop_path'?"),

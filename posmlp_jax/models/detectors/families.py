@@ -1,0 +1,79 @@
+"""The detectors by name, and each as a family of models on every family of backbones."""
+
+import functools
+import types
+from dataclasses import dataclass, fields
+
+from flax import nnx
+
+from posmlp_jax.errors import ConfigError, nearest
+from posmlp_jax.models import registry
+from posmlp_jax.models.backbone import BackboneConfig, check_known
+from posmlp_jax.models.detectors.config import DetectorConfig, MaskRCNNConfig, RetinaNetConfig
+from posmlp_jax.models.detectors.detector import Detector
+from posmlp_jax.models.detectors.mask_rcnn import MaskRCNN
+from posmlp_jax.models.detectors.retinanet import RetinaNet
+
+_MODULES = {RetinaNetConfig: RetinaNet, MaskRCNNConfig: MaskRCNN}
+
+
+def create_detector(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> Detector:
+    """Builds a detector with random parameters.
+
+    Args:
+      name: one of `list_detectors()`.
+      rngs: where the parameters come from; by default the keys of `nnx.Rngs(0)`.
+      **overrides: fields of the detector's config (`RetinaNetConfig`, `MaskRCNNConfig`) and of its backbone's, as
+        `num_classes`, `backbone` or `shift_windows`.
+
+    Returns:
+      A module: `detector(images, sizes)` takes float `[B, H, W, 3]` and gives `Detections`, or `MaskedDetections`.
+
+    Raises:
+      ConfigError: for an unknown name or field (the message has the nearest), or a value that cannot be.
+    """
+    if name not in registry.list_detectors():
+        raise ConfigError(f"unknown detector '{name}'; {nearest(name, registry.list_detectors())}")
+    return registry.build(registry.model_config(name, **overrides), registry.Keys(0) if rngs is None else rngs)
+
+
+@functools.cache
+def joined(detector: type[DetectorConfig], family: type[BackboneConfig]) -> type[BackboneConfig]:
+    """The config of a detector on a family of backbones, which is made known with its module."""
+    name = detector.__name__.removesuffix("Config") + family.__name__
+    described = {"__module__": __name__, "__doc__": f"The fields of `{detector.__name__}` and of `{family.__name__}`."}
+    config = dataclass(frozen=True, kw_only=True)(type(name, (detector, family), described | {"detector": detector}))
+    bases = (_MODULES[detector], registry.family_of(family))
+    doc = {"__module__": __name__, "__doc__": f"`{bases[0].__name__}` on `{bases[1].__name__}`."}
+    registry.register_config(
+        config, types.new_class(name.removesuffix("Config"), bases, exec_body=lambda body: body.update(doc))
+    )
+    return config
+
+
+def on_backbone(detector: type[DetectorConfig], backbone: str, **others) -> BackboneConfig:
+    """A detector's config with all fields of a named backbone; windows that can be shifted are.
+
+    Args:
+      detector: `RetinaNetConfig` or `MaskRCNNConfig`.
+      backbone: one of `list_models()`.
+      **others: fields of the detector, and those that are to be others than the named backbone's.
+
+    Raises:
+      ConfigError: for a name or field that is none (the message has the nearest), or a value that cannot be.
+    """
+    if not isinstance(backbone, str) or backbone not in registry.list_models():
+        raise ConfigError(f"unknown backbone {backbone!r}; {nearest(str(backbone), registry.list_models())}")
+    base = registry.model_config(backbone)
+    known = {field.name: getattr(base, field.name) for field in fields(base) if field.name != "num_classes"}
+    if "shift_windows" in known:
+        known["shift_windows"] = True
+    config = joined(detector, type(base))
+    check_known(config, others)
+    return config(**known | {"backbone": backbone} | others)
+
+
+for _name, _detector in {"retinanet": RetinaNetConfig, "mask_rcnn": MaskRCNNConfig}.items():
+    for _backbone in ("posmlp_t", "posmlp_s"):
+        _config = on_backbone(_detector, _backbone)
+        registry.register(registry.family_of(type(_config)), {f"{_name}_{_backbone}": _config})
