@@ -3,6 +3,7 @@
 A video model also starts from its own network without temporal parts, which is trained on images.
 """
 
+import dataclasses
 import re
 import warnings
 from collections import Counter
@@ -27,6 +28,7 @@ from posmlp_jax.checkpoints.state import (
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import COMPUTING, Backbone, BackboneConfig
+from posmlp_jax.models.detectors.config import FINDING
 from posmlp_jax.models.posmlp_video import PosMLPVideoConfig
 
 Names = tuple[str, ...]
@@ -40,10 +42,14 @@ _MAY_DIFFER = {
     "num_frames",
     "num_classes",
     "windows",
+    "shift_windows",
     "dropout",
     "drop_path",
     *COMPUTING,
+    *FINDING,
 }
+# So many new parameters of a head are named.
+_LISTED = 6
 _TEMPORAL = re.compile(r"(stages\.\d+\.blocks\.\d+)\.temporal\.")
 
 
@@ -81,7 +87,10 @@ class Transferred:
         if self.inflated:
             parts.append(f"{_grouped(self.inflated)} inflated in time")
         others = [name for name in self.new if not _TEMPORAL.match(name)]
-        if others:
+        of_head = [name for name in others if name.startswith("head.")]
+        if len(of_head) > _LISTED:  # A detector's, of dozens.
+            parts.append(f"new: {len(of_head)} in head")
+        elif others:
             parts.append(f"new: {_grouped(others)}")
         temporal = [match[1] for match in map(_TEMPORAL.match, self.new) if match]
         if temporal:
@@ -109,10 +118,10 @@ def transfer(
 ) -> Transferred:
     """Weights for `config` from a trained model.
 
-    The head is new where the task is another, or the classes are, by number or by name. All else must be the same
-    architecture, but for image size, clip length and windows (`resizing`), a first kernel of single frames that is to
-    be over time, and the temporal branches of a video model that starts from one with block 'spatial', the image form;
-    those are new.
+    The head is new where the task is another, or the classes are, by number or by name; of a detector's then only what
+    tells classes apart, but all of it where the trained model is none. All else must be the same architecture, but for
+    image size, clip length and windows (`resizing`), a first kernel of single frames that is to be over time, and the
+    temporal branches of a video model that starts from one with block 'spatial', the image form; those are new.
 
     Args:
       pretrained: the trained model.
@@ -124,6 +133,8 @@ def transfer(
     Raises:
       CheckpointError: lists all fields that differ, or names the two families or kinds of block.
     """
+    if config.is_detector and not pretrained.config.is_detector:
+        return _with_new_head(transfer(pretrained, config.of_backbone), config, seed)
     gains_time = _gains_time(pretrained, config)
     _check_meaning(pretrained, config, gains_time)
     source, target = registry.abstract_model(pretrained.config), registry.abstract_model(config)
@@ -138,7 +149,8 @@ def transfer(
     arrays, params = _flat(pretrained.weights.params), {}
     for name, shape in _flat(wanted.params).items():
         array = arrays.get(name)
-        in_new_head = _in_head(name) and (array is None or array.shape != shape.shape or not same_outputs)
+        of_classes = name.rsplit(".", 1)[0] in config.class_layers
+        in_new_head = of_classes and (array is None or array.shape != shape.shape or not same_outputs)
         if in_new_head or (gains_time and _TEMPORAL.match(name)):
             new.append(name)
             continue
@@ -152,6 +164,14 @@ def transfer(
     # A learned table starts at 0, and so then does the product that its gate gives.
     silent = config.relation == "lrpe" and config.gate == "multiply"
     return Transferred(weights, tuple(resized), tuple(inflated), tuple(new), silent, named, pretrained.choice)
+
+
+def _with_new_head(backbone: Transferred, config: BackboneConfig, seed: int) -> Transferred:
+    """A backbone's weights with a detector's head."""
+    wanted, taken = abstract_weights(config).params, _flat(backbone.weights.params)
+    new = tuple(name for name in _flat(wanted) if name not in taken)
+    weights = Weights(_like(wanted, taken | _initial(config, seed, new)), backbone.weights.batch_stats)
+    return dataclasses.replace(backbone, weights=weights, new=(*backbone.new, *new))
 
 
 def _check_meaning(pretrained: Pretrained, config: BackboneConfig, gains_time: bool) -> None:
@@ -207,10 +227,6 @@ def _initial(config: BackboneConfig, seed: int, names: Iterable[str]) -> dict[st
     return jax.device_get(jax.jit(create)())
 
 
-def _in_head(name: str) -> bool:
-    return name.startswith("head.")
-
-
 def _flat(tree: Arrays) -> dict[str, jax.Array]:
     """The leaves of nested dicts by dotted name."""
     return {parameter_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
@@ -253,8 +269,9 @@ def from_pretrained(
       weights: 'raw', 'ema' or 'best', as for `open_pretrained`.
       seed: of a new head's initial values.
       **overrides: other fields of the model's config that do not change what its parameters mean: `windows`,
-        `num_frames`, `dtype`, `dropout`, `drop_path`, `remat`, `kernel`. An image model of the video family becomes one
-        of clips with `num_frames=16, block='parallel'` (`transfer`).
+        `shift_windows`, `num_frames`, `dtype`, `dropout`, `drop_path`, `remat`, `kernel`, and of a detector those that
+        say which of its detections are given, as `score_threshold`. An image model of the video family becomes one of
+        clips with `num_frames=16, block='parallel'` (`transfer`).
 
     Raises:
       ConfigError: for a field or value that the model cannot have.

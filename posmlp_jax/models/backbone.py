@@ -94,6 +94,11 @@ class BackboneConfig:
         return False
 
     @property
+    def class_layers(self) -> tuple[str, ...]:
+        """The layers whose outputs are the classes: what a model of other classes does not take over."""
+        return ("head",)
+
+    @property
     def maps(self) -> tuple[tuple[int, int], ...]:
         """Channels of each map that `features` gives, and pixels between its tokens; here of models of stages."""
         return tuple((width, 4 * 2**stage) for stage, width in enumerate(self.widths))

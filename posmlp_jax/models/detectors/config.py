@@ -7,6 +7,10 @@ those of a family of backbones (`families`): a run's `config.model`, and checkpo
 from dataclasses import dataclass, fields
 
 from posmlp_jax.errors import ConfigError
+from posmlp_jax.models.backbone import BackboneConfig
+
+# The fields that say what of a detector's predictions is given, and have no part in what it predicts.
+FINDING = ("score_threshold", "nms_threshold", "max_detections", "candidates", "proposals", "proposal_threshold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,12 @@ class DetectorConfig:
         return True
 
     @property
+    def of_backbone(self) -> BackboneConfig:
+        """The config of the backbone by itself, without a head."""
+        own = {field.name: getattr(self, field.name) for field in fields(self.family)}
+        return self.family(**own | {"num_classes": 0})
+
+    @property
     def strides(self) -> tuple[int, ...]:
         """Pixels of the image between the cells of each of the pyramid's levels."""
         strides = [stride for _, stride in self.maps[self.first_map :]]
@@ -118,6 +128,11 @@ class RetinaNetConfig(DetectorConfig):
             raise ConfigError(f"tower_depth {self.tower_depth} should be 0 or more")
 
     @property
+    def class_layers(self) -> tuple[str, ...]:
+        """As `BackboneConfig.class_layers`."""
+        return ("head.dense.classes",)
+
+    @property
     def anchor_scales(self) -> tuple[float, ...]:
         """Sizes of anchors in strides."""
         return tuple(self.anchor_scale * 2 ** (octave / self.anchor_octaves) for octave in range(self.anchor_octaves))
@@ -153,6 +168,11 @@ class MaskRCNNConfig(DetectorConfig):
         if self.mask_depth < 0:
             raise ConfigError(f"mask_depth {self.mask_depth} should be 0 or more")
         check_share(self, "proposal_threshold")
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """As `BackboneConfig.class_layers`."""
+        return ("head.box.classes", "head.box.boxes", "head.mask.masks")
 
     @property
     def anchor_scales(self) -> tuple[float, ...]:

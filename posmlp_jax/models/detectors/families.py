@@ -41,8 +41,13 @@ def create_detector(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> 
 def joined(detector: type[DetectorConfig], family: type[BackboneConfig]) -> type[BackboneConfig]:
     """The config of a detector on a family of backbones, which is made known with its module."""
     name = detector.__name__.removesuffix("Config") + family.__name__
-    described = {"__module__": __name__, "__doc__": f"The fields of `{detector.__name__}` and of `{family.__name__}`."}
-    config = dataclass(frozen=True, kw_only=True)(type(name, (detector, family), described | {"detector": detector}))
+    body = {
+        "__module__": __name__,
+        "__doc__": f"The fields of `{detector.__name__}` and of `{family.__name__}`.",
+        "detector": detector,
+        "family": family,
+    }
+    config = dataclass(frozen=True, kw_only=True)(type(name, (detector, family), body))
     bases = (_MODULES[detector], registry.family_of(family))
     doc = {"__module__": __name__, "__doc__": f"`{bases[0].__name__}` on `{bases[1].__name__}`."}
     registry.register_config(
