@@ -69,11 +69,12 @@ def table(results: Mapping[str, Any]) -> str:
     named = [(TITLES[line["program"]], label(line)) for line in lines]
     cells = [_cells(line, chip) for line in lines]
     rows = Table(box=None, header_style="none", padding=(0, 2, 0, 0), pad_edge=False)
-    rows.add_column("")
-    rows.add_column("")
+    # Whole names and numbers, wider than a narrow terminal if need be.
+    for texts in zip(*named, strict=True):
+        rows.add_column("", min_width=max(map(len, texts)))
     known = [name for name in cells[0] if any(each[name] for each in cells)]
     for name in known:
-        rows.add_column(name, justify="right", no_wrap=True)
+        rows.add_column(name, justify="right", min_width=max(len(name), *(len(each[name]) for each in cells)))
     for before, (program, model), each in zip([("", ""), *named], named, cells, strict=False):
         if before[0] not in ("", program):
             rows.add_row()

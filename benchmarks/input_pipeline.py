@@ -25,7 +25,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.command_line import CommandParser, positive, run_program
 from posmlp_jax.data import Batches, Source, open_source
 from posmlp_jax.data.augment.crops import random_flip, random_resized_crop
 from posmlp_jax.data.augment.erasing import RandomErasing
@@ -225,11 +225,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = CommandParser("benchmarks.input_pipeline", __doc__)
     parser.add_argument("--images", type=int, default=512, help="how many photographs to generate")
     parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long each row of the second table takes")
+    parser.add_argument("--seconds", type=positive, default=10.0, help="how long each row of the second table takes")
     parser.add_argument("--config", help="a file in configs/: how its images are augmented, and their size")
     parser.add_argument("--data_dir", help="where --config's images are, to read them in place of generated ones")
     parser.add_argument(
-        "--device_rate", type=float, help="images a second that a device takes, for the cores that it needs"
+        "--device_rate", type=positive, help="images a second that a device takes, for the cores that it needs"
     )
     parser.add_argument("--model", help="train this model and tell how long it waits for data")
     parser.add_argument("--steps", type=int, default=5, help="how many steps of it are measured")

@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.input_pipeline import cores_needed, examples_per_second
 from configs.video import k400_s16x4, ssv2_s16
-from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.command_line import CommandParser, positive, run_program
 from posmlp_jax.data import train_batches
 from posmlp_jax.data.decoding.encoded_video import EncodedVideo
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
@@ -135,9 +135,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = CommandParser("benchmarks.video_pipeline", __doc__)
     parser.add_argument("--clip", help="a real clip to take the frames from")
     parser.add_argument("--repeats", type=int, default=20, help="how many clips are drawn for each row")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long each row of the second table takes")
+    parser.add_argument("--seconds", type=positive, default=5.0, help="how long each row of the second table takes")
     parser.add_argument(
-        "--device_rate", type=float, help="clips a second that a device takes, for the cores that it needs"
+        "--device_rate", type=positive, help="clips a second that a device takes, for the cores that it needs"
     )
     options = parser.parse_args(arguments)
     frames = frames_of(options.clip, FRAMES) if options.clip else synthetic_frames(FRAMES)

@@ -56,6 +56,14 @@ def field_value(text: str) -> tuple[str, object]:
         return field, value
 
 
+def positive(text: str) -> float:
+    """A number of an option, to be more than 0, for argparse."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"is {text}, and should be more than 0")
+    return value
+
+
 def run_program(main: Callable[[list[str] | None], int | None], argv: list[str] | None, stopped: str = "") -> None:
     """Runs a program's `main`, which returns its exit code, None being 0, and exits where that is another.
 

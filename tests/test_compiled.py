@@ -168,6 +168,8 @@ BARS = {
         ["--platform=tpu-v5e", "--batch=32", "--gradient", T_SHALLOW, "--override=kernel=xla"],
         {"moved": 106, "estimate": 480, "temporary": 800},
     ),
+    "TPU, step": (["--platform=tpu-v5e", "--batch=64", "--train"], {"moved": 121, "temporary": 1650}),
+    "GPU, step": (["--platform=cuda-h100", "--batch=64", "--train"], {"moved": 530}),
     "GPU, gradient": (["--platform=cuda-h100", "--batch=64", "--gradient"], {"moved": 520, "operations": 1270}),
 }
 

@@ -42,3 +42,10 @@ def test_it_reads_a_configs_own_images(monkeypatch, capsys, digits_dir):
 def test_what_it_cannot_measure_is_one_line(path, message):
     with pytest.raises(ConfigError, match=message):
         input_pipeline.read_config(path)
+
+
+@pytest.mark.parametrize("option", ["--device_rate=0", "--device_rate=-3", "--seconds=nan"])
+def test_rates_and_times_are_positive(option):
+    name, value = option.split("=")
+    with pytest.raises(ConfigError, match=f"argument {name}: is {value}, and should be more than 0"):
+        input_pipeline.main([option])
