@@ -6,5 +6,6 @@ knows that. Boxes are `[N, 4]` float32, x1, y1, x2, y2 in pixels from the upper 
 1: no coordinate is rounded, and a box's width is x2 − x1. Empty boxes, and none at all, give finite values and
 gradients.
 
-Where mmdetection's conventions and torchvision's differ, these are mmdetection's, with which the paper trained.
+Where mmdetection's conventions and torchvision's differ, these are mmdetection's, with which the paper trained, unless
+a function says that it takes torchvision's.
 """

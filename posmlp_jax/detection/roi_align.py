@@ -82,12 +82,18 @@ def _bin_weights(
     """The share of each cell in each bin along one axis, where cell i is at i.
 
     Boxes begin at `start` and have a `length`, in cells. An empty one has no adaptive samples, and weights of 0.
+
+    Samples are to the bit where float32 operations put them when each is rounded, as in other implementations. XLA
+    would add to a product before it is rounded, and multiply by the reciprocal of a divisor that several values share:
+    either moves samples by 10⁻⁵ of a cell, and the latter may add one where bins are of whole cells.
     """
     start, length = start[:, None, None], length[:, None, None]
-    step = length / bins
+    step = _over(length, bins)
     samples = jnp.full_like(step, sampling_ratio) if sampling_ratio else jnp.ceil(step)
     count = jnp.where(samples > 0, samples, 1)
-    begin = start + jnp.arange(bins)[:, None] * step
+    # The products with either half of a number's bits are exact, so that their sum alone is rounded.
+    number, upper = jnp.arange(bins)[:, None], jax.lax.reduce_precision(step, exponent_bits=8, mantissa_bits=11)
+    begin = start + (number * upper + number * (step - upper))
     cell = jnp.arange(cells, dtype=jnp.float32)
     if sampling_ratio:
         first, looked_at = 0.0, sampling_ratio
@@ -99,9 +105,14 @@ def _bin_weights(
     weights = 0.0
     for index in range(looked_at):
         sample = first + index
-        place = begin + (sample + 0.5) * step / count
+        place = begin + _over((sample + 0.5) * step, count)
         # Within a cell of the map, a sample takes the value of its border.
         exists = (sample < samples) & (place >= -1) & (place <= cells)
         weight = jnp.maximum(1 - jnp.abs(place.clip(0, cells - 1) - cell), 0)
         weights += jnp.where(exists, weight, 0)
     return weights / count
+
+
+def _over(values: Float32[Array, "*shape"], divisor: ArrayLike) -> Float32[Array, "*shape"]:
+    """Quotients, each rounded once: XLA does not invert a divisor that might be another for each value."""
+    return values / jnp.where(jnp.isnan(values), 0, divisor)
