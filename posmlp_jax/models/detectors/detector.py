@@ -96,14 +96,13 @@ def best_detections(
     score_threshold: float,
     nms_threshold: float,
     number: int,
-) -> tuple[Detections, Int32[Array, "{number}"]]:
-    """Those of one image's candidates with scores above a threshold that suppression leaves, and their numbers."""
+) -> Detections:
+    """Those of one image's candidates with scores above a threshold that suppression leaves."""
     scores = jnp.where((scores > score_threshold) & (area(boxes) > 0), scores, -jnp.inf)
     kept, valid = nms(boxes, scores, classes, nms_threshold, number)
-    found = Detections(
+    return Detections(
         jnp.where(valid[:, None], boxes[kept], 0),
         jnp.where(valid, scores[kept], 0),
         jnp.where(valid, classes[kept], -1),
         valid,
     )
-    return found, kept

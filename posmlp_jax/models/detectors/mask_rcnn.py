@@ -159,7 +159,7 @@ class MaskRCNN(Detector):
         """What one image's proposals, and what `head.box` says of them, come to."""
         scores = jnp.where(valid[:, None], jax.nn.softmax(logits)[:, :-1], 0)
         best, place, label = best_scores(scores, CANDIDATES)
-        found, _ = best_detections(
+        return best_detections(
             clip(decode(deltas[place, label], proposals[place], BOX_STD), *size),
             best,
             label,
@@ -167,7 +167,6 @@ class MaskRCNN(Detector):
             nms_threshold=self.config.nms_threshold,
             number=self.config.max_detections,
         )
-        return found
 
     def masks(self, levels: Sequence[Level], found: Detections) -> Float32[Array, "batch n side side"]:
         """The masks of what was found, each by the class that it was found to be."""

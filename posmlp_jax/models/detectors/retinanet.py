@@ -94,10 +94,9 @@ class RetinaNet(Detector):
             boxes.append(clip(decode(delta[place], jnp.asarray(anchor)[place], STD), *size))
             scores.append(best)
             classes.append(label)
-        found, _ = best_detections(
+        return best_detections(
             *map(jnp.concatenate, (boxes, scores, classes)),
             score_threshold=self.config.score_threshold,
             nms_threshold=self.config.nms_threshold,
             number=self.config.max_detections,
         )
-        return found
