@@ -1,4 +1,4 @@
-"""Every row of the paper's Tables 1 to 7 and 10 and of Figure 3: what its model has and does, and what is printed.
+"""Every row of the paper's Tables 1 to 8 and 10 and of Figure 3: what its model has and does, and what is printed.
 
 Parameters are held exactly to what the published code has or, where it was not counted, to what a row differs by from
 one that was; and to the paper's printed digits. So are multiply-accumulates, to what was measured on the published code
@@ -9,8 +9,8 @@ import pytest
 
 from posmlp_jax.analysis import complexity
 from posmlp_jax.analysis.complexity import differing, row_cost
-from posmlp_jax.analysis.paper_tables import OTHERS, ROWS, Row
-from posmlp_jax.models import model_config
+from posmlp_jax.analysis.paper_tables import DETECTORS, OTHERS, ROWS, Row
+from posmlp_jax.models import model_config, parameter_count, registry
 
 pytestmark = pytest.mark.heavy
 
@@ -135,6 +135,25 @@ def test_row(row):
     assert bool(others) == (row.difference is not None)
 
 
+def counted_detectors(kind: str) -> list[tuple[float, float]]:
+    """What the rows of T or S have printed, and what is counted, in millions."""
+    rows = [row for row in DETECTORS if row.name.endswith(kind)]
+    models = [registry.abstract_model(model_config(row.model)) for row in rows]
+    return [(float(row.parameters), parameter_count(model) / 1e6) for row, model in zip(rows, models, strict=True)]
+
+
+@pytest.mark.parametrize(("kind", "least", "most"), [("T", 0.02, 0.06), ("S", -0.14, -0.08)])
+def test_detectors(kind, least, most):
+    """How much more a backbone has that gives both printed numbers, when they are rounded."""
+    both = counted_detectors(kind)
+    low = max(printed - 0.05 - counted for printed, counted in both)
+    high = min(printed + 0.05 - counted for printed, counted in both)
+    assert low < high
+    assert (round(low, 2), round(high, 2)) == (least, most)
+    for row, (printed, counted) in zip([row for row in DETECTORS if row.name.endswith(kind)], both, strict=True):
+        assert agrees(counted, row.parameters) == (row.difference is None) == (abs(printed - counted) < 0.05)
+
+
 @pytest.mark.parametrize("row", [row for row in ROWS if row.gmacs], ids=lambda row: row.name)
 def test_norms_explain_the_differences(row):
     """fvcore counts 5 operations for each element of a norm: then all of the paper's numbers are met, or by 0.01G."""
@@ -157,6 +176,7 @@ def test_the_tables_are_printed(capsys, monkeypatch):
     chosen = ("table 1: gMLP SGU", "table 2: T", "table 2: gMLP-S", "table 3: gMLP (original)", "table 10: original")
     monkeypatch.setattr(complexity, "ROWS", [find(name) for name in chosen])
     monkeypatch.setattr(complexity, "OTHERS", [OTHERS[7]])
+    monkeypatch.setattr(complexity, "DETECTORS", [])
     complexity.main(["--tables"])
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[1:7] == [
@@ -187,6 +207,7 @@ def test_every_table_is_here():
     for table, count in rows.items():
         assert sum(row.table == f"table {table}" for row in ROWS) == count
     assert sum(row.table == "figure 3" for row in ROWS) == 5
+    assert len(DETECTORS) == 4
     assert [row.name for row in (*ROWS, *OTHERS)] == list(PARAMETERS)
 
 
