@@ -74,8 +74,12 @@ def interpolate(map, y: float, x: float):
 def test_against_loops(random_boxes, sampling_ratio, aligned):
     map, boxes = feature_map(), regions(random_boxes)[:30]
     boxes = np.delete(boxes, [10, 11], axis=0)  # Thousands of samples, mostly outside.
-    expected = [naive_roi_align(map.astype(float), box, sampling_ratio, aligned) for box in boxes]
-    np.testing.assert_allclose(aligned_regions(map, boxes, SIZE, SCALE, sampling_ratio, aligned), expected, atol=1e-5)
+    expected = np.array([naive_roi_align(map.astype(float), box, sampling_ratio, aligned) for box in boxes])
+    found, pull = jax.vjp(lambda map: aligned_regions(map, boxes, SIZE, SCALE, sampling_ratio, aligned), map)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    # The results are linear in the map: the gradient of any of their sums, times the map, is that sum.
+    weights = np.random.default_rng(1).standard_normal(expected.shape).astype(np.float32)
+    np.testing.assert_allclose(np.sum(pull(jnp.asarray(weights))[0] * map), np.sum(weights * expected), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("sampling_ratio", "aligned"), WAYS)
@@ -141,9 +145,9 @@ def test_no_gradient_reaches_boxes_and_strange_ones_are_finite(random_boxes):
     map = feature_map()
     boxes = regions(random_boxes)[:8]
     boxes[:4] = [[np.nan] * 4, [0, 0, np.inf, np.inf], [30, 30, 10, 10], [-1e30, -1e30, 1e30, 1e30]]
+    total = jax.value_and_grad(lambda *args: jnp.sum(roi_align(*args) ** 2), argnums=(0, 1))
     for sampling_ratio in (0, 2):
-        total = jax.value_and_grad(lambda *args: jnp.sum(roi_align(*args) ** 2), argnums=(0, 1))
-        value, (gradient, none) = total(map, boxes, SIZE, SCALE, sampling_ratio)
+        value, (gradient, none) = jax.jit(total, static_argnums=(2, 3, 4))(map, boxes, SIZE, SCALE, sampling_ratio)
         assert np.isfinite(value)
         assert np.all(np.isfinite(gradient))
         assert not np.any(none)
