@@ -17,13 +17,13 @@ def sample(
     likely.
 
     Args:
-      key: decides alone: one of the seed, the step and the example is the same after resuming and on any devices.
+      key: decides alone. Made of the seed, the step and the example it is the same after resuming and on any devices.
       matches: see `matching.match`; those that are ignored are never chosen.
       number: 256 of a region proposal network, 512 regions for the heads.
       positive_fraction: ½ of the former, ¼ of the latter.
 
     Returns:
-      The anchors' numbers, those of matched ones first, and whether there is one: an image that has too few leaves the
+      The anchors' numbers, those of matched ones first, and whether there is one. An image that has too few leaves the
       last places empty, with number 0.
     """
     matches = jnp.asarray(matches)
