@@ -409,6 +409,11 @@ def test_the_best_of_a_run_that_kept_none(trained):
         ({"optimizer.warmup": "8 steps"}, ConfigError, "should be shorter than the run's 8"),
         ({"data.name": "imagenet2012"}, DataError, "python -m posmlp_jax.data.prepare imagenet2012 --source="),
         ({"model.num_classes": 3, "data.name": "digits"}, ConfigError, "has 10 classes"),
+        (
+            {"model.name": "retinanet_posmlp_t", "data.name": "digits"},
+            ConfigError,
+            "'retinanet_posmlp_t' is a detector",
+        ),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(tiny_config, tmp_path, monkeypatch, changes, error, message):

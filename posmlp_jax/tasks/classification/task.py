@@ -38,6 +38,10 @@ class Classification(Task):
 
     def __init__(self, config: ConfigDict, model: BackboneConfig, source: LabelledSource):
         super().__init__(config, model, source)
+        if model.is_detector:
+            raise ConfigError(
+                f"model '{config.model.name}' is a detector, and classification takes one of list_models()"
+            )
         classes = model.num_classes
         if classes < source.num_classes:
             raise ConfigError(
