@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from benchmarks.accelerator_report import TITLES, Line, find_chip_of, label, rate, shares
+from benchmarks.accelerator_report import TITLES, Line, find_chip_of, label, rate, settings, shares
 from benchmarks.chips import GIB, Chip
 from posmlp_jax.figures import FONT, add_legend
 
@@ -46,7 +46,9 @@ def draw(results: Mapping[str, Any]) -> Figure:
     add_legend(figure, list(drawn.values()), loc="outside right center", fontsize=FONT, frameon=False)
     machine = results["machine"]
     figure.suptitle(
-        f"{machine['kind']}, bfloat16, jax {machine['jax']}, {results['date']}", fontsize=10, parse_math=False
+        f"{machine['kind']}, {settings(machine)}, jax {machine['jax']}, {results['date']}",
+        fontsize=10,
+        parse_math=False,
     )
     return figure
 

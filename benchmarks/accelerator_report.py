@@ -88,6 +88,11 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join([as_text(rows, whole=True), "", *_legend(results, chip), *([""] if failures else []), *failures])
 
 
+def settings(machine: Mapping[str, Any]) -> str:
+    """The type that all is computed in, and what our models have that the named ones have not."""
+    return ", ours with ".join(filter(None, ("bfloat16", " ".join(machine.get("override", ())))))
+
+
 def _place(line: Line, models: Sequence[str]) -> tuple[int, bool, int]:
     """Of a row: programs, ours before timm's, and a model's batches together."""
     return list(TITLES).index(line["program"]), line["library"] != "posmlp_jax", models.index(label(line))
@@ -112,7 +117,7 @@ def _legend(results: Mapping[str, Any], chip: Chip | None) -> list[str]:
     machine = results["machine"]
     versions = ", ".join(f"{name} {machine[name]}" for name in ("jax", "torch", "timm") if name in machine)
     lines = [
-        f"{machine['kind']}, {versions}, {results['date']}; in bfloat16, images or clips",
+        f"{machine['kind']}, {versions}, {results['date']}; in {settings(machine)}, images or clips",
         f"examples/s  the median of {machine['repeats']} timings, ± half of what is between their quartiles",
         "first step  from the start of the process to the end of its first step, compile included",
     ]

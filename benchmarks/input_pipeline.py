@@ -135,11 +135,14 @@ def read_config(path: str) -> tuple[ConfigDict, tuple[int, int]]:
     """The `data` section of a config file, and the size of its model's images.
 
     Raises:
-      ConfigError: if there is no such file, or its model takes clips.
+      ConfigError: if there is no such file, it is no config, or its model takes clips.
     """
     if not Path(path).is_file():
         raise ConfigError(f"there is no config file '{path}'")
-    config = runpy.run_path(path)["get_config"]()
+    found = runpy.run_path(path)
+    if "get_config" not in found:
+        raise ConfigError(f"{path} is no config: it has no get_config()")
+    config = found["get_config"]()
     model = resolve_model(config, {})
     if model.kind != "image":
         raise ConfigError(f"{path} is for clips, which `python -m benchmarks.video_pipeline` measures")
@@ -234,6 +237,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", help="train this model and tell how long it waits for data")
     parser.add_argument("--steps", type=int, default=5, help="how many steps of it are measured")
     options = parser.parse_args(arguments)
+    for name in ("images", "batch_size", "steps"):
+        if getattr(options, name) < 1:
+            raise ConfigError(f"--{name}={getattr(options, name)} should be 1 or more")
+    if options.model and options.config:
+        raise ConfigError("--model is trained on images of its own recipe; give it without --config")
     cores = len(os.sched_getaffinity(0))
     end_to_end = {
         "cores": cores,
@@ -245,8 +253,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.config:
         variants = {options.config: read_config(options.config)}
     if options.data_dir:
-        if not options.config or options.model:
-            raise ConfigError("--data_dir goes with --config, which says what is there, and without --model")
+        if not options.config:
+            raise ConfigError("--data_dir goes with --config, which says what is there")
         ((data, _),) = variants.values()
         data.data_dir = options.data_dir
         print_end_to_end(open_source(data, "train"), variants, **end_to_end)

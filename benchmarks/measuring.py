@@ -6,6 +6,7 @@ sides need nothing but Python's own library.
 
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from typing import Any
 _ROOT = Path(__file__).parent.parent
 # Of one timing, in seconds: so many calls are made in a row, without waiting for each, that it takes as long.
 _SPAN = 0.2
+# The line with which a program of ours, or Python, says what ended it.
+_ERROR = re.compile(r"error: |(\w+\.)*\w+(Error|Exception)\b")
 
 
 def ask(module: str, request: Mapping[str, Any], limit: float) -> dict[str, Any]:
@@ -56,9 +59,11 @@ def _failure(code: int, errors: str) -> str:
         return ""
     if code < 0:
         return f"killed by signal {-code}"
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    memory = [line for line in lines if "RESOURCE_EXHAUSTED" in line or "out of memory" in line.lower()]
-    reason = (memory or lines or [f"exit code {code}"])[-1].removeprefix("error: ")
+    lines = [line.strip() for line in errors.splitlines() if line.strip()] or [f"exit code {code}"]
+    # What ended it, behind warnings and before what Python and JAX add to it.
+    begins = [place for place, line in enumerate(lines) if _ERROR.match(line)] or [len(lines) - 1]
+    reason, text = lines[begins[-1]].removeprefix("error: "), "\n".join(lines[begins[-1] :])
+    memory = "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
     return f"out of memory: {reason}"[:300] if memory else reason[:300]
 
 

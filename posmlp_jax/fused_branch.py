@@ -75,16 +75,29 @@ def is_fused(kernel: str, obstacle: str, x: Float[Array, "batch windows tokens w
     Raises:
       ConfigError: for 'pallas', where it cannot.
     """
+    if kernel == "xla":
+        return False
     device, mesh = device_kind(), jax.sharding.get_abstract_mesh()
     if kernel == "pallas":
         if device != "cpu" and not device.startswith("TPU"):
             obstacle = f"needs a TPU, or a CPU that runs it step by step, and not {device}"
-        refuse(obstacle)
+        refuse(obstacle or _splitting_obstacle(x))
         return True
     suited = device.startswith("TPU") and not device.startswith(_TOO_SMALL) and x.dtype == jnp.bfloat16
-    # A kernel has to be told how a batch is split, which only a mesh knows.
-    split = jax.device_count() == 1 if mesh.empty else len(x) % mesh.size == 0
-    return kernel == "auto" and suited and split and not obstacle
+    # Only a mesh says what a program is compiled for; without one it may be a host's CPU, or an export for others.
+    return suited and not mesh.empty and not obstacle and not _splitting_obstacle(x)
+
+
+def _splitting_obstacle(x: Float[Array, "batch windows tokens width"]) -> str:
+    """What stands against telling the kernel how a batch is split over the mesh in context; or ''."""
+    mesh, batch = jax.sharding.get_abstract_mesh(), x.shape[0]
+    if not isinstance(batch, int):
+        return "takes a batch of a known size"
+    if any(kind != AxisType.Auto for kind in mesh.axis_types):
+        return "splits a batch over the mesh itself, whose axes should be AxisType.Auto and not in a shard_map"
+    if not mesh.empty and batch % mesh.size:
+        return f"takes a batch that the mesh's {mesh.size} devices share equally, and not {batch}"
+    return ""
 
 
 def refuse(obstacle: str) -> None:
@@ -131,7 +144,9 @@ def _normal_cdf(x, dtype):
     if dtype != jnp.bfloat16:
         return 0.5 * (1 + jax.lax.erf(x * _SQRT_HALF))
     square = jnp.minimum(x * x, 25.0)
-    below = 1 + jnp.exp2(x * ((_LOGISTIC[2] * square + _LOGISTIC[1]) * square + _LOGISTIC[0]))
+    exponent = x * ((_LOGISTIC[2] * square + _LOGISTIC[1]) * square + _LOGISTIC[0])
+    # Far below 0 it would be infinite, and then nothing times infinity.
+    below = 1 + jnp.exp2(jnp.minimum(exponent, 100.0))
     # One step of Newton's takes what the vector unit has for 1/x to float32's precision.
     inverse = pl.reciprocal(below, approx=True)
     return inverse * (2 - below * inverse)
@@ -289,9 +304,9 @@ def _with_all_devices(function, windows: tuple[Array, ...], weights: Branch, res
       results: how many results there are, the sums included.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    axes = tuple(name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Auto)
-    if not axes:
+    if mesh.empty:
         return function(windows, weights)
+    axes = mesh.axis_names
 
     def share(windows, weights):
         of_windows, *sums = function(windows, weights)
@@ -302,7 +317,6 @@ def _with_all_devices(function, windows: tuple[Array, ...], weights: Branch, res
         share,
         in_specs=(split, whole),
         out_specs=(split, *[whole] * (results - 1)),
-        axis_names=set(axes),
         check_vma=False,  # Of which kernels say nothing.
     )(windows, weights)
 
@@ -325,16 +339,14 @@ def _forward(x, kept, weights: Branch, epsilon: float, residual: bool):
 def _backward(epsilon: float, residual: bool, saved, dz):
     def share(windows, weights):
         results = [_shape(windows[0]), *(_shape(each, jnp.float32) for each in weights)]
-        dx, *sums = _call(
-            _backward_kernel, "block_gradient", windows, weights, results, epsilon=epsilon, residual=residual
-        )
-        return dx, *(total.astype(each.dtype) for total, each in zip(sums, weights, strict=True))
+        return _call(_backward_kernel, "block_gradient", windows, weights, results, epsilon=epsilon, residual=residual)
 
     x, kept, weights = saved
     windows = (x, dz) if kept is None else (x, dz, kept)
     dx, *sums = _with_all_devices(share, windows, weights, 1 + len(weights))
     # What is kept is drawn, and depends on no parameter.
-    return dx, jax.tree.map(jnp.zeros_like, kept), Branch(*sums)
+    gradients = Branch(*(total.astype(each.dtype) for total, each in zip(sums, weights, strict=True)))
+    return dx, jax.tree.map(jnp.zeros_like, kept), gradients
 
 
 _block.defvjp(_forward, _backward)
@@ -360,6 +372,8 @@ def fused_branch(
     residual: bool,
 ) -> Float[Array, "batch windows tokens width"]:
     """Linear(gate(GELU(Linear(Norm(x))))) of `GatedBranch`, whose gate multiplies halves, in x's type.
+
+    It has gradients of the first order, backwards, and no `jax.jvp`.
 
     Args:
       x: windows without masks.

@@ -133,6 +133,11 @@ def test_libraries_have_turns(monkeypatch):
             {"a": 1, "error": "killed by signal 9"},
         ),
         ("raise ValueError('no')", {"error": "ValueError: no"}),
+        # Before what JAX says of tracebacks, and behind a warning that is none of it.
+        (
+            "import sys, jax; print('ran out of memory, no failure', file=sys.stderr); jax.jit(lambda x: {}['no'])(0)",
+            {"error": "KeyError: 'no'"},
+        ),
         ("import sys; sys.exit('error: RESOURCE_EXHAUSTED: x')", {"error": "out of memory: RESOURCE_EXHAUSTED: x"}),
         ("import time; print('{\"a\": 1}', flush=True); time.sleep(60)", {"a": 1, "error": "took more than 0.5 s"}),
         (
@@ -200,6 +205,9 @@ def test_the_table(columns, monkeypatch):
         ["training", "step", "posmlp_t", "64", "out", "of", "memory", "60", "s", "75", "s"],
     ]
     assert "posmlp_t, train, batch 64: out of memory: 99 GiB" in table(found)
+    assert "2026-01-31; in bfloat16, images or clips\n" in table(found)
+    found["machine"]["override"] = ["dtype=float32", "depths=(1,1,1,1)"]
+    assert "in bfloat16, ours with dtype=float32 depths=(1,1,1,1), images" in table(found)
     unknown = table(results("NVIDIA A100-SXM4-40GB"))
     assert "bandwidth" not in unknown.splitlines()[0]
     assert "no data sheet of 'NVIDIA A100-SXM4-40GB'" in unknown

@@ -1,6 +1,7 @@
 """A block as one kernel, interpreted on this CPU, against the same block as XLA computes it."""
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -54,9 +55,10 @@ def tokens(batch: int = 2, dtype=np.float32):
     return np.random.default_rng(0).standard_normal((2, batch, 3, 12, 6)).astype(dtype)
 
 
-def values_and_gradients(kernel: str, key=None, x=None, mesh=None, **options):
+def values_and_gradients(kernel: str, key=None, x=None, mesh=None, changes=None, **options):
     """The result, and the gradients by all parameters and by x."""
     parameters, call = functional(randomized(lambda: module(kernel=kernel, **options)))
+    parameters |= changes or {}
     x, wanted = tokens() if x is None else x
     if mesh:
         parameters, x = jax.device_put((parameters, x), (replicated(mesh), batch_sharding(mesh)))
@@ -100,12 +102,21 @@ def test_bfloat16_is_no_further_from_float32_than_the_compiler_s():
     ]
     for mine, other in zip(*map(jax.tree.leaves, errors), strict=True):
         assert mine < max(1.2 * other, 0.01)
-    random = np.linspace(-12, 12, 4001, dtype=np.float32)
-    erf = np.array([0.5 * (1 + math.erf(value / 2**0.5)) for value in random])
+    values = np.float32([*np.linspace(-12, 12, 4001), -1e4, -40, -29.3, 29.3, 40, 1e4])
+    erf = np.array([0.5 * (1 + math.erf(value / 2**0.5)) for value in values])
     cdf = jax.jit(_normal_cdf, static_argnums=1)
     # Of which a third is 1/x, that is here less exact than on a TPU.
-    assert np.abs(cdf(random, jnp.dtype(jnp.bfloat16)) - erf).max() < 3.5e-5
-    assert np.abs(cdf(random, jnp.dtype(jnp.float32)) - erf).max() < 2e-7
+    assert np.abs(cdf(values, jnp.dtype(jnp.bfloat16)) - erf).max() < 3.5e-5
+    assert np.abs(cdf(values, jnp.dtype(jnp.float32)) - erf).max() < 2e-7
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_large_values_are_finite(dtype):
+    """Where GELU's slope is 0 or 1 for all that float32 knows."""
+    found = values_and_gradients(
+        "pallas", x=tokens(dtype=dtype), dtype=dtype, changes={"expand.bias": jnp.linspace(-1000, 100, 24)}
+    )
+    assert all(np.isfinite(np.float32(leaf)).all() for leaf in jax.tree.leaves(found))
 
 
 def test_eight_devices_give_what_one_does():
@@ -115,6 +126,14 @@ def test_eight_devices_give_what_one_does():
     one = values_and_gradients("pallas", **options)
     eight = values_and_gradients("pallas", mesh=mesh_of(jax.devices(), fsdp=2), **options)
     assert_all_close(eight, one, 1e-5)
+
+
+def test_what_devices_sum_is_float32():
+    parameters, call = functional(module(kernel="pallas", dtype=jnp.bfloat16))
+    x, _ = tokens(batch=8, dtype=jnp.bfloat16)
+    gradient = jax.grad(lambda parameters, x: jnp.sum(call(parameters, x).astype(jnp.float32)))
+    jaxpr = str(jax.make_jaxpr(on_mesh(gradient, mesh_of(jax.devices())))(parameters, x))
+    assert set(re.findall(r"(\w+)\[[\d,]*\] = psum", jaxpr)) == {"f32"}
 
 
 def test_a_model_is_the_same_with_it():
@@ -137,30 +156,42 @@ def test_a_model_is_the_same_with_it():
     assert macs["pallas"] == macs["xla"]
 
 
-def calls_a_kernel(device: str, devices: int = 1, batch: int = 2, layout=None, **options) -> bool:
-    """Whether the program for a mesh of such devices has our kernel."""
+def traced(device: str, devices: int = 1, batch=2, layout=None, kind=AxisType.Auto, **options) -> str:
+    """A block's program for a mesh of such devices."""
     block = module(**{"dtype": jnp.bfloat16, **options})
-    mesh = AbstractMesh((devices,), ("data",), (AxisType.Auto,), abstract_device=AbstractDevice(device, None, "some"))
+    mesh = AbstractMesh((devices,), ("data",), (kind,), abstract_device=AbstractDevice(device, None, "some"))
     x = jax.ShapeDtypeStruct((batch, 3, 12, 6), block.expand.dtype)
     with jax.sharding.use_abstract_mesh(mesh):
-        return "pallas_call" in str(jax.make_jaxpr(lambda x: block(x, layout))(x))
+        return str(jax.make_jaxpr(lambda x: block(x, layout))(x))
+
+
+def calls_a_kernel(*args, **options) -> bool:
+    return "pallas_call" in traced(*args, **options)
 
 
 def test_auto_is_the_kernel_where_that_is_a_gain():
-    for device, has in {
-        "TPU v5 lite": True,
-        "TPU v6 lite": True,
-        "TPU v4": False,
-        "NVIDIA H100": False,
-        "cpu": False,
-    }.items():
-        assert calls_a_kernel(device) == has, device
+    kinds = ["TPU v5 lite", "TPU v6 lite", "TPU v4", "NVIDIA H100", "cpu"]
+    assert [calls_a_kernel(kind) for kind in kinds] == [True, True, False, False, False]
     assert calls_a_kernel("TPU v5 lite", devices=2, batch=4)
     assert not calls_a_kernel("TPU v5 lite", devices=2, batch=3)
     assert not calls_a_kernel("TPU v5 lite", kernel="xla")
     assert not calls_a_kernel("TPU v5 lite", dtype=jnp.float32)
     assert calls_a_kernel("TPU v5 lite", layout=window_layout((9, 4), (3, 4)))
     assert not calls_a_kernel("TPU v5 lite", layout=window_layout((8, 4), (3, 4)))
+
+
+def test_auto_is_no_kernel_where_it_is_not_known_how_a_batch_lies(monkeypatch):
+    """In a shard_map, on explicit axes, for a batch of any size, and without a mesh, as in an export for others."""
+    (size,) = jax.export.symbolic_shape("b")
+    for options in ({"kind": AxisType.Manual}, {"kind": AxisType.Explicit}, {"batch": size}):
+        assert not calls_a_kernel("TPU v5 lite", **options)
+        with pytest.raises(ConfigError, match=r"^kernel 'pallas' .*; 'auto' and 'xla' take this"):
+            traced("cpu", kernel="pallas", **options)
+    with pytest.raises(ConfigError, match="takes a batch that the mesh's 2 devices share equally, and not 3"):
+        traced("cpu", devices=2, batch=3, kernel="pallas")
+    monkeypatch.setattr("posmlp_jax.fused_branch.device_kind", lambda: "TPU v5 lite")
+    x, _ = tokens(dtype=jnp.bfloat16)
+    assert "pallas_call" not in str(jax.make_jaxpr(module(dtype=jnp.bfloat16))(x))
 
 
 VIDEO = {"num_frames": 4, "image_size": 32, "widths": (6,), "depths": (1,), "windows": (4,), "groups": (2,)}

@@ -1,6 +1,7 @@
 """What `benchmarks.input_pipeline` says of cores and configs; it measures nothing here."""
 
 import pytest
+from runs import ROOT
 
 from benchmarks import input_pipeline
 from posmlp_jax.errors import ConfigError
@@ -49,3 +50,18 @@ def test_rates_and_times_are_positive(option):
     name, value = option.split("=")
     with pytest.raises(ConfigError, match=f"argument {name}: is {value}, and should be more than 0"):
         input_pipeline.main([option])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch_size=0"], "--batch_size=0 should be 1 or more"),
+        (["--images=0"], "--images=0 should be 1 or more"),
+        (["--model=posmlp_t", "--config=configs/posmlp_t.py"], "give it without --config"),
+        (["--config=benchmarks/chips.py"], "benchmarks/chips.py is no config: it has no get_config"),
+    ],
+)
+def test_mistakes(options, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ConfigError, match=message):
+        input_pipeline.main(options)

@@ -4,7 +4,7 @@ import functools
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
 import jax
@@ -53,9 +53,13 @@ class Evaluator:
         self._prepared: Batches | None = None
 
     def prepare(self) -> None:
-        """Starts to make the first batches of an evaluation that comes soon, unless that has been done."""
+        """Starts to make the first batches of an evaluation that comes soon, unless that has been done.
+
+        What stands against that is told by the evaluation itself.
+        """
         if self._prepared is None:
-            self._prepared = self._batches()
+            with suppress(Exception):
+                self._prepared = self._batches()
 
     def close(self) -> None:
         """Lets go of what is prepared."""

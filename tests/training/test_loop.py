@@ -192,13 +192,15 @@ def test_a_signal_ends_an_evaluation_between_two_batches(trained, tiny_config, t
         assert losses(tmp_path) == [float(np.mean(np.float32(each[start : start + 3]))) for start in (0, 3, 6)]
 
 
-def test_an_evaluation_that_fails_loses_no_step(trained, tiny_config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("what", [(loop.Evaluator, "__call__"), (evaluation, "eval_batches")], ids=["end", "begin"])
+def test_an_evaluation_that_fails_loses_no_step(trained, tiny_config, tmp_path, monkeypatch, what):
+    """However far it came, and though its batches are begun before it is due."""
     _, workdir, _ = trained
 
-    def fail(evaluator, variants, stop):
+    def fail(*args, **options):
         raise DataError("cannot decode val/3.jpg")
 
-    monkeypatch.setattr(loop.Evaluator, "__call__", fail)
+    monkeypatch.setattr(*what, fail)
     with pytest.raises(DataError, match="cannot decode"):
         train(tiny_config(), tmp_path)
     monkeypatch.undo()
