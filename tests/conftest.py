@@ -1,7 +1,6 @@
 """Set-up that has to happen before anything imports jax."""
 
 import gc
-import importlib
 import itertools
 import os
 import signal
@@ -127,11 +126,9 @@ def bucket():
 @pytest.fixture(scope="session")
 def torchvision():
     """The library; who asks for it can import what it consists of."""
-    try:
-        return importlib.import_module("torchvision")
-    # The latter is what importing it ends with where its operations are made for another build of torch than there is.
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"torchvision: {error}")
+    from helpers import torchvision
+
+    return torchvision()
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,15 @@
 """What several test files need of modules: their parameters by name, random values, and pure functions."""
 
 import functools
+import importlib
 import operator
+import types
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from posmlp_jax.models import GMLPConfig, PosMLPConfig, PosMLPVideoConfig, model_config
@@ -18,6 +21,15 @@ OPTIMIZED = {
     "xla_llvm_disable_expensive_passes": False,
     "xla_cpu_use_fusion_emitters": True,
 }
+
+
+def torchvision() -> types.ModuleType:
+    """The library, or a skip, of a whole file where that asks for it."""
+    try:
+        return importlib.import_module("torchvision")
+    # The latter is what importing it ends with where its operations are made for another build of torch than there is.
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"torchvision: {error}", allow_module_level=True)
 
 
 def functional(module: nnx.Module, apply: Callable = operator.call) -> tuple[dict[str, jax.Array], Callable]:

@@ -127,7 +127,10 @@ def test_storage_that_is_away_for_a_moment_loses_no_lock(tmp_path, no_system_loc
     while (tmp_path / "lock").read_text() == before:
         assert time.monotonic() < end
         time.sleep(0.02)
-    monkeypatch.setattr(WorkdirLock, "_write", lambda self, beat: None)
+    silent = []
+    monkeypatch.setattr(WorkdirLock, "_write", lambda self, beat: silent.append(beat))
+    while not silent:  # By then no earlier beat is still being written.
+        time.sleep(0.02)
     (tmp_path / "lock").write_text('{"pid": 1, "id": "another"}')
     held.close()
     assert (tmp_path / "lock").read_text() == '{"pid": 1, "id": "another"}'

@@ -7,6 +7,7 @@ P7 have other inputs, RoIAlign is not aligned, and background is the first class
 import functools
 from collections import OrderedDict
 
+import helpers
 import jax.numpy as jnp
 import naive
 import numpy as np
@@ -22,7 +23,7 @@ from posmlp_jax.models.detectors.mask_rcnn import BOX_STD
 
 pytestmark = pytest.mark.heavy
 torch = pytest.importorskip("torch")
-torchvision = pytest.importorskip("torchvision")
+torchvision = helpers.torchvision()
 faster_rcnn = torchvision.models.detection.faster_rcnn
 generator = np.random.default_rng(0)
 
