@@ -50,15 +50,22 @@ class GatedBranch(nnx.Module):
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "batch windows tokens channels"]:
         """What to add to x; with a random `key` the branch drops, without one it does not."""
-        if is_fused(self.kernel, self.obstacle(layout), x):
-            return self._fused(x, key, residual=False)
-        return self._drop(self._branch(x, layout), key)
+        return self._apply(x, layout, key, residual=False)
 
-    def _branch(
-        self, x: Float[Array, "batch windows tokens channels"], layout: WindowLayout | None
+    def _apply(
+        self,
+        x: Float[Array, "batch windows tokens channels"],
+        layout: WindowLayout | None,
+        key: Key[Array, ""] | None,
+        *,
+        residual: bool,
     ) -> Float[Array, "batch windows tokens channels"]:
+        """The branch, and x added to it if there is a `residual`."""
+        if is_fused(self.kernel, self.obstacle(layout), x):
+            return self._fused(x, key, residual=residual)
         parts = [gelu(part) for part in channels_first(self.expand, self.norm(x), self.gate.parts)]
-        return channels_last(self.project, self.gate(parts, layout))
+        y = self._drop(channels_last(self.project, self.gate(parts, layout)), key)
+        return x + y if residual else y
 
     def _drop(
         self, y: Float[Array, "batch windows tokens channels"], key: Key[Array, ""] | None
@@ -122,9 +129,7 @@ class GatedBlock(GatedBranch):
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "batch windows tokens channels"]:
         """The block's output; with a random `key` the block drops, without one it does not."""
-        if is_fused(self.kernel, self.obstacle(layout), x):
-            return self._fused(x, key, residual=True)
-        return x + self._drop(self._branch(x, layout), key)
+        return self._apply(x, layout, key, residual=True)
 
     def _drop(
         self, y: Float[Array, "batch windows tokens channels"], key: Key[Array, ""] | None
