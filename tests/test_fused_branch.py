@@ -136,6 +136,13 @@ def test_what_devices_sum_is_float32():
     assert set(re.findall(r"(\w+)\[[\d,]*\] = psum", jaxpr)) == {"f32"}
 
 
+def test_work_of_all_devices_is_counted():
+    parameters, call = functional(module(kernel="pallas"))
+    x, _ = tokens(batch=8)
+    alone, together = (forward_macs(each, parameters, x) for each in (call, on_mesh(call, mesh_of(jax.devices()))))
+    assert together == alone > 0
+
+
 def test_a_model_is_the_same_with_it():
     """Windows of two stages, costs; what it keeps for a gradient is less."""
     models = {
