@@ -160,11 +160,11 @@ def steps(workdir: Path) -> list[int]:
     return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal())
 
 
-def save_model(workdir: Path, name: str, model, class_names=None) -> None:
+def save_model(workdir: Path, name: str, model, class_names=None, class_ids=None) -> None:
     """A working directory with a checkpoint of step 0: `model`, whose config started from the registry's `name`."""
     checkpoints = Checkpoints(workdir, keep=1)
     named = NamedModel(name, model.config)
-    checkpoints.save_weights(module_weights(model), plain(default_config(name)), named, class_names)
+    checkpoints.save_weights(module_weights(model), plain(default_config(name)), named, class_names, class_ids)
     checkpoints.close()
 
 

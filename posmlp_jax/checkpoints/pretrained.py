@@ -32,6 +32,7 @@ class Pretrained:
       name: of the model that its config started from, as `create_model` has it.
       config: its architecture.
       class_names: in the order of the logits, or None where the data set had no names.
+      class_ids: the data set's own numbers of the classes, or None where these are their places in it.
       task: what it was trained for, as `tasks.find_task` has it.
       data: the `data` section of the config that it was trained with: `mean`, `std`, `eval_crop` and more.
       workdir, step, item: which checkpoint it is, and 'weights' or 'ema' of it.
@@ -41,6 +42,7 @@ class Pretrained:
     name: str
     config: BackboneConfig
     class_names: tuple[str, ...] | None
+    class_ids: tuple[int, ...] | None
     task: str
     data: Mapping[str, Any]
     workdir: epath.Path
@@ -112,6 +114,7 @@ def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights
         run = checkpoints.run(step)
         with checkpoints.damaged(step, "run"):
             (name, config), names = read_model(run), run["class_names"]
+            ids = run.get("class_ids")  # Earlier versions knew none.
             data, metric = run["config"]["data"], deciding(read_metrics(run), read_keep_best(run))
         choice = choose_weights(weights, step, partial(checkpoints.holds, step), checkpoints.evaluations, metric)
     if config.dtype == "bfloat16" and jax.default_backend() == "cpu":
@@ -120,6 +123,7 @@ def open_pretrained(path: epath.PathLike, *, step: str | int = "latest", weights
         name=name,
         config=config,
         class_names=None if names is None else tuple(names),
+        class_ids=None if ids is None else tuple(ids),
         task=task_of(run["config"]),
         data=data,
         workdir=workdir,

@@ -1,4 +1,4 @@
-"""What a checkpoint's `run` says, a JSON text: the step, the config, the model, the class names and the metrics."""
+"""What a checkpoint's `run` says, a JSON text: step, config, model, the classes' names and numbers, the metrics."""
 
 import dataclasses
 import json
@@ -24,7 +24,12 @@ _METRICS_BEFORE = (
 
 
 def describe_run(
-    step: int, config: Mapping, model: NamedModel, class_names: Sequence[str] | None, metrics: Sequence[Metric]
+    step: int,
+    config: Mapping,
+    model: NamedModel,
+    class_names: Sequence[str] | None,
+    metrics: Sequence[Metric],
+    class_ids: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """A checkpoint's `run`."""
     name, fields = model
@@ -33,6 +38,7 @@ def describe_run(
         "config": dict(config),
         "model": {"name": name} | {field: getattr(fields, field) for field in fields.__dataclass_fields__},
         "class_names": None if class_names is None else list(class_names),
+        "class_ids": None if class_ids is None else list(class_ids),
         "metrics": [dataclasses.asdict(metric) for metric in metrics],
         "has_checksums": True,
     }

@@ -108,10 +108,12 @@ class Checkpoints:
         model: NamedModel,
         class_names: Sequence[str] | None,
         pending: Sequence[Mapping[str, float]] = (),
+        class_ids: Sequence[int] | None = None,
     ) -> None:
         """Starts to write a checkpoint; returns when the arrays are copied, before they are on disk.
 
         `config` is the run's, as JSON has it. `pending` are the metrics of the steps that no log line has had yet.
+        `class_ids` are the data set's own numbers of the classes, where it has such.
 
         Raises:
           CheckpointError: if the disk refuses it, or the one before it.
@@ -123,19 +125,24 @@ class Checkpoints:
         items = {
             "weights": ocp.args.StandardSave(as_dict(state.weights)),
             "optimizer": ocp.args.StandardSave(state.optimizer),
-            "run": ocp.args.JsonSave(describe_run(step, config, model, class_names, self._metrics) | more),
+            "run": ocp.args.JsonSave(describe_run(step, config, model, class_names, self._metrics, class_ids) | more),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(as_dict(state.ema))
         self._save(step, items)
 
     def save_weights(
-        self, weights: Weights, config: Mapping, model: NamedModel, class_names: Sequence[str] | None
+        self,
+        weights: Weights,
+        config: Mapping,
+        model: NamedModel,
+        class_names: Sequence[str] | None,
+        class_ids: Sequence[int] | None = None,
     ) -> None:
         """A checkpoint of step 0 with weights alone, from which models are loaded but no run goes on."""
         items = {
             "weights": ocp.args.StandardSave(as_dict(weights)),
-            "run": ocp.args.JsonSave(describe_run(0, config, model, class_names, self._metrics)),
+            "run": ocp.args.JsonSave(describe_run(0, config, model, class_names, self._metrics, class_ids)),
         }
         self._save(0, items)
 

@@ -113,6 +113,11 @@ class Task(abc.ABC):
         del source
         return None
 
+    def ids(self, source: Source) -> tuple[int, ...] | None:
+        """The data set's own numbers of what `names` names, for what is written in its format; None: it has none."""
+        del source
+        return None
+
     def check_names(self, saved: Sequence[str] | None, source: Source) -> None:
         """Raises a CheckpointError if a checkpoint's model was trained on other names than the examples have now."""
         current = self.names(source)

@@ -195,8 +195,9 @@ class _Loop:
         run = self._run
         # Orbax copies as it sees fit.
         with jax.transfer_guard("allow"):
-            names = run.task.names(run.train_source)
-            self._checkpoints.save(self._state, plain(run.config), run.named_model, names, self._clock.pending())
+            names, ids = run.task.names(run.train_source), run.task.ids(run.train_source)
+            pending = self._clock.pending()
+            self._checkpoints.save(self._state, plain(run.config), run.named_model, names, pending, ids)
         self._clock.restart()
 
     def _evaluate(self) -> int:

@@ -120,7 +120,8 @@ def pack(
         raise CheckpointError(f"no evaluation of step {pretrained.step} is on record in {workdir}; take another --step")
     metric, data = find_task(pretrained.task).metrics[0], _read_data(workdir)
     # Where data lie, how many devices there were, and what else is no part of an experiment, is as in the command.
-    run = {key: run[key] for key in ("step", "model", "class_names", "metrics")} | {"config": plain(config)}
+    kept = ("step", "model", "class_names", "class_ids", "metrics")
+    run = {key: run[key] for key in kept if key in run} | {"config": plain(config)}
     with atomic_folder(output) as folder:
         parts = {"item": pretrained.item, "run": run, "results": results, "data": data}
         write = partial(write_packed, folder, pretrained.weights, **parts)

@@ -78,6 +78,13 @@ def test_of_another_architecture(classifier):
         transfer(pretrained, model_config(RETINANET, backbone="gmlp_s", first_map=0))
 
 
+def test_the_data_sets_numbers_of_classes_are_kept(detector, tmp_path):
+    """COCO's have gaps, and what is found is written with them."""
+    assert open_pretrained(detector[1]).class_ids is None
+    save_model(tmp_path, RETINANET, tiny(RETINANET), ("a", "b", "c"), (1, 3, 90))
+    assert open_pretrained(tmp_path).class_ids == (1, 3, 90)
+
+
 def test_as_it_was_but_for_what_it_finds(detector):
     weights, workdir = detector
     loaded = from_pretrained(workdir, score_threshold=0.5, max_detections=3, candidates=10)
