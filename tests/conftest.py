@@ -79,6 +79,7 @@ CHECKED = [
     "posmlp_jax.tasks.classification.mixing",
     "posmlp_jax.tasks.classification.objective",
     "posmlp_jax.tasks.classification.task",
+    "posmlp_jax.tasks.detection.pictures",
     "posmlp_jax.tasks.detection.results",
     "posmlp_jax.tasks.objective",
     "posmlp_jax.tasks.task",
