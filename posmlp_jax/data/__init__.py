@@ -9,6 +9,7 @@ lie, is one in `sources`.
 from posmlp_jax.lazy import lazily
 
 __all__ = [
+    "AnnotatedSource",
     "Batches",
     "LabelledSource",
     "Labels",
@@ -17,6 +18,7 @@ __all__ = [
     "check_config",
     "check_source",
     "eval_batches",
+    "open_annotated",
     "open_source",
     "train_batches",
     "training_sizes",
@@ -30,7 +32,9 @@ __getattr__ = lazily(
         "Batches": "loading",
         "eval_batches": "pipeline",
         "train_batches": "pipeline",
+        "AnnotatedSource": "sources.annotated",
         "LabelledSource": "sources.labelled",
+        "open_annotated": "sources.opening",
         "open_source": "sources.opening",
         "Source": "sources.source",
         "training_sizes": "stream",

@@ -37,6 +37,7 @@ class Recipe:
       description: one paragraph for dataset_info.json.
       homepage: where the examples come from.
       noun: what the examples are, for messages.
+      files: what else belongs to it, by the file's name, for those who know what it is.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Recipe:
     description: str
     homepage: str = ""
     noun: str = "images"
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,6 +90,8 @@ def _write(recipe: Recipe, folder: epath.Path, max_broken: float) -> epath.Path:
                     f"{contents.num_examples}: get it anew, delete {staging} and start again"
                 )
     left_out.write_list()
+    for name, content in recipe.files.items():
+        atomic_write(staging / name, content)
     _write_metadata(recipe, staging, lengths)
     if staging != target:
         staging.rename(target)
@@ -147,7 +149,9 @@ def _write_metadata(recipe: Recipe, staging: epath.Path, lengths: dict[str, list
         description=recipe.description,
         features=recipe.features,
         homepage=recipe.homepage,
-        supervised_keys=("video" if "video" in recipe.features else "image", "label"),
+        supervised_keys=("video" if "video" in recipe.features else "image", "label")
+        if "label" in recipe.features
+        else None,
         disable_shuffling=True,
     )
     info.set_file_format("array_record")

@@ -3,13 +3,16 @@
 import logging
 from typing import Any, Literal
 
+from etils import epath
+
 from posmlp_jax.data.prepare.datasets import BUILDERS
+from posmlp_jax.data.sources.annotated import AnnotatedSource
 from posmlp_jax.data.sources.image_folder import ImageFolderSource
 from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.subset import stratified_subset
 from posmlp_jax.data.sources.synthetic import SyntheticSource, SyntheticVideos
 from posmlp_jax.data.sources.tfds_layout import PreparedSource, data_folder, find_prepared, find_version
-from posmlp_jax.errors import DataError
+from posmlp_jax.errors import ConfigError, DataError
 
 
 def open_source(
@@ -61,6 +64,37 @@ def _open(config: Any, split: str, num_classes: int | None, kind: str) -> Labell
             eval_folder=config.eval_split,
             holdout=config.holdout,
         )
+    return PreparedSource(_prepared_folder(config), name, num_classes)
+
+
+def open_annotated(config: Any, split: Literal["train", "eval"]) -> AnnotatedSource:
+    """The images with annotated objects to train on, or those to evaluate with: detection's data.
+
+    Args:
+      config: the `data` section of a config.
+      split: 'train' reads `config.train_split`, without the images that are no use in training (`AnnotatedSource`),
+        'eval' `config.eval_split`, all of it.
+
+    Raises:
+      ConfigError: for a `config.train_fraction`, which is of each class, and images have objects of several.
+      DataError: when the data set is not prepared, broken or empty, or its images have no annotated objects.
+    """
+    if split == "train" and config.train_fraction != 1:
+        raise ConfigError(
+            f"data.train_fraction is {config.train_fraction}, a share of each class, but these images have objects of "
+            "several classes: take a part of all, as --config.data.train_split='train[:10%]'"
+        )
+    if config.name in ("image_folder", "synthetic"):
+        raise DataError(
+            f"detection needs annotated objects, which '{config.name}' has none of: take coco2017 or digit_scenes, or "
+            "prepare your own with: python -m posmlp_jax.data.prepare coco_folder --source=DIR --name=NAME"
+        )
+    name = config.train_split if split == "train" else config.eval_split
+    return AnnotatedSource(_prepared_folder(config), name, for_training=split == "train")
+
+
+def _prepared_folder(config: Any) -> epath.Path:
+    """Where the prepared data set lies that a config names; one that ships with the project is prepared first."""
     builder = BUILDERS.get(config.name)
     if builder and not builder.source and not find_version(data_folder(config.data_dir) / config.name):
         # Not above: `python -m posmlp_jax.data.prepare` would then import that module twice.
@@ -68,4 +102,4 @@ def _open(config: Any, split: str, num_classes: int | None, kind: str) -> Labell
 
         logging.info("preparing %s in %s", config.name, data_folder(config.data_dir))
         prepare(config.name, data_dir=config.data_dir)
-    return PreparedSource(find_prepared(config.name, config.data_dir), name, num_classes)
+    return find_prepared(config.name, config.data_dir)

@@ -19,6 +19,7 @@ from etils import epath
 from posmlp_jax.data.decoding.encoded_video import EncodedVideo
 from posmlp_jax.data.prepare.datasets import BUILDERS
 from posmlp_jax.data.sources.labelled import LabelledSource
+from posmlp_jax.data.sources.source import Source
 from posmlp_jax.data.sources.tfrecord import TFRecordReader
 from posmlp_jax.errors import DataError
 from posmlp_jax.paths import as_path, in_bucket, list_folder
@@ -98,26 +99,71 @@ def _how_to_prepare(name: str, data_dir: str) -> str:
     return f"and neither we nor tfds know how to prepare it ({hint})"
 
 
-class PreparedSource(LabelledSource):
-    """A split of a data set that `prepare`, or tfds, has written.
+class PreparedExamples(Source):
+    """A split of a data set that `prepare`, or tfds, has written; what its examples are, the classes below this know.
 
     Args:
       folder: what `find_prepared` returns.
       split: a split or sub-split, as tfds has them: 'train', 'train[:90%]', 'train+test'.
+
+    Raises:
+      DataError: when the split does not exist or is empty, or when files are missing or in a format that cannot be read
+        here.
+    """
+
+    def __init__(self, folder: epath.Path, split: str):
+        import tensorflow_datasets as tfds
+
+        self._info = tfds.builder_from_directory(folder).info
+        self._split = split
+        self.description = f"{self._info.name} {split} in {folder}"
+        named = [name for name in _ID_FEATURES if name in self._info.features]
+        self._id_features = self._only(named[:1]) if named else None
+        self._records = _open_records(self._info, folder, split)
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self._records)
+
+    def identity(self) -> Iterator[str]:
+        """The data set's version and bytes, and the files of the split with how many examples of each are read."""
+        yield f"{self._info.full_name} {self._split} {self._info.dataset_size}"
+        for one in self._info.splits[self._split].file_instructions:
+            yield f"{epath.Path(one.filename).name} {one.skip} {one.take}"
+
+    def example_id(self, index: int) -> str:
+        """`split:index`, with the file's name or the example's id where the data set has one."""
+        if self._id_features is None:
+            return f"{self._split}:{index}"
+        (name,) = self._id_features.deserialize_example_np(self._records[index]).values()
+        return f"{self._split}:{index} ({name.decode(errors='replace')})"
+
+    def _only(self, names: Sequence[str]) -> Any:
+        """Some of the features: parsing others costs time, and some cannot be decoded without TensorFlow."""
+        import tensorflow_datasets as tfds
+
+        return tfds.features.FeaturesDict({name: self._info.features[name] for name in names})
+
+
+class PreparedSource(PreparedExamples, LabelledSource):
+    """Prepared images or videos with labels.
+
+    Args:
+      folder: what `find_prepared` returns.
+      split: a split or sub-split.
       num_classes: for data sets whose labels are plain integers; the others say it themselves. None: one more than the
         highest label of all their splits, for which all labels are read.
 
     Raises:
-      DataError: when the split does not exist or is empty, when files are missing or in a format that cannot be read
-        here, or when the examples have neither image nor video, or no label, or one that is no whole number.
+      DataError: as `PreparedExamples`, and when the examples have neither image nor video, or no label, or one that is
+        no whole number.
     """
 
     def __init__(self, folder: epath.Path, split: str, num_classes: int | None = None):
         import tensorflow_datasets as tfds
 
-        info = tfds.builder_from_directory(folder).info
-        self._split = split
-        self.description = f"{info.name} {split} in {folder}"
+        super().__init__(folder, split)
+        info = self._info
         self.kind = "video" if set(_VIDEO_FEATURES) <= set(info.features) else "image"
         missing = [name for name in (self.kind, "label") if name not in info.features]
         if missing:
@@ -138,25 +184,11 @@ class PreparedSource(LabelledSource):
             self.num_classes = int(everything.read_labels().max()) + 1
         names = getattr(label, "names", None)
         self.class_names = tuple(names) if names and len(names) == self.num_classes else None
-        # Only these are parsed: other features cost time, and some cannot be decoded without TensorFlow.
-        parsed = (*_VIDEO_FEATURES, "label") if self.kind == "video" else ("image", "label")
-        self._features = tfds.features.FeaturesDict({name: info.features[name] for name in parsed})
+        self._features = self._only((*_VIDEO_FEATURES, "label") if self.kind == "video" else ("image", "label"))
         # Videos are kept as plain bytes, of which tfds knows nothing.
         self._decoders = {"image": tfds.decode.SkipDecoding()} if self.kind == "image" else None
-        self._label_feature = tfds.features.FeaturesDict({"label": label})
+        self._label_feature = self._only(["label"])
         self._labels_file = folder / f"labels-{quote(split, safe='')}.npy"
-        named = [name for name in _ID_FEATURES if name in info.features]
-        self._id_features = tfds.features.FeaturesDict({named[0]: info.features[named[0]]}) if named else None
-        self._records = _open_records(info, folder, split)
-        files = [(epath.Path(one.filename).name, one) for one in info.splits[split].file_instructions]
-        self._identity = (
-            f"{info.full_name} {split} {info.dataset_size}",
-            *(f"{name} {one.skip} {one.take}" for name, one in files),
-        )
-
-    def __len__(self) -> int:
-        """The number of images or videos."""
-        return len(self._records)
 
     def read(self, index: int) -> tuple[bytes | EncodedVideo, int]:
         """The image's encoded bytes, or the video, and its label."""
@@ -188,17 +220,6 @@ class PreparedSource(LabelledSource):
     def _read_labels(self, indices: range) -> list[int]:
         records = self._records.__getitems__(indices)
         return [int(self._label_feature.deserialize_example_np(record)["label"]) for record in records]
-
-    def identity(self) -> Iterator[str]:
-        """The data set's version and bytes, and the files of the split with how many examples of each are read."""
-        yield from self._identity
-
-    def example_id(self, index: int) -> str:
-        """`split:index`, with the file's name or the example's id where the data set has one."""
-        if self._id_features is None:
-            return f"{self._split}:{index}"
-        (name,) = self._id_features.deserialize_example_np(self._records[index]).values()
-        return f"{self._split}:{index} ({name.decode(errors='replace')})"
 
 
 def _open_records(info: Any, folder: epath.Path, split: str) -> Sequence[bytes]:

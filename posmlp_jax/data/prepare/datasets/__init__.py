@@ -6,6 +6,7 @@ What it takes besides stands in `prepare`: `builder` for everything, `videos` an
 from posmlp_jax.data.prepare.builder import Builder
 from posmlp_jax.data.prepare.datasets import (
     cifar10,
+    digit_scenes,
     digits,
     image_folder,
     imagenet,
@@ -17,6 +18,7 @@ from posmlp_jax.data.prepare.datasets import (
 
 BUILDERS: dict[str, Builder] = {
     "cifar10": cifar10.BUILDER,
+    "digit_scenes": digit_scenes.BUILDER,
     "digits": digits.BUILDER,
     "image_folder": image_folder.BUILDER,
     "imagenet2012": imagenet.BUILDER,
