@@ -69,7 +69,7 @@ class MaskRCNNParts(nnx.Module):
 class MaskRCNN(Detector):
     """Mask R-CNN on a backbone: `detector(images, sizes)` gives `MaskedDetections`.
 
-    A loss takes its stages one by one: `pyramid`, `head.rpn` on that, `propose`, `regions`, `head.box` and `head.mask`.
+    A loss takes its stages one by one: `predict`, `proposals_of`, `regions`, `head.box` and `head.mask`.
     """
 
     def _make_head(self, width, rngs):
@@ -87,9 +87,42 @@ class MaskRCNN(Detector):
           rngs: likewise.
         """
         sizes = self._sizes(images, sizes)
+        levels, logits, deltas = self.predict(images, train=train, rngs=rngs)
+        return self.find(levels, *self.proposals_of(levels, logits, deltas, sizes), sizes)
+
+    def predict(
+        self, images: Images, *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> tuple[list[Level], list[Float32[Array, "batch _anchors"]], list[Float32[Array, "batch _anchors 4"]]]:
+        """The pyramid, and logits and box deltas of each of its levels' anchors.
+
+        Args: as `Backbone.features`.
+        """
         levels = self.pyramid(images, train=train, rngs=rngs)
-        propose = partial(self.propose, anchors=self.anchors(map_sizes(levels)))
-        proposals, valid = jax.vmap(propose)(*self.head.rpn(levels), size=sizes)
+        return levels, *self.head.rpn(levels)
+
+    def proposals_of(
+        self,
+        levels: Sequence[Level],
+        logits: Sequence[Float[Array, "batch _anchors"]],
+        deltas: Sequence[Float[Array, "batch _anchors 4"]],
+        sizes: Float32[Array, "batch 2"],
+        *,
+        candidates: int | None = None,
+        number: int | None = None,
+    ) -> tuple[Float32[Array, "batch proposals 4"], Bool[Array, "batch proposals"]]:
+        """`propose` for all images of which `predict` says this."""
+        anchors = self.anchors(map_sizes(levels))
+        propose = partial(self.propose, anchors=anchors, candidates=candidates, number=number)
+        return jax.vmap(propose)(logits, deltas, size=sizes)
+
+    def find(
+        self,
+        levels: Sequence[Level],
+        proposals: Float32[Array, "batch proposals 4"],
+        valid: Bool[Array, "batch proposals"],
+        sizes: Float32[Array, "batch 2"],
+    ) -> MaskedDetections:
+        """What there is in the proposals of images."""
         logits, deltas = self.head.box(self.regions(levels, proposals, self.config.box_side))
         found = jax.vmap(self.detect)(logits, deltas, proposals, valid, sizes)
         return MaskedDetections(*found, self.masks(levels, found))

@@ -76,8 +76,17 @@ class RetinaNet(Detector):
           train: as `Backbone.features`.
           rngs: likewise.
         """
-        logits, deltas, anchors = self.predict(images, train=train, rngs=rngs)
-        return jax.vmap(partial(self.detect, anchors=anchors))(logits, deltas, size=self._sizes(images, sizes))
+        return self.find(*self.predict(images, train=train, rngs=rngs), self._sizes(images, sizes))
+
+    def find(
+        self,
+        logits: list[Float[Array, "batch _anchors classes"]],
+        deltas: list[Float[Array, "batch _anchors 4"]],
+        anchors: tuple[Float32[np.ndarray, "_anchors 4"], ...],
+        sizes: Float32[Array, "batch 2"],
+    ) -> Detections:
+        """What there is in images of which `predict` says this."""
+        return jax.vmap(partial(self.detect, anchors=anchors))(logits, deltas, size=sizes)
 
     def detect(
         self,
