@@ -81,6 +81,7 @@ CHECKED = [
     "posmlp_jax.tasks.classification.task",
     "posmlp_jax.tasks.detection.losses",
     "posmlp_jax.tasks.detection.mask_rcnn_loss",
+    "posmlp_jax.tasks.detection.object_masks",
     "posmlp_jax.tasks.detection.objective",
     "posmlp_jax.tasks.detection.pictures",
     "posmlp_jax.tasks.detection.results",

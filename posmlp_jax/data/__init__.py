@@ -18,6 +18,7 @@ __all__ = [
     "check_config",
     "check_source",
     "eval_batches",
+    "evaluation_sizes",
     "open_annotated",
     "open_source",
     "train_batches",
@@ -27,6 +28,8 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
+        "evaluation_sizes": "canvases",
+        "training_sizes": "canvases",
         "check_config": "check",
         "check_source": "check",
         "Batches": "loading",
@@ -37,7 +40,6 @@ __getattr__ = lazily(
         "open_annotated": "sources.opening",
         "open_source": "sources.opening",
         "Source": "sources.source",
-        "training_sizes": "stream",
         "Labels": "targets",
         "Targets": "targets",
     },

@@ -3,6 +3,7 @@
 from typing import Any
 
 from posmlp_jax.data.augment.augmentation import Augmentation
+from posmlp_jax.data.canvases import Canvases, evaluation_sizes
 from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
 from posmlp_jax.data.sources.labelled import LabelledSource
@@ -40,12 +41,42 @@ def check_config(config: Any) -> None:
         raise ConfigError(f"data.test_crops is {config.test_crops}, and should be 1 or 3")
     if config.test_average not in _AVERAGES:
         raise ConfigError(f"unknown data.test_average '{config.test_average}': one of {', '.join(_AVERAGES)}")
+    for field in ("train_sizes", "canvases"):
+        _check_sizes(field, config[field])
+    _check_fit(config)
+
+
+def _check_sizes(field: str, sizes: Any) -> None:
     wanted = "hold sides of squares or pairs (height, width), as (192, 224, (192, 256))"
-    if not isinstance(config.train_sizes, tuple | list):
-        raise ConfigError(f"data.train_sizes is {config.train_sizes!r}, and should {wanted}")
-    for size in config.train_sizes:
+    if not isinstance(sizes, tuple | list):
+        raise ConfigError(f"data.{field} is {sizes!r}, and should {wanted}")
+    for size in sizes:
         if not (_is_side(size) or (isinstance(size, tuple | list) and len(size) == 2 and all(map(_is_side, size)))):
-            raise ConfigError(f"data.train_sizes holds {size!r}, and should {wanted}")
+            raise ConfigError(f"data.{field} holds {size!r}, and should {wanted}")
+
+
+def _check_fit(config: Any) -> None:
+    """Checks what only the crop 'fit' reads, and what does not go with it."""
+    short, long = config.short_side, config.long_side
+    if not (short == long == 0 or (_is_side(short) and _is_side(long) and short <= long)):
+        raise ConfigError(
+            f"data.short_side is {short!r} and data.long_side {long!r}, and should be sides, the long one no less than "
+            "the short one, or 0 and 0"
+        )
+    if config.crop != "fit":
+        for field in ("canvases", "short_side", "long_side"):
+            if config[field]:
+                raise ConfigError(f"data.{field} is {config[field]}, which only data.crop 'fit' reads: {config.crop!r}")
+        return
+    others = {"train_sizes": (), "test_clips": 1, "test_crops": 1}
+    if len(config.canvases) > 1:
+        others["balance"] = "none"
+    for field, value in others.items():
+        if config[field] != value:
+            raise ConfigError(
+                f"data.{field} is {config[field]!r}, and should be {value!r} with data.crop 'fit'"
+                f"{' and several data.canvases' if field == 'balance' else ', which shows all of an image in a canvas'}"
+            )
 
 
 def _is_side(value: Any) -> bool:
@@ -75,6 +106,10 @@ def check_source(source: Source, config: Any, input_size: InputSize) -> None:
         )
     if source.kind == "image" and config.test_clips > 1:
         raise ConfigError(f"data.test_clips is {config.test_clips}, but these are images: {source.description}")
+    if config.crop == "fit":
+        if source.kind == "video":
+            raise ConfigError(f"data.crop 'fit' is for images, and these are videos: {source.description}")
+        Canvases(evaluation_sizes(config, input_size), config).of_source(source)
     if isinstance(source, LabelledSource):
         Labels(source, config)  # Classes of `flip_label_pairs` that there are none of.
     elif config.balance == "classes":

@@ -13,15 +13,16 @@ import grain
 import numpy as np
 
 from posmlp_jax.data.augment.augmentation import Augmentation
+from posmlp_jax.data.canvases import Canvases
 from posmlp_jax.data.check import check_config, check_source
 from posmlp_jax.data.decoding.examples import InputSize, create_decoder
 from posmlp_jax.data.decoding.replacement import BrokenExamples, DamagedVideos, read_decodable
 from posmlp_jax.data.loading import Batch, Batches, load
 from posmlp_jax.data.sources.source import Source
-from posmlp_jax.data.stream import Places, StepSizes, TrainingOrder
+from posmlp_jax.data.stream import CanvasOrder, Places, StepCanvases, StepSizes, TrainingOrder
 from posmlp_jax.data.targets import Labels, Targets
 from posmlp_jax.data.views import EvalViews
-from posmlp_jax.errors import DataError
+from posmlp_jax.errors import ConfigError, DataError
 
 # Training images are kept decoded when all of them fit into this.
 KEEP_BYTES = 512 * 2**20
@@ -53,7 +54,8 @@ def train_batches(
       source: the images or videos.
       config: the `data` section of a config.
       input_size: (height, width), or (frames, height, width) of clips; or several of these, of which each step has one
-        at random (`StepSizes`).
+        at random (`StepSizes`) or, with the crop 'fit', by the images, which then are
+        `config.canvases` (`StepCanvases`).
       batch_size: samples a step, over all processes.
       seed: of order and augmentation.
       start_step: the step of the first batch; the stream is the one that a run from step 0 has there.
@@ -75,11 +77,12 @@ def train_batches(
         of range, a file cannot be read, or more images or videos are broken than `config.max_broken` allows.
     """
     check_config(config)
-    sizes = [tuple(size) for size in ((input_size,) if np.ndim(input_size) == 1 else input_size)]
-    for size in sizes:
-        check_source(source, config, size)
+    sizes = _several(input_size)
+    check_source(source, config, sizes[0])
     if len(source) == 0:
         raise DataError(f"no {source.kind}s to train on ({source.description})")
+    if len(sizes) > 1 and config.repeats > 1 and batch_size % (2 * config.repeats):
+        raise ConfigError(f"batch size {batch_size} should be a multiple of {2 * config.repeats}, twice data.repeats")
     targets = Labels(source, config) if targets is None else targets
     places = Places(batch_size, process_index, process_count)
     make_batch = _TrainBatch(source, targets, config, sizes, seed, places)
@@ -92,7 +95,7 @@ def train_batches(
 def eval_batches(
     source: Source,
     config: Any,
-    input_size: InputSize,
+    input_size: InputSize | Sequence[InputSize],
     *,
     batch_size: int,
     clips: int = 1,
@@ -104,13 +107,16 @@ def eval_batches(
 ) -> Batches:
     """Every example once, in order; what is missing in the last batch is filled up with weight 0.
 
+    Of several canvases each has its own batches, one canvas after the other: `index` says which examples these are.
+
     Errors are those of `train_batches`, but what cannot be decoded is a DataError from the iterator: an
     accuracy over other examples than it says would be wrong. All processes get the same number of batches.
 
     Args:
       source: the images or videos.
       config: the `data` section of a config.
-      input_size: (height, width), or (frames, height, width) of clips.
+      input_size: (height, width), or (frames, height, width) of clips; with the crop 'fit' also those of
+        `config.canvases`.
       batch_size: examples a step, over all processes.
       clips: views in time of each video (`FrameSampling.test`); 1 of images.
       crops: views in space of each image or clip, 1 or 3 (`crops.uniform_crops`).
@@ -125,13 +131,30 @@ def eval_batches(
       `image` is [B, clips · crops, *input_size, 3].
     """
     check_config(config)
-    check_source(source, config, input_size)
+    sizes = _several(input_size)
+    check_source(source, config, sizes[0])
     targets = Labels(source, config) if targets is None else targets
     places = Places(batch_size, process_index, process_count)
-    views = EvalViews(source, config, input_size, clips, crops)
-    make_batch = _EvalBatch(len(source), targets, views, places)
-    steps = grain.MapDataset.range(-(-len(source) // batch_size)).map(make_batch)
+    views = EvalViews(source, config, sizes[0], clips, crops)
+    plan = _eval_steps(source, config, sizes, batch_size)
+    steps = grain.MapDataset.range(len(plan)).map(_EvalBatch(plan, targets, views, places))
     return Batches(load(steps, config), DamagedVideos(source, report))
+
+
+def _several(input_size: InputSize | Sequence[InputSize]) -> list[InputSize]:
+    return [tuple(size) for size in ((input_size,) if np.ndim(input_size) == 1 else input_size)]
+
+
+def _eval_steps(
+    source: Source, config: Any, sizes: Sequence[InputSize], batch_size: int
+) -> list[tuple[InputSize, np.ndarray]]:
+    """Of each step the size and the examples' indices, no more than `batch_size`: canvas by canvas, in order."""
+    fits = config.crop == "fit"
+    belongs, steps = Canvases(sizes, config).of_source(source) if fits else np.zeros(len(source), np.int64), []
+    for canvas, size in enumerate(sizes):
+        members = np.flatnonzero(belongs == canvas)
+        steps += [(size, members[at : at + batch_size]) for at in range(0, len(members), batch_size)]
+    return steps
 
 
 class _TrainBatch:
@@ -140,8 +163,12 @@ class _TrainBatch:
     def __init__(
         self, source: Source, targets: Targets, config: Any, sizes: Sequence[InputSize], seed: int, places: Places
     ):
-        self._places, self._order, self._sizes = places, TrainingOrder(source, config, seed), StepSizes(sizes, seed)
-        self._targets = targets
+        self._places, self._targets, canvases, order = places, targets, None, None
+        if config.crop == "fit" and len(sizes) > 1:
+            belongs = Canvases(sizes, config).of_source(source)
+            canvases = StepCanvases(np.bincount(belongs, minlength=len(sizes)), seed)
+            order = CanvasOrder(canvases, belongs, places.batch_size // config.repeats, seed)
+        self._order, self._sizes = TrainingOrder(source, config, seed, order), StepSizes(sizes, seed, canvases)
         self._augmentations = {size: Augmentation(config, size[-2:]) for size in sizes}
         # Of an example that is kept, every size is made.
         least = [augmentation.min_size for augmentation in self._augmentations.values()]
@@ -153,7 +180,7 @@ class _TrainBatch:
     def __call__(self, step: int) -> Batch:
         places, size = self._places(step), self._sizes(step)
         augmentation = self._augmentations[size]
-        batch = _empty_batch(len(places), size, self._targets, broken=np.int64)
+        batch = _empty_batch(len(places), (*size, 3), self._targets, broken=np.int64)
         decoded = {}
         for row, place in enumerate(places):
             rng = self._order.rng(place)
@@ -175,14 +202,18 @@ class _TrainBatch:
 class _EvalBatch:
     """Reads, decodes and crops the examples of one step; fillers behind the last."""
 
-    def __init__(self, length: int, targets: Targets, views: EvalViews, places: Places):
-        self._length, self._targets, self._views, self._places = length, targets, views, places
+    def __init__(
+        self, steps: Sequence[tuple[InputSize, np.ndarray]], targets: Targets, views: EvalViews, places: Places
+    ):
+        self._steps, self._targets, self._views, self._places = steps, targets, views, places
 
     def __call__(self, step: int) -> Batch:
-        places = self._places(step)
-        batch = _empty_batch(len(places), self._views.size, self._targets, weight=np.float32)
-        for row, index in enumerate(places):
-            if index < self._length:
+        size, indices = self._steps[step]
+        places = self._places(0)  # Of each step the same.
+        batch = _empty_batch(len(places), self._views.shape(size), self._targets, weight=np.float32)
+        for row, place in enumerate(places):
+            if place < len(indices):
+                index = int(indices[place])
                 example, placement = self._views.fill(batch["image"][row], index)
                 values = {**self._targets(example.target, placement), "index": index, "weight": 1}
                 _fill_in(batch, row, values | {"damaged": example.damaged})
@@ -191,11 +222,14 @@ class _EvalBatch:
         return batch
 
 
-def _empty_batch(rows: int, input_size: InputSize, targets: Targets, **columns: type) -> Batch:
-    """Memory for `rows` examples: the columns that every batch has, those of the targets, and the given ones."""
+def _empty_batch(rows: int, shape: tuple[int, ...], targets: Targets, **columns: type) -> Batch:
+    """Memory for `rows` examples: the columns that every batch has, those of the targets, and the given ones.
+
+    `shape`: of an example's pixels.
+    """
     own = {"index": np.int64, "damaged": np.int32, **columns}
     return {
-        "image": np.empty((rows, *input_size, 3), np.uint8),
+        "image": np.empty((rows, *shape), np.uint8),
         **{name: np.empty((rows, *shape), kind) for name, (shape, kind) in targets.columns.items()},
         **{name: np.empty(rows, kind) for name, kind in own.items()},
     }

@@ -17,19 +17,19 @@ from posmlp_jax.errors import ConfigError
 
 
 class Places:
-    """Which places of the stream this process has in each step."""
+    """Which places of the stream this process has in each step, of `batch_size` over all processes."""
 
     def __init__(self, batch_size: int, process_index: int, process_count: int):
         if batch_size < 1 or batch_size % process_count:
             raise ConfigError(
                 f"batch size {batch_size} must be a positive multiple of the {process_count} JAX processes"
             )
-        self._batch_size, self._share = batch_size, batch_size // process_count
+        self.batch_size, self._share = batch_size, batch_size // process_count
         self._first = process_index * self._share
 
     def __call__(self, step: int) -> range:
         """The places of one step."""
-        start = step * self._batch_size + self._first
+        start = step * self.batch_size + self._first
         return range(start, start + self._share)
 
 
@@ -43,11 +43,14 @@ class TrainingOrder:
       source: the examples; with `config.balance` 'classes' a `LabelledSource`.
       config: the `data` section of a config.
       seed: of order and augmentation.
+      by_canvas: the order, where each step has examples of one canvas.
     """
 
-    def __init__(self, source: Source, config: Any, seed: int):
+    def __init__(self, source: Source, config: Any, seed: int, by_canvas: "CanvasOrder | None" = None):
         self._length, self._seed, self._turns = len(source), seed, 2 * config.repeats
-        if config.balance == "classes":
+        if by_canvas is not None:
+            self._order = by_canvas
+        elif config.balance == "classes":
             self._order = BalancedOrder(source.read_labels(), seed)
         else:
             self._order = _shuffled(self._length, seed)
@@ -64,12 +67,12 @@ class TrainingOrder:
     def example(self, first: int) -> tuple[int, Sequence[int]]:
         """The index of the example at its first place, and of those that may replace it if it is broken.
 
-        Where classes are drawn equally often, these are only its own class.
+        Where classes are drawn equally often, these are only its own class, and where there are canvases its own.
         """
         turns, turn = divmod(first, self._turns)
         drawn = 2 * turns + turn
-        balanced = isinstance(self._order, BalancedOrder)
-        return self._order[drawn], self._order.alike(drawn) if balanced else range(self._length)
+        grouped = isinstance(self._order, BalancedOrder | CanvasOrder)
+        return self._order[drawn], self._order.alike(drawn) if grouped else range(self._length)
 
     def rng(self, place: int) -> np.random.Generator:
         """Each place has its own part of one generator's sequence, 2¹²⁸ numbers long."""
@@ -77,37 +80,90 @@ class TrainingOrder:
 
 
 class StepSizes:
-    """Which of several input sizes each step has: one at random. Of one size nothing is drawn.
+    """Which of several input sizes each step has: one at random, or a canvas by plan. Of one size nothing is drawn.
 
     Args:
       sizes: (height, width) each, or (frames, height, width).
       seed: of the choice.
+      canvases: which step has which of the sizes, where these are canvases.
     """
 
     # No place has this part of the generator's sequence.
     _BEYOND_ALL_PLACES = 1 << 255
 
-    def __init__(self, sizes: Sequence[InputSize], seed: int):
-        self._sizes, self._seed = sizes, seed
+    def __init__(self, sizes: Sequence[InputSize], seed: int, canvases: "StepCanvases | None" = None):
+        self._sizes, self._seed, self._canvases = sizes, seed, canvases
 
     def __call__(self, step: int) -> InputSize:
         """The size of one step."""
         if len(self._sizes) == 1:
             return self._sizes[0]
+        if self._canvases is not None:
+            return self._sizes[self._canvases(step)[0]]
         counter = self._BEYOND_ALL_PLACES + (step << 128)
         rng = np.random.Generator(np.random.Philox(key=self._seed, counter=counter))
         return self._sizes[rng.integers(len(self._sizes))]
 
 
-def training_sizes(config: Any, input_size: InputSize) -> tuple[InputSize, ...]:
-    """The input sizes that steps of training have: those of `config.train_sizes`, or else the model's own.
+class StepCanvases:
+    """Which canvas each step has, so that over the steps each has its images' share.
+
+    With K canvases that have images, the steps with one of them are at any time less than K more or fewer than its
+    share of the steps so far. Of all steps the first canvas has every (N / n)-th, rounded, n being its images of all N;
+    of the others the second has such a share, and so on: no step depends on those before.
 
     Args:
-      config: the `data` section of a config.
-      input_size: the model's, (height, width) or (frames, height, width); clips keep their frames.
+      counts: the images of each canvas.
+      seed: of where these series begin.
     """
-    sides = [(side, side) if isinstance(side, int) else tuple(side) for side in config.train_sizes]
-    return tuple((*input_size[:-2], *size) for size in sides) or (tuple(input_size),)
+
+    def __init__(self, counts: Sequence[int], seed: int):
+        rest = np.cumsum(counts[::-1])[::-1].tolist()
+        begin = np.random.SeedSequence(seed).generate_state(len(counts)).tolist()
+        # Python's whole numbers are exact however far a run goes.
+        self._shares = [
+            (canvas, int(count), of, start % of)
+            for canvas, (count, of, start) in enumerate(zip(counts, rest, begin, strict=True))
+            if count
+        ]
+
+    def __call__(self, step: int) -> tuple[int, int]:
+        """The canvas of a step, and how many steps before had it."""
+        for canvas, count, of, start in self._shares:
+            before = (step * count + start) // of
+            if ((step + 1) * count + start) // of > before:
+                return canvas, before
+            step -= before
+        raise AssertionError("the last canvas has all steps that are left")
+
+
+class CanvasOrder:
+    """An endless order of examples, by place, in which those of a step are of one canvas.
+
+    Each canvas has a stream of its own images, in a new order each time that all have come, and each step with that
+    canvas has the next of it: what does not fill a step begins the next, and nothing comes twice for that.
+
+    Args:
+      steps: which step has which canvas.
+      canvases: of each image, int [n].
+      each: examples a step.
+      seed: of the orders.
+    """
+
+    def __init__(self, steps: StepCanvases, canvases: np.ndarray, each: int, seed: int):
+        self._steps, self._each = steps, each
+        self._members = [np.flatnonzero(canvases == canvas) for canvas in range(canvases.max() + 1)]
+        self._orders = _orders(self._members, seed)
+
+    def __getitem__(self, place: int) -> int:
+        """The index of the example at a place."""
+        step, within = divmod(place, self._each)
+        canvas, before = self._steps(step)
+        return int(self._members[canvas][self._orders[canvas][before * self._each + within]])
+
+    def alike(self, place: int) -> np.ndarray:
+        """The indices of all examples of the canvas at a place, int64 [c]."""
+        return self._members[self._steps(place // self._each)[0]]
 
 
 class BalancedOrder:
@@ -125,9 +181,7 @@ class BalancedOrder:
     def __init__(self, labels: np.ndarray, seed: int):
         self._members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         self._turns = _shuffled(len(self._members), seed)
-        # Classes of one size have orders of their own too.
-        seeds = np.random.SeedSequence(seed).generate_state(len(self._members))
-        self._orders = [_shuffled(len(members), int(own)) for members, own in zip(self._members, seeds, strict=True)]
+        self._orders = _orders(self._members, seed)
 
     def __getitem__(self, place: int) -> int:
         """The index of the example at a place."""
@@ -138,6 +192,12 @@ class BalancedOrder:
     def alike(self, place: int) -> np.ndarray:
         """The indices of all examples of the class at a place, int64 [c]."""
         return self._members[self._turns[place]]
+
+
+def _orders(groups: Sequence[np.ndarray], seed: int) -> list[grain.MapDataset]:
+    """An order for each of some groups of examples; groups of one size have orders of their own too."""
+    seeds = np.random.SeedSequence(seed).generate_state(len(groups))
+    return [_shuffled(len(members), int(own)) for members, own in zip(groups, seeds, strict=True)]
 
 
 def _shuffled(length: int, seed: int) -> grain.MapDataset:

@@ -1,15 +1,19 @@
-"""What evaluation sees of each example: the centre, or several crops, of an image or of several clips of a video."""
+"""What evaluation sees of each example: the centre, or several crops, of an image or of several clips of a video.
+
+Or all of an image, in a canvas.
+"""
 
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from posmlp_jax.data.augment.crops import uniform_crop_boxes, uniform_crops
+from posmlp_jax.data.augment.crops import fit, lay, uniform_crop_boxes, uniform_crops
 from posmlp_jax.data.augment.placement import Placement, cut_out
 from posmlp_jax.data.decoding.examples import Decoded, InputSize, create_decoder
 from posmlp_jax.data.decoding.images import Size
 from posmlp_jax.data.sources.source import Source
+from posmlp_jax.errors import ConfigError
 
 
 class EvalViews:
@@ -22,35 +26,57 @@ class EvalViews:
       clips: views in time.
       crops: views in space.
 
-    Attributes:
-      size: of an example's views, (*input_size,) or (clips · crops, *input_size).
+    Raises:
+      ConfigError: for several views where the crop 'fit' shows all of an image in one.
     """
 
     def __init__(self, source: Source, config: Any, input_size: InputSize, clips: int = 1, crops: int = 1):
-        views = clips * crops
-        self.size = tuple(input_size) if views == 1 else (views, *input_size)
-        self._crop_size, self._eval_crop = tuple(input_size[-2:]), config.eval_crop
+        self._views, self._crop_size, self._eval_crop = clips * crops, tuple(input_size[-2:]), config.eval_crop
+        self._fit = (config.short_side, config.long_side) if config.crop == "fit" else None
+        if self._fit and self._views > 1:
+            raise ConfigError(
+                f"{clips} clips × {crops} crops are asked for, and data.crop 'fit' shows all of an image in one view"
+            )
         # Frames are cropped one by one as they are decoded: whole ones may be large, and a test may take hundreds.
         crop = partial(_crop, size=self._crop_size, eval_crop=config.eval_crop, count=crops)
         self._decoder = create_decoder(source, config, input_size, None, test_clips=clips, transform=crop)
         # Of images and of clips; the views of a clip lie behind one another.
         self._crop = crop if source.kind == "image" else partial(_views_of_clips, clips=clips)
 
-    def fill(self, out: np.ndarray, index: int) -> tuple[Decoded, Placement]:
-        """Writes all views of example `index` to `out`, uint8 [*size, 3].
+    def shape(self, input_size: InputSize) -> tuple[int, ...]:
+        """Of an example's views: (*input_size, 3), or (clips · crops, *input_size, 3)."""
+        return (*input_size, 3) if self._views == 1 else (self._views, *input_size, 3)
 
-        Returns:
-          The example, and where what is in it is in the centre crop, whether or not there are others.
+    def decode(self, index: int) -> Decoded:
+        """Example `index`, for `show`.
 
         Raises:
           BrokenExampleError: when it cannot be decoded; the message names it.
           DataError: when it cannot be read, or its target cannot be.
         """
-        example = self._decoder(index)
-        views = self._crop(example.pixels)
-        out[...] = views.reshape(out.shape)
+        return self._decoder(index)
+
+    def show(self, out: np.ndarray, example: Decoded) -> Placement:
+        """Writes all views of an example to `out`, uint8 of a `shape`: with the crop 'fit' of any canvas.
+
+        Returns:
+          Where what is in the example is in the centre crop, whether or not there are others.
+
+        Raises:
+          BrokenExampleError: when it does not fit into the canvas.
+        """
+        if self._fit:
+            image, movement = fit(example.pixels, out.shape[:2], *self._fit)
+            lay(out, image)
+            return Placement.of(example.size, movement)
+        out[...] = self._crop(example.pixels).reshape(out.shape)
         (centre,) = uniform_crop_boxes(example.size, self._crop_size, self._eval_crop, 1)
-        return example, Placement.of(example.size, cut_out(centre, self._crop_size))
+        return Placement.of(example.size, cut_out(centre, self._crop_size))
+
+    def fill(self, out: np.ndarray, index: int) -> tuple[Decoded, Placement]:
+        """Decodes example `index` and shows it."""
+        example = self.decode(index)
+        return example, self.show(out, example)
 
 
 def _crop(image: np.ndarray, size: Size, eval_crop: float, count: int) -> np.ndarray:

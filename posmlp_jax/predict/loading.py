@@ -2,13 +2,17 @@
 
 import os
 from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
 from posmlp_jax.checkpoints.pretrained import Pretrained
+from posmlp_jax.data import evaluation_sizes
+from posmlp_jax.data.canvases import Canvases
+from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS, Kind
 from posmlp_jax.data.sources.files import FileSource, has_suffix
 from posmlp_jax.data.views import EvalViews
@@ -18,6 +22,21 @@ from posmlp_jax.terminal import printable
 from posmlp_jax.training.saved_config import data_config
 
 _THREADS = min(os.cpu_count() or 1, 16)
+
+
+class FileBatch(NamedTuple):
+    """Some files as a model sees them.
+
+    Attributes:
+      pixels: uint8 [B, *EvalViews.shape]; rows of files that cannot be read, and those that a last batch has too many,
+        are black.
+      sizes: int32 [B, 2], the `FilePrediction.fitted` of each row, and of black ones all of it.
+      files: what is known of them, by their numbers, row by row.
+    """
+
+    pixels: np.ndarray
+    sizes: np.ndarray
+    files: dict[int, FilePrediction]
 
 
 class Loader:
@@ -35,46 +54,68 @@ class Loader:
         self._files, self._kind = files, takes(pretrained)
         self._clips, self._batch_size = clips, batch_size
         source, data = FileSource(files, self._kind), data_config(pretrained)
-        self._views = EvalViews(source, data, pretrained.config.input_size, clips, crops)
+        self._sizes = evaluation_sizes(data, pretrained.config.input_size)
+        self._canvases = Canvases([size[-2:] for size in self._sizes], data)
+        self._views = EvalViews(source, data, self._sizes[0], clips, crops)
 
-    def batches(self) -> Generator[tuple[np.ndarray, list[FilePrediction]], None, None]:
-        """Batches in the order of the files: uint8 [batch_size, *EvalViews.size, 3], and the files that are in it.
+    def batches(self) -> Generator[FileBatch, None, None]:
+        """Batches in the order of the files, each of one size: of several canvases, as files have filled one.
 
-        Rows of files that cannot be read, and those that the last batch has too many, are black. Threads work a few
-        batches ahead; they end with the generator.
+        No file waits until its canvas is full if many others have come after it. Threads work a few batches ahead; they
+        end with the generator.
         """
         pool = ThreadPoolExecutor(_THREADS)
-
-        def submit(start: int) -> tuple[np.ndarray, list[Future]]:
-            images = np.zeros((self._batch_size, *self._views.size, 3), np.uint8)
-            indices = range(start, min(start + self._batch_size, len(self._files)))
-            return images, [pool.submit(self._load, index, images[index - start]) for index in indices]
-
+        waiting = [{} for _ in self._sizes]
+        most = len(self._sizes) * self._batch_size
         try:
-            starts = iter(range(0, len(self._files), self._batch_size))
-            ahead = deque(map(submit, islice(starts, 2 + _THREADS // self._batch_size)))
-            while ahead:
-                images, futures = ahead.popleft()
-                batch = [future.result() for future in futures]
-                ahead.extend(map(submit, islice(starts, 1)))
-                yield images, batch
+            numbers = iter(range(len(self._files)))
+            ahead = deque(
+                pool.submit(self._load, number)
+                for number in islice(numbers, (2 + _THREADS // self._batch_size) * self._batch_size)
+            )
+            for number in range(len(self._files)):
+                file, canvas, pixels = ahead.popleft().result()
+                ahead.extend(pool.submit(self._load, later) for later in islice(numbers, 1))
+                waiting[canvas][number] = file, pixels
+                for size, files in zip(self._sizes, waiting, strict=True):
+                    if files and (len(files) == self._batch_size or number - next(iter(files)) >= most):
+                        yield self._batch(size, files)
+                        files.clear()
+            for size, files in zip(self._sizes, waiting, strict=True):
+                if files:
+                    yield self._batch(size, files)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _load(self, index: int, out: np.ndarray) -> FilePrediction:
+    def _batch(self, size: InputSize, files: Mapping[int, tuple[FilePrediction, np.ndarray | None]]) -> FileBatch:
+        images = np.zeros((self._batch_size, *self._views.shape(size)), np.uint8)
+        sizes = np.full((self._batch_size, 2), size[-2:], np.int32)
+        for row, (file, pixels) in enumerate(files.values()):
+            if pixels is not None:
+                images[row], sizes[row] = pixels, file.fitted
+        return FileBatch(images, sizes, {number: file for number, (file, _) in files.items()})
+
+    def _load(self, index: int) -> tuple[FilePrediction, int, np.ndarray | None]:
+        """What is known of a file, and its pixels in a canvas; of one that cannot be read none, in the first one."""
         file = self._files[index]
         try:
-            example, _ = self._views.fill(out, index)
+            example = self._views.decode(index)
+            canvas = self._canvases.of_image(example.size)
+            pixels = np.empty(self._views.shape(self._sizes[canvas]), np.uint8)
+            placement = self._views.show(pixels, example)
         except BrokenExampleError as error:
             reason = printable(error.reason)
         except OSError as error:
             reason = error.strerror or str(error)
         else:
+            # Of a crop the image has more than there is.
+            fitted = tuple(map(min, placement.extent, self._sizes[canvas][-2:]))
             frames = () if example.frames is None else example.frames.reshape(self._clips, -1).tolist()
-            return FilePrediction(file, frames=tuple(map(tuple, frames)), replaced=example.damaged)
+            seen = {"frames": tuple(map(tuple, frames)), "replaced": example.damaged}
+            return FilePrediction(file, **seen, size=example.size, fitted=fitted), canvas, pixels
         other = VIDEOS if self._kind is IMAGES else IMAGES
         hint = f"; the model takes {self._kind.noun}" if has_suffix(file, other) else ""
-        return FilePrediction(file, error=reason + hint)
+        return FilePrediction(file, error=reason + hint), 0, None
 
 
 def takes(pretrained: Pretrained) -> Kind:

@@ -1,8 +1,9 @@
 """What a trained model says of files."""
 
 import contextlib
+import itertools
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -33,7 +34,7 @@ def predict(
 
     Files are read, decoded and cropped in threads while the device computes; no more than a few batches are in memory
     at a time, and of videos only the frames that are wanted. Every batch has one shape, the last being filled up, so
-    that the model is compiled once.
+    that the model is compiled once; of several canvases (`data.canvases`), one shape and one program each.
 
     Args:
       pretrained: from `open_pretrained`.
@@ -77,18 +78,23 @@ def predict(
 
 def _predictions(predictor: Predictor, loader: Loader) -> Generator[FilePrediction, None, None]:
     with contextlib.closing(loader.batches()) as batches:
-        under_way = deque()
-        for pixels, files in batches:
-            under_way.append((files, predictor(pixels)))
+        under_way, read, shown = deque(), {}, 0
+        for batch in itertools.chain(batches, (None,)):
+            if batch is not None:
+                under_way.append((batch.files, predictor(batch.pixels, batch.sizes)))
             # The device has the next batch to work on before the result of this one is waited for.
-            if len(under_way) > 1:
-                yield from _read(predictor, *under_way.popleft())
-        yield from _read(predictor, *under_way.popleft())
+            while len(under_way) > (batch is not None):
+                read.update(_read(predictor, *under_way.popleft()))
+            # Canvas by canvas, files come out of their order.
+            while shown in read:
+                yield read.pop(shown)
+                shown += 1
 
 
-def _read(predictor: Predictor, files: Sequence[FilePrediction], results: Any) -> Generator[FilePrediction, None, None]:
-    """The predictions of one batch, whose last rows may be fillers."""
-    results = jax.device_get(results)
-    for number, file in enumerate(files):
-        row = None if file.error is not None else jax.tree.map(lambda array, number=number: array[number], results)
-        yield predictor.read(file, row)
+def _read(predictor: Predictor, files: Mapping[int, FilePrediction], results: Any) -> dict[int, FilePrediction]:
+    """The predictions of one batch, whose last rows may be fillers, by the files' numbers."""
+    results, predictions = jax.device_get(results), {}
+    for row, (number, file) in enumerate(files.items()):
+        answer = None if file.error is not None else jax.tree.map(lambda array, row=row: array[row], results)
+        predictions[number] = predictor.read(file, answer)
+    return predictions

@@ -21,12 +21,17 @@ class FilePrediction:
       frames: of a video, the numbers of the frames that were looked at, for each clip that was taken of it; the first
         frame is 0.
       replaced: how many of them stand for others, which cannot be decoded.
+      size: (height, width) of the image, or of the video's frames, as it is seen upright.
+      fitted: (height, width) that it has in what the model saw, from the upper left corner on; all of that where it
+        is not padded (`data.crop`).
     """
 
     file: str
     error: str | None = None
     frames: tuple[tuple[int, ...], ...] = ()
     replaced: int = 0
+    size: tuple[int, int] = (0, 0)
+    fitted: tuple[int, int] = (0, 0)
 
     def to_json(self) -> dict[str, Any]:
         """The answer for programs, of a file that could be read: beside its name in a line of JSON."""
@@ -45,11 +50,12 @@ class Predictor(abc.ABC):
     """A trained model that answers for one kind of task."""
 
     @abc.abstractmethod
-    def __call__(self, pixels: np.ndarray) -> Any:
+    def __call__(self, pixels: np.ndarray, sizes: np.ndarray) -> Any:
         """What the model makes of a batch, a tree of arrays with a row for each example; does not wait for the device.
 
         Args:
           pixels: uint8, as evaluation sees them (`data.views.EvalViews`).
+          sizes: int32 [B, 2], the `FilePrediction.fitted` of each row; the rest is padding.
         """
 
     @abc.abstractmethod

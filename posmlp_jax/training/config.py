@@ -58,11 +58,19 @@ def default_config(model: str = "posmlp_t", task: str = "classification") -> Con
                 "max_broken": 0.01,
                 # 'standard': crop, flip and what is set below; 'none': what evaluation sees, whatever is set below.
                 "augment": "standard",
-                # 'random_resized' (Inception crops), 'pad' (random shifts, for small images) or 'resize' (no crop).
+                # 'random_resized' (Inception crops), 'pad' (random shifts, for small images), 'resize' (no crop) or
+                # 'fit': all of the image in its own shape, in the upper left of a canvas, in evaluation too.
                 "crop": "random_resized",
                 "crop_scale": (0.08, 1.0),
                 "crop_ratio": (3 / 4, 4 / 3),
                 "crop_padding": 4,
+                # 'fit': the canvases' sizes, as ((800, 1088), (1088, 800)), of which each step has one and each image
+                # the smallest that holds it; (): the model's own. A step is compiled for each.
+                "canvases": (),
+                # 'fit': no image is larger, as mmdetection's Resize has it with 800 and 1333; 0 and 0: each is as large
+                # as its canvas allows, the one that it fills most of.
+                "short_side": 0,
+                "long_side": 0,
                 # How random_resized crops are resized: 'bicubic', nearly Pillow's in a sixth of the time; 'random',
                 # Pillow's bilinear or bicubic, as timm has it: one of the two for each image; or 'bilinear', PyTorch's,
                 # which is not antialiased, as SlowFast has it.

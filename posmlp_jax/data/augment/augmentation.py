@@ -13,7 +13,7 @@ from posmlp_jax.data.augment.randaugment import RandAugment
 from posmlp_jax.data.decoding.images import Size
 from posmlp_jax.errors import ConfigError, nearest
 
-CROPS = ("random_resized", "pad", "resize")
+CROPS = ("random_resized", "pad", "resize", "fit")
 _AUGMENT = ("standard", "none")
 _RANDAUGMENT_ON = ("crop", "frame")
 
@@ -29,7 +29,7 @@ class Augmentation:
     Args:
       config: the `data` section of a config. `augment='none'` gives what evaluation sees, whatever the other fields
         say; `color_jitter` is left out where there is RandAugment, as in the published recipes.
-      image_size: (height, width) of the result.
+      image_size: (height, width) of the result; with the crop 'fit' of the canvas that the image is laid into.
 
     Raises:
       ConfigError: for a value that makes no sense.
@@ -69,6 +69,7 @@ class Augmentation:
         self._ratio = (narrow, wide)
         self._interpolation = config.interpolation
         self._padding = config.crop_padding
+        self._sides = config.short_side, config.long_side
         self._flip = config.flip
         mean, std = tuple(config.mean), tuple(config.std)
         jitter = ColorJitter(config.color_jitter)
@@ -87,7 +88,8 @@ class Augmentation:
     def min_size(self) -> Size | None:
         """How small a photograph may be decoded (`images.decode`) without a crop ever being enlarged for it."""
         height, width = self._size
-        if self._none or self._on_frame is not None:
+        # Of a fraction, whose sides are rounded, others would be made than of the whole.
+        if self._none or self._on_frame is not None or self._crop == "fit":
             return None
         if self._crop != "random_resized":
             # The resizing that follows is antialiased over at least two pixels.
@@ -97,7 +99,9 @@ class Augmentation:
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The augmented uint8 image [height, width, 3] of a uint8 RGB image of any size, which is not modified."""
-        return self._erase(self._apply(image, rng)[0], rng)
+        out = np.empty((*self._size, 3), np.uint8)
+        self.fill(out, image, rng)
+        return out
 
     def fill(self, out: np.ndarray, pixels: np.ndarray, rng: np.random.Generator) -> Placement:
         """Augments an image, or all frames of a clip in the same way: one crop, flip, draw of operations, and box.
@@ -112,19 +116,23 @@ class Augmentation:
         """
         if pixels.ndim == 3:
             image, movement = self._apply(pixels, rng)
-            out[...] = self._erase(image, rng)
+            crops.lay(out, self._erase(image, rng))
             return Placement.of(pixels.shape[:2], movement)
         start = rng.bit_generator.state
         for place, frame in zip(out, pixels, strict=True):
             rng.bit_generator.state = start
-            place[...], movement = self._apply(frame, rng)
-        erased = self._erase(out, rng)
-        if erased is not out:
-            out[...] = erased
+            image, movement = self._apply(frame, rng)
+            crops.lay(place, image)
+        inside = out[:, : image.shape[0], : image.shape[1]]
+        erased = self._erase(inside, rng)
+        if erased is not inside:
+            inside[...] = erased
         return Placement.of(pixels.shape[1:3], movement)
 
     def _apply(self, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Movement]:
-        """The image augmented up to erasing, and where its pixels went."""
+        """The image augmented up to erasing, and where its pixels went; it may be smaller than the result."""
+        if self._none and self._crop == "fit":
+            return crops.fit(image, self._size, *self._sides)
         if self._none:
             (box,) = crops.uniform_crop_boxes(image.shape[:2], self._size, self._eval_crop, 1)
             return crops.center_crop(image, self._size, self._eval_crop), cut_out(box, self._size)
@@ -134,6 +142,9 @@ class Augmentation:
         if self._crop == "random_resized":
             crop = (self._size, self._scale, self._ratio)
             image, moved = crops.random_resized_crop(image, *crop, rng, self._interpolation)
+            movement = moved @ movement
+        elif self._crop == "fit":
+            image, moved = crops.fit(image, self._size, *self._sides)
             movement = moved @ movement
         else:
             movement = cut_out((0, 0, *image.shape[:2]), self._size) @ movement

@@ -4,6 +4,7 @@ What is drawn at random comes with its `Movement`, where the pixels went.
 """
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from posmlp_jax.data.augment.placement import Movement, cut_out, mirror, stays
 from posmlp_jax.data.decoding.images import Size
+from posmlp_jax.errors import BrokenExampleError
 
 INTERPOLATIONS = ("bicubic", "random", "bilinear")
 
@@ -95,6 +97,64 @@ def pad_crop(image: np.ndarray, padding: int, rng: np.random.Generator) -> tuple
     padded = cv2.copyMakeBorder(image, padding, padding, padding, padding, cv2.BORDER_REFLECT_101)
     moved = cut_out((float(top) - padding, float(left) - padding, height, width), (height, width))
     return padded[top : top + height, left : left + width], moved
+
+
+def fitted_size(
+    image_size: Sequence[int] | np.ndarray, canvas: Sequence[int] | np.ndarray, short_side: int, long_side: int
+) -> np.ndarray:
+    """The (height, width) that images have in a canvas, each keeping its shape: int64 [..., 2].
+
+    Args:
+      image_size: of one image, or of several, [..., 2].
+      canvas: the size of it, or one for each image.
+      short_side: how long an image's shorter side is at most; 0: each image is as large as the canvas allows.
+      long_side: and its longer side: one of the two is as long, as by mmdetection's Resize with `keep_ratio`.
+    """
+    sides = np.asarray(image_size, np.int64)
+    if short_side:
+        scale = np.minimum(long_side / sides.max(-1), short_side / sides.min(-1))
+    else:
+        scale = (np.asarray(canvas) / sides).min(-1)
+    # Halves up, as mmdetection rounds them; of a line that is longer than a canvas something stays.
+    return np.maximum(np.floor(sides * scale[..., None] + 0.5).astype(np.int64), 1)
+
+
+def fit(image: np.ndarray, canvas: Size, short_side: int, long_side: int) -> tuple[np.ndarray, Movement]:
+    """All of an image at its `fitted_size`.
+
+    What grows is interpolated bilinearly, as mmdetection does. What shrinks is averaged over the pixels that come
+    together in one: mmdetection's interpolation looks at four of them however many there are, and makes patterns of
+    fine textures.
+
+    Raises:
+      BrokenExampleError: when it is larger than the canvas.
+    """
+    height, width = image.shape[:2]
+    size = fitted_height, fitted_width = tuple(fitted_size((height, width), canvas, short_side, long_side).tolist())
+    if fitted_height > canvas[0] or fitted_width > canvas[1]:
+        raise BrokenExampleError(does_not_fit((height, width), size, [canvas]))
+    if size != (height, width):
+        shrinks = fitted_height <= height and fitted_width <= width
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        image = cv2.resize(image, (fitted_width, fitted_height), interpolation=interpolation)
+    return image, cut_out((0, 0, height, width), size)
+
+
+def does_not_fit(image_size: Size, fitted: Size, canvases: Sequence[Size]) -> str:
+    """Why an image cannot be shown."""
+    sizes = ", ".join(f"{height}×{width}" for height, width in canvases)
+    return (
+        f"no canvas holds it: of its {image_size[0]}×{image_size[1]} pixels data.short_side and data.long_side make "
+        f"{fitted[0]}×{fitted[1]}, and there are {sizes}"
+    )
+
+
+def lay(out: np.ndarray, image: np.ndarray) -> None:
+    """Writes an image into the upper left of `out`, and zeros beside and below it."""
+    height, width = image.shape[:2]
+    out[:height, :width] = image
+    out[height:] = 0
+    out[:height, width:] = 0
 
 
 def random_flip(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Movement]:

@@ -52,6 +52,11 @@ class Placement:
         return cls(movement[:2] * (width, height, 1.0))
 
     @property
+    def extent(self) -> Size:
+        """(height, width) of the whole image in the result, where it was resized to whole pixels and not turned."""
+        return round(abs(self.matrix[1, 1])), round(abs(self.matrix[0, 0]))
+
+    @property
     def mirrored(self) -> bool:
         """Whether left and right are exchanged."""
         (a, b, _), (c, d, _) = self.matrix.tolist()

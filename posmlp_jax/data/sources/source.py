@@ -4,6 +4,8 @@ import abc
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import numpy as np
+
 
 class Source(abc.ABC):
     """Images or videos with what is to be told from them, by index. Sources can be pickled, for loading processes.
@@ -16,10 +18,13 @@ class Source(abc.ABC):
       kind: which of the two.
       description: one line, what the examples are and where they lie.
       generated: whether they are made up; what they show then has neither left nor right.
+      sizes: (height, width) of each image as it is seen upright, int64 [n, 2], where that is known without reading
+        any; else None.
     """
 
     kind: Literal["image", "video"] = "image"
     generated: bool = False
+    sizes: np.ndarray | None = None
     description: str
 
     @abc.abstractmethod

@@ -83,8 +83,9 @@ class ClassPredictor(Predictor):
 
         self._likeliest = likeliest
 
-    def __call__(self, pixels: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        """Probabilities and indices of the likeliest classes, [batch, top_k] each."""
+    def __call__(self, pixels: np.ndarray, sizes: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """Probabilities and indices of the likeliest classes, [batch, top_k] each; padding is looked at, too."""
+        del sizes
         return self._likeliest(self._classify(pixels))
 
     def read(self, file: FilePrediction, row: tuple[np.ndarray, np.ndarray] | None) -> Prediction:

@@ -1,0 +1,98 @@
+"""What a batch holds of an image's objects: their boxes, classes and masks where augmentation has put them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from posmlp_jax.data.augment.placement import Placement
+from posmlp_jax.data.sources.annotated import AnnotatedSource
+from posmlp_jax.data.sources.objects import Objects
+from posmlp_jax.errors import DataError
+from posmlp_jax.tasks.detection.object_masks import SIDE, crop_mask
+
+
+class DetectionTargets:
+    """The objects of each image, for the crop 'fit'.
+
+    `size` is the image's (height, width) in its canvas; `boxes` are x1, y1, x2, y2 in pixels of the canvas, `classes`
+    −1 where there is no object, and `masks` are the bits of each object's own box (`object_masks.crop_mask`), eight in
+    a byte as `np.packbits` puts them. Crowds are no targets: as mmdetection has it, where they are is background. Nor
+    are objects whose box is empty.
+
+    Args:
+      source: the images.
+      max_objects: of an image with more objects, the smallest are left out (`left_out`).
+      masks: whether there are masks.
+
+    Raises:
+      DataError: when there are masks to be, and objects without one.
+    """
+
+    def __init__(self, source: AnnotatedSource, max_objects: int, masks: bool):
+        if masks and not source.has_masks:
+            raise DataError(
+                f"not all objects have masks, which Mask R-CNN learns from: {source.description}; a RetinaNet does "
+                "without, as --config.model.name=retinanet_posmlp_t"
+            )
+        self._most, self._masks = max_objects, masks
+        self.columns: Mapping[str, tuple[tuple[int, ...], Any]] = {
+            "size": ((2,), np.int32),
+            "boxes": ((max_objects, 4), np.float32),
+            "classes": ((max_objects,), np.int32),
+        } | ({"masks": ((max_objects, SIDE, SIDE // 8), np.uint8)} if masks else {})
+
+    def __call__(self, target: Objects, placement: Placement) -> Mapping[str, np.ndarray]:
+        """One image's values, by column."""
+        size = placement.extent
+        boxes, whole = _place(target, placement, size), _within(target.boxes, target.size)
+        there = ~target.crowd & _nonempty(boxes) & _nonempty(whole)
+        (chosen,) = np.nonzero(there)
+        if len(chosen) > self._most:
+            extents = boxes[chosen, 2:] - boxes[chosen, :2]
+            largest = np.argsort(-extents.prod(-1), kind="stable")[: self._most]
+            chosen = np.sort(chosen[largest])
+        values = {name: np.zeros(shape, kind) for name, (shape, kind) in self.columns.items()}
+        values["size"][:] = size
+        values["boxes"][: len(chosen)] = boxes[chosen]
+        values["classes"][:] = -1
+        values["classes"][: len(chosen)] = target.classes[chosen]
+        if self._masks:
+            for row, number in enumerate(chosen.tolist()):
+                bits = crop_mask(target.segmentations[number], whole[number], target.size)
+                values["masks"][row] = np.packbits(bits[:, ::-1] if placement.mirrored else bits, axis=-1)
+        return values
+
+
+def _place(target: Objects, placement: Placement, size: tuple[int, int]) -> np.ndarray:
+    """The objects' boxes in the canvas, no more of them than of the image, float32 [n, 4]."""
+    (across, _, left), (_, down, top) = placement.matrix.tolist()
+    height, width = target.size
+    xs, ys = target.boxes[:, ::2] / width * across + left, target.boxes[:, 1::2] / height * down + top
+    # In a mirror the first side is the last.
+    placed = np.stack([xs.min(-1), ys[:, 0], xs.max(-1), ys[:, 1]], axis=-1)
+    return _within(placed, size).astype(np.float32)
+
+
+def _within(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.clip(boxes, 0, [size[1], size[0]] * 2)
+
+
+def _nonempty(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] > boxes[:, :2]).all(-1)
+
+
+def left_out(counts: np.ndarray, max_objects: int) -> list[str]:
+    """A line for a run's log where images have more objects than a batch holds.
+
+    Args:
+      counts: `AnnotatedSource.counts`.
+      max_objects: as of `DetectionTargets`.
+    """
+    more = int(np.count_nonzero(counts > max_objects))
+    if not more:
+        return []
+    return [
+        f"{more} of {len(counts)} images have more than {max_objects} objects, and the smallest of them are left out; "
+        f"--config.max_objects={counts.max()} would hold all"
+    ]
