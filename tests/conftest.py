@@ -79,6 +79,7 @@ CHECKED = [
     "posmlp_jax.tasks.classification.mixing",
     "posmlp_jax.tasks.classification.objective",
     "posmlp_jax.tasks.classification.task",
+    "posmlp_jax.tasks.detection.illustration",
     "posmlp_jax.tasks.detection.losses",
     "posmlp_jax.tasks.detection.mask_rcnn_loss",
     "posmlp_jax.tasks.detection.object_masks",

@@ -1,8 +1,8 @@
-"""Names what is in images or videos: `python -m posmlp_jax.predict --checkpoint=DIR FILES…`.
+"""Names what is in images or videos, and finds where: `python -m posmlp_jax.predict --checkpoint=DIR FILES…`.
 
 FILES are images or, for a model of clips, videos: files, folders (with all their sub-folders) and patterns
-('photos/**/*.jpg'). The most probable classes of each go to stdout, what cannot be read to stderr. From Python,
-`posmlp_jax.predict.predict` does the same.
+('photos/**/*.jpg'). The most probable classes of each, or the objects that a detector finds in it, go to stdout, what
+cannot be read to stderr. From Python, `posmlp_jax.predict.predict` does the same.
 
 Exit codes: 0 done; 1 some files could not be read, the others are predicted; 2 a mistake that the message explains;
 130 stopped from the keyboard; 141 whoever read the output has gone (`| head`).
@@ -27,12 +27,15 @@ from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data.sources.files import find_files
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.figures import check_figure_path, save_figure
+from posmlp_jax.paths import as_path
+from posmlp_jax.predict.drawn import DrawnFiles, names_below
 from posmlp_jax.predict.loading import takes
 from posmlp_jax.predict.picture import MOST_FILES, draw_predictions
 from posmlp_jax.predict.predicting import BATCH_SIZES, predict
 from posmlp_jax.tasks import find_task
 from posmlp_jax.tasks.predictor import FilePrediction
 from posmlp_jax.terminal import printable
+from posmlp_jax.writing import check_result, write_result
 
 OUTPUTS = ("table", "json")
 
@@ -45,19 +48,112 @@ def to_json(prediction: FilePrediction) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns its exit code, 0 or 1; raises a PosMLPError for a mistake of the user."""
+    arguments = _parser().parse_intermixed_args(argv)
+    if arguments.output not in OUTPUTS:
+        raise ConfigError(f"unknown output '{arguments.output}'; {nearest(arguments.output, OUTPUTS)}")
+    pretrained = open_pretrained(arguments.checkpoint, step=arguments.step, weights=arguments.weights)
+    kind, task = takes(pretrained), find_task(pretrained.task)
+    files = find_files(arguments.files, kind)
+    if arguments.picture is not None:
+        check_figure_path(arguments.picture, files)
+    # Whether there is something to draw and to write shows here, too.
+    annotations = None if (arguments.coco or arguments.drawn) is None else task.annotations(pretrained)
+    if arguments.coco is not None:
+        check_json_path(arguments.coco)
+    names = dict(zip(files, names_below(files), strict=True))
+    predictions = predict(
+        pretrained,
+        files,
+        top_k=arguments.top_k,
+        threshold=arguments.threshold,
+        batch_size=arguments.batch_size,
+        clips=arguments.clips,
+        crops=arguments.crops,
+    )
+    if arguments.output == "json":
+        show = to_json
+    else:
+        columns = shutil.get_terminal_size().columns
+        show = task.prediction_table(pretrained, files, columns)
+    say = partial(print, file=sys.stderr)
+    broken, pictured = 0, []
+    # Predictions that scroll through the terminal show by themselves how far it is. `None`: only on a terminal.
+    hidden = True if sys.stdout.isatty() else None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(predictions))
+        drawn = None
+        if arguments.drawn is not None:
+            drawn = stack.enter_context(contextlib.closing(DrawnFiles(arguments.drawn, files)))
+        say(f"using the {pretrained.choice}")
+        bar = tqdm(total=len(files), unit=f" {kind.noun}", delay=2, disable=hidden, leave=False, dynamic_ncols=True)
+        stack.enter_context(bar)
+        for prediction in predictions:
+            file = printable(prediction.file)
+            if prediction.error is None:
+                print(show(prediction))
+                if arguments.picture is not None and len(pictured) < MOST_FILES:
+                    pictured.append(prediction)
+                if arguments.coco is not None:
+                    annotations.add(prediction, names[prediction.file])
+                if drawn is not None:
+                    drawn.add(prediction)
+            else:
+                broken += 1
+                bar.clear()
+                say(f"cannot read {file}: {prediction.error}")
+            if prediction.replaced:
+                bar.clear()
+                looked_at = sum(map(len, prediction.frames))
+                say(
+                    f"damaged: {prediction.replaced} of {looked_at} frames of {file} cannot be decoded, and the last "
+                    "good ones before them are used"
+                )
+            bar.update()
+        if drawn is not None:
+            drawn.finish()
+    if pictured:
+        figure = draw_predictions(pretrained, pictured, crops=arguments.crops)
+        save_figure(figure, arguments.picture, say)
+        if len(figure.axes) < len(files) - broken:
+            say(f"it shows the first {len(figure.axes)} of {len(files) - broken} {kind.noun}")
+    if drawn is not None:
+        for reason in drawn.failed:
+            say(reason)
+        say(f"drew {drawn.count} {kind.noun} into {arguments.drawn}")
+    if arguments.coco is not None:
+        write_result(arguments.coco, json.dumps(annotations.to_json()) + "\n")
+        say(f"wrote {arguments.coco}")
+    if broken:
+        say(f"{broken} of {len(files)} {kind.noun} could not be read")
+    return int(broken > 0 or (drawn is not None and bool(drawn.failed)))
+
+
+def _parser() -> CommandParser:
     about, exit_codes = __doc__.rsplit("\n\n", 1)
     parser = CommandParser("posmlp_jax.predict", about, epilog=exit_codes)
     parser.add_argument("files", nargs="+", metavar="FILES", help="files, folders or quoted patterns; each file once")
     parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_DIR", help=CHECKPOINT_HELP)
     add_selection(parser)
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes a file, at most all (5)")
+    parser.add_argument(
+        "--top-k", type=int, metavar="K", help="classes a file, at most all (5); of a detector objects a file (all)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="SCORE",
+        help="the least score of a detector's objects, wherever they go: table, JSON, pictures, COCO (0.3); 0: all "
+        "that it finds, as an evaluation takes them",
+    )
     parser.add_argument(
         "--output",
         default="table",
         help="table (the default) or json: JSON lines, for each file that could be read a line "
         '{"file": …, "predictions": [{"class": …, "index": …, "probability": …}, …]}, the most probable class first, '
         'and of videos "frames": [[…], …], the numbers of those that were looked at in each clip, and "replaced", how '
-        "many of them stand for others that cannot be decoded",
+        'many of them stand for others that cannot be decoded; of a detector {"file": …, "width": …, "height": …, '
+        '"objects": [{"class": …, "index": …, "category_id": …, "score": …, "box": [x1, y1, x2, y2]}, …]}, the '
+        "highest score first, boxes in the pixels of the image as it is seen upright, and with masks "
+        '"segmentation", run-length encoded as COCO has it',
     )
     sizes = " or ".join(f"{size} {kind.noun}" for kind, size in BATCH_SIZES.items())
     parser.add_argument("--batch_size", type=int, metavar="N", help=f"files computed at a time ({sizes})")
@@ -66,65 +162,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--picture",
         metavar="FILE",
-        help=f"draws the first {MOST_FILES} files that can be read: what was looked at, the crops, the classes",
+        help=f"draws the first {MOST_FILES} files that can be read: what was looked at, the crops, the classes or the "
+        "objects",
     )
-    arguments = parser.parse_intermixed_args(argv)
-    if arguments.output not in OUTPUTS:
-        raise ConfigError(f"unknown output '{arguments.output}'; {nearest(arguments.output, OUTPUTS)}")
-    pretrained = open_pretrained(arguments.checkpoint, step=arguments.step, weights=arguments.weights)
-    kind = takes(pretrained)
-    files = find_files(arguments.files, kind)
-    if arguments.picture is not None:
-        check_figure_path(arguments.picture, files)
-    predictions = predict(
-        pretrained,
-        files,
-        top_k=arguments.top_k,
-        batch_size=arguments.batch_size,
-        clips=arguments.clips,
-        crops=arguments.crops,
+    parser.add_argument(
+        "--drawn",
+        metavar="FOLDER",
+        help="of a detector: draws the objects into each image at its own size, as files of the same names, with the "
+        "folders that these are in; none may be there yet",
     )
-    print(f"using the {pretrained.choice}", file=sys.stderr)
-    if arguments.output == "json":
-        show = to_json
-    else:
-        columns = shutil.get_terminal_size().columns
-        show = find_task(pretrained.task).prediction_table(pretrained, files, columns)
-    broken, drawn = 0, []
-    # Predictions that scroll through the terminal show by themselves how far it is. `None`: only on a terminal.
-    hidden = True if sys.stdout.isatty() else None
-    with (
-        contextlib.closing(predictions),
-        tqdm(total=len(files), unit=f" {kind.noun}", delay=2, disable=hidden, leave=False, dynamic_ncols=True) as bar,
-    ):
-        for prediction in predictions:
-            file = printable(prediction.file)
-            if prediction.error is None:
-                print(show(prediction))
-                if arguments.picture is not None and len(drawn) < MOST_FILES:
-                    drawn.append(prediction)
-            else:
-                broken += 1
-                bar.clear()
-                print(f"cannot read {file}: {prediction.error}", file=sys.stderr)
-            if prediction.replaced:
-                bar.clear()
-                looked_at = sum(map(len, prediction.frames))
-                print(
-                    f"damaged: {prediction.replaced} of {looked_at} frames of {file} cannot be decoded, and the last "
-                    "good ones before them are used",
-                    file=sys.stderr,
-                )
-            bar.update()
-    if drawn:
-        figure = draw_predictions(pretrained, drawn, crops=arguments.crops)
-        say = partial(print, file=sys.stderr)
-        save_figure(figure, arguments.picture, say)
-        if len(figure.axes) < len(files) - broken:
-            say(f"it shows the first {len(figure.axes)} of {len(files) - broken} {kind.noun}")
-    if broken:
-        print(f"{broken} of {len(files)} {kind.noun} could not be read", file=sys.stderr)
-    return int(broken > 0)
+    parser.add_argument(
+        "--coco",
+        metavar="FILE.json",
+        help="of a detector: all objects as a data set in COCO's JSON, whose annotations have scores; must not be "
+        "there yet. Images' ids are the numbers that files are called by, if all are, else 1, 2, 3, …",
+    )
+    return parser
+
+
+def check_json_path(path: str) -> None:
+    """Raises a PosMLPError unless a JSON file of that name can be made: what is there may be somebody's annotations."""
+    file = as_path(path)
+    if file.suffix.lower() != ".json":
+        raise ConfigError(f"cannot write {path} as JSON; the ending should be .json")
+    if file.exists() or file.is_dir():
+        raise ConfigError(f"{path} is there already; choose another --coco, or delete it")
+    check_result(path)
 
 
 def run(argv: list[str] | None = None) -> None:

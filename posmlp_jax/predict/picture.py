@@ -29,7 +29,7 @@ from posmlp_jax.training.saved_config import data_config
 MOST_FILES, MOST_CLIPS = 16, 10
 _THREADS = min(os.cpu_count() or 1, 16)
 # Inches. Frames fit into a square, a smaller one where there are many of them.
-_FRAMES_WIDTH, _FRAME, _SMALL_FRAME, _IMAGE = 11.7, 1.4, 1.05, 2.0
+_FRAMES_WIDTH, _FRAME, _SMALL_FRAME = 11.7, 1.4, 1.05
 _MARGIN, _GAP, _LINE = 0.15, 0.06, 0.17
 _MOST_HEIGHT = 100.0
 _PIXELS = 150  # an inch
@@ -110,10 +110,12 @@ def _look_again(pretrained: Pretrained, crops: int | None, prediction: FilePredi
     boxes = []
 
     def small(image: np.ndarray) -> np.ndarray:
+        if data.crop == "fit":  # All of it is looked at.
+            return prediction.drawn_into(_thumbnail(image, prediction.picture_side))
         height, width = image.shape[:2]
         found = uniform_crop_boxes((height, width), size, data.eval_crop, count)
         boxes[:] = [(top / height, left / width, h / height, w / width) for top, left, h, w in found]
-        return _darkened(_thumbnail(image, _IMAGE if not prediction.frames else _FRAME), boxes)
+        return _darkened(_thumbnail(image, prediction.picture_side if not prediction.frames else _FRAME), boxes)
 
     try:
         encoded, _ = FileSource([prediction.file], takes(pretrained)).read(0)
@@ -162,10 +164,10 @@ class _Part:
     def __init__(self, prediction: FilePrediction, seen: _Seen | None):
         self._prediction, self._seen = prediction, seen
         self.answer_width, answer_height = prediction.drawn_size()
-        self.frames_width, frames_height = _IMAGE, 0.0
+        self.frames_width, frames_height = prediction.picture_side, 0.0
         if seen is not None:
             clips, count, height, width = seen.frames.shape[:4]
-            side = _IMAGE if not prediction.frames else _FRAME if count <= 16 else _SMALL_FRAME
+            side = prediction.picture_side if not prediction.frames else _FRAME if count <= 16 else _SMALL_FRAME
             self._frame = side * height / max(height, width), side * width / max(height, width)
             most = max(math.floor((_FRAMES_WIDTH + _GAP) / (self._frame[1] + _GAP)), 1)
             self._lines = math.ceil(count / most)

@@ -25,7 +25,8 @@ def predict(
     pretrained: Pretrained,
     paths: StrPath | Iterable[StrPath],
     *,
-    top_k: int = 5,
+    top_k: int | None = None,
+    threshold: float | None = None,
     batch_size: int | None = None,
     clips: int | None = None,
     crops: int | None = None,
@@ -39,15 +40,18 @@ def predict(
     Args:
       pretrained: from `open_pretrained`.
       paths: files, folders or patterns, as `find_files` takes them.
-      top_k: how many answers a prediction has at most, as its most probable classes.
+      top_k: how many answers a prediction has at most: a classifier's most probable classes (None: 5), a detector's
+        objects with the highest scores (None: all).
+      threshold: the least score of a detector's objects. None: 0.3. A classifier has none.
       batch_size: how many files are computed at a time, at most; fewer where that fills the last batch better. None:
         32 images or 4 videos.
       clips: views in time of each video. None: the `test_clips` of the config that the model was trained with.
       crops: views in space of each image or clip, 1 or 3. None: that config's `test_crops`.
 
     Returns:
-      An iterator, one prediction for each file in the order of `find_files`, also for those that cannot be read. Its
-      `close()` ends the threads early.
+      An iterator, one prediction for each file in the order of `find_files`, also for those that cannot be read: a
+      classifier's `Prediction` has `classes`, a detector's `DetectionPrediction` has `objects`. Its `close()` ends the
+      threads early.
 
     Raises:
       DataError: as `find_files`.
@@ -62,7 +66,7 @@ def predict(
     if crops is None:
         crops = data_config(pretrained).test_crops
     for name, value in (("top_k", top_k), ("batch_size", batch_size), ("clips", clips)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}, and should be 1 or more")
     if crops not in (1, 3):
         raise ConfigError(f"crops is {crops}, and should be 1 or 3")
@@ -71,7 +75,7 @@ def predict(
     files = find_files(paths, kind)
     batches = -(-len(files) // batch_size)
     # Before the first prediction is asked for: what is wrong with the checkpoint shows here.
-    predictor = find_task(pretrained.task).predictor(pretrained, data_config(pretrained), top_k)
+    predictor = find_task(pretrained.task).predictor(pretrained, data_config(pretrained), top_k, threshold)
     loader = Loader(files, pretrained, clips, crops, -(-len(files) // batches))
     return _predictions(predictor, loader)
 

@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,10 @@ class FilePrediction:
       size: (height, width) of the image, or of the video's frames, as it is seen upright.
       fitted: (height, width) that it has in what the model saw, from the upper left corner on; all of that where it
         is not padded (`data.crop`).
+      picture_side: in inches, of the square that a picture of several files shows an image in.
     """
+
+    picture_side: ClassVar[float] = 2.0
 
     file: str
     error: str | None = None
@@ -36,6 +39,10 @@ class FilePrediction:
     def to_json(self) -> dict[str, Any]:
         """The answer for programs, of a file that could be read: beside its name in a line of JSON."""
         return {}
+
+    def drawn_into(self, image: np.ndarray) -> np.ndarray:
+        """The image, uint8 [height, width, 3] of any size, with what of the answer has a place in it; or as it is."""
+        return image
 
     def drawn_size(self) -> tuple[float, float]:
         """The width and height, in inches, that `draw` needs."""
@@ -69,3 +76,15 @@ class Predictor(abc.ABC):
         Raises:
           CheckpointError: when the model gives what is not a number.
         """
+
+
+class Annotations(abc.ABC):
+    """What predictions for files come to as one file that programs for annotated images read."""
+
+    @abc.abstractmethod
+    def add(self, prediction: FilePrediction, name: str) -> None:
+        """Takes what is said of a file that could be read; `name` is what it is to be called."""
+
+    @abc.abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """All that was taken."""

@@ -21,7 +21,7 @@ from posmlp_jax.data.targets import NoTargets, Targets
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import Backbone, BackboneConfig
 from posmlp_jax.tasks.objective import Batch, Rows, Scalars, normalize_images
-from posmlp_jax.tasks.predictor import FilePrediction, Predictor
+from posmlp_jax.tasks.predictor import Annotations, FilePrediction, Predictor
 
 # What the file of a task takes.
 __all__ = ["Batch", "Evaluation", "Rows", "Scalars", "Task", "normalize_images"]
@@ -205,18 +205,21 @@ class Task(abc.ABC):
     # What is shown.
 
     @classmethod
-    def predictor(cls, pretrained: Pretrained, data: ConfigDict, top_k: int) -> Predictor:
+    def predictor(
+        cls, pretrained: Pretrained, data: ConfigDict, top_k: int | None = None, threshold: float | None = None
+    ) -> Predictor:
         """What a trained model says of files.
 
         Args:
           pretrained: the model, whose weights are read now.
           data: the `data` section of the config that it was trained with.
-          top_k: how many answers it gives of each file at most.
+          top_k: how many answers it gives of each file at most; None: as many as the task thinks useful.
+          threshold: the least score of an answer; None: likewise.
 
         Raises:
-          ConfigError: where it can say nothing of a file.
+          ConfigError: where it can say nothing of a file, or has no use for one of these.
         """
-        del data, top_k
+        del data, top_k, threshold
         raise ConfigError(f"{cls.__name__} has no predictions for files: {pretrained.description}")
 
     @classmethod
@@ -232,6 +235,21 @@ class Task(abc.ABC):
         """
         del pretrained, files, width
         return lambda prediction: prediction.file
+
+    @classmethod
+    def annotations(cls, pretrained: Pretrained) -> Annotations:
+        """What collects predictions as the annotations of a data set.
+
+        Args:
+          pretrained: the model.
+
+        Raises:
+          ConfigError: where predictions are not of places in an image, so that they cannot be drawn into it either.
+        """
+        raise ConfigError(
+            f"--drawn and --coco are of detectors, which this is not: {pretrained.description}; --picture draws what "
+            "it says"
+        )
 
     def illustrate(self, key: Key[Array, ""], batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
         """Training examples as a step sees them, for the preview: uint8 `[B, *input_size, 3]`, and a caption each.

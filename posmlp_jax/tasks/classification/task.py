@@ -142,9 +142,13 @@ class Classification(Task):
         return {metric.name: values[metric.name] for metric in self.metrics}, outcomes
 
     @classmethod
-    def predictor(cls, pretrained: Pretrained, data: ConfigDict, top_k: int) -> ClassPredictor:
-        """The most probable classes of files."""
-        return ClassPredictor(pretrained, data, top_k)
+    def predictor(
+        cls, pretrained: Pretrained, data: ConfigDict, top_k: int | None = None, threshold: float | None = None
+    ) -> ClassPredictor:
+        """The most probable classes of files, five of them unless another number is asked for."""
+        if threshold is not None:
+            raise ConfigError(f"threshold is of detectors; of classes top_k says how many: {pretrained.description}")
+        return ClassPredictor(pretrained, data, 5 if top_k is None else top_k)
 
     @classmethod
     def prediction_table(cls, pretrained: Pretrained, files: Sequence[str], width: int) -> PredictionTable:

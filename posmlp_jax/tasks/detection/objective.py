@@ -9,7 +9,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 
-from posmlp_jax.models.detectors.detector import Detector
+from posmlp_jax.models.detectors.detector import Detections, Detector
+from posmlp_jax.models.detectors.mask_rcnn import MaskedDetections
 from posmlp_jax.tasks.detection.losses import of_batch, of_images
 from posmlp_jax.tasks.detection.mask_rcnn_loss import Samples, mask_rcnn_terms
 from posmlp_jax.tasks.detection.retinanet_loss import retinanet_terms
@@ -31,6 +32,15 @@ def detector_input(
     rows, columns = (jnp.asarray(sizes)[:, axis, None] for axis in (0, 1))
     inside = (jnp.arange(height) < rows)[:, :, None] & (jnp.arange(width) < columns)[:, None, :]
     return jnp.where(inside[..., None], normalize_images(images, mean, std), 0)
+
+
+def as_rows(found: Detections | MaskedDetections) -> Rows:
+    """What evaluations and predictions keep of detections: all of it, by name."""
+    rows = found._asdict()
+    if "masks" in rows:
+        # A hundred of 28² in each image are what an evaluation keeps most of.
+        rows["masks"] = rows["masks"].astype(jnp.float16)
+    return rows
 
 
 @dataclass(frozen=True)
@@ -80,9 +90,7 @@ class DetectionObjective:
             keys = jnp.broadcast_to(jax.random.key(0), len(sizes))
             terms = mask_rcnn_terms(model, *predicted, *proposals, batch, keys, self.samples)
             found = model.find(predicted[0], *proposals, sizes)
-            # A hundred of 28² in each image are what an evaluation keeps most of.
-            found = found._replace(masks=found.masks.astype(jnp.float16))
-        return {"loss": jnp.sum(of_images(terms) * batch["weight"])}, {**found._asdict(), "size": batch["size"]}
+        return {"loss": jnp.sum(of_images(terms) * batch["weight"])}, {**as_rows(found), "size": batch["size"]}
 
     def _input(self, batch: Batch) -> Float[Array, "batch height width 3"]:
         return detector_input(batch["image"], batch["size"], self.mean, self.std)
