@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
 
 from posmlp_jax.command_line import quieten_libraries, raise_at_ctrl_c
-from posmlp_jax.data import train_batches
+from posmlp_jax.data import train_batches, training_sizes
 from posmlp_jax.errors import ConfigError, exit_on_mistake
 from posmlp_jax.figures import check_figure_path, save_figure
 from posmlp_jax.paths import as_path
@@ -70,11 +70,11 @@ def preview(config: ConfigDict) -> Figure:
     source = task.open_source(config.data, "train", resolve_model(config, {}, base).kind)
     model = resolve_model(config, task.model_fields(source), base)
     task = task(config, model, source)
-    size, of_clips = model.input_size, model.kind == "video"
+    sizes, of_clips = training_sizes(config.data, model.input_size), model.kind == "video"
     batch_size = ROWS if of_clips else ROWS * COLUMNS
     targets = task.targets(source)
     with closing(
-        train_batches(source, config.data, size, targets=targets, batch_size=batch_size, seed=config.seed)
+        train_batches(source, config.data, sizes, targets=targets, batch_size=batch_size, seed=config.seed)
     ) as batches:
         batch = next(batches)
     # What a step would have together: the images of a row, or all clips.
@@ -86,7 +86,8 @@ def preview(config: ConfigDict) -> Figure:
     ]
     images, captions = np.stack([images for images, _ in parts]), [captions for _, captions in parts]
     if of_clips:
-        shown = np.linspace(0, size[0] - 1, min(size[0], COLUMNS)).round().astype(int)
+        frames = images.shape[2]
+        shown = np.linspace(0, frames - 1, min(frames, COLUMNS)).round().astype(int)
         images, captions = images[0][:, shown], [[text] for text in captions[0]]
     return draw_grid(images, captions)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -126,29 +126,21 @@ def join_hosts(local: np.ndarray, sharding: NamedSharding) -> jax.Array:
         return jax.make_array_from_process_local_data(sharding, local)
 
 
-def rows_by_host(sharding: NamedSharding, rows: int) -> np.ndarray:
-    """The order, int [rows], that puts an array of `join_hosts` into that of the hosts' shares, one after the other.
-
-    On a TPU neighbours on the mesh may be of different hosts in turns, and so then are the array's rows.
-    """
-    hosts = np.empty(rows, int)
-    for device, (part, *_) in sharding.devices_indices_map((rows,)).items():
-        hosts[part] = device.process_index
-    return np.argsort(hosts, kind="stable")
-
-
-def to_devices(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[dict[str, jax.Array]]:
+def to_devices(
+    batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2, *, leave: Container[str] = ("index",)
+) -> Iterator[dict[str, jax.Array]]:
     """Puts host batches on the devices, `ahead` of their use, so that copying overlaps with computing.
 
     Args:
       batches: this host's share of each batch, `[B / hosts, …]` arrays.
       mesh: what to spread them over.
       ahead: batches on the devices at a time, the one in use included.
+      leave: names of arrays that no step needs.
     """
     sharding = batch_sharding(mesh)
     queue = deque()
     for batch in batches:
-        queue.append({name: join_hosts(x, sharding) for name, x in batch.items() if name != "index"})
+        queue.append({name: join_hosts(x, sharding) for name, x in batch.items() if name not in leave})
         if len(queue) >= ahead:
             yield queue.popleft()
     yield from queue

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from posmlp_jax.models.backbone import Backbone
 
 # A batch's arrays by name: uint8 `image` [B, *input_size, 3], what `Task.targets` adds, and in an evaluation `weight`,
-# 0 where a batch is filled up.
+# 0 where a batch is filled up, and `index`, the example's in its source.
 Batch = dict[str, jax.Array]
 Scalars = dict[str, Float[Array, ""]]
 # Arrays with a row for each example of a batch.

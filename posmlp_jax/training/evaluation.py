@@ -17,10 +17,10 @@ from posmlp_jax.checkpoints.packed import is_packed
 from posmlp_jax.checkpoints.pretrained import open_checkpoints, open_together
 from posmlp_jax.checkpoints.selection import NAMES
 from posmlp_jax.checkpoints.state import Weights, abstract_weights
-from posmlp_jax.data import Batches, eval_batches
+from posmlp_jax.data import Batches, eval_batches, evaluation_sizes
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.devices.hosts import from_host_0, together
-from posmlp_jax.devices.mesh import batch_sharding, of_whole, on_mesh, place, replicated, rows_by_host, to_devices
+from posmlp_jax.devices.mesh import of_whole, on_mesh, place, replicated, to_devices
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.paths import as_path
 from posmlp_jax.tasks.task import Evaluation, Rows, Scalars, Task
@@ -36,7 +36,8 @@ from posmlp_jax.training.workdir import data_changes
 class Evaluator:
     """Evaluates weights on the whole evaluation split, and shows how far it is; to be closed.
 
-    Every example counts once, whatever the batch size, the number of hosts and that of its views (`eval_batches`).
+    Every example counts once, whatever the batch size, the number of hosts and that of its views (`eval_batches`). The
+    step is compiled once a canvas.
 
     Args:
       experiment: what the weights are of.
@@ -47,7 +48,6 @@ class Evaluator:
         bind = of_whole(experiment.bind, experiment.mesh)
         step = on_mesh(make_eval_step(bind, experiment.task), experiment.mesh)
         self._step = jax.jit(step, out_shardings=replicated(experiment.mesh))
-        self._order = rows_by_host(batch_sharding(experiment.mesh), experiment.eval_batch_size)
         self._experiment, self._views = experiment, {"clips": clips, "crops": crops}
         self._report_once = functools.cache(report)
         self._prepared: Batches | None = None
@@ -80,7 +80,7 @@ class Evaluator:
         """
         experiment = self._experiment
         batches, self._prepared = self._prepared or self._batches(), None
-        totals = {name: _Totals(self._order) for name in variants}
+        totals = {name: _Totals() for name in variants}
         pending = deque()
 
         def add(results: Mapping[str, tuple[Scalars, Rows]]) -> None:
@@ -89,7 +89,7 @@ class Evaluator:
 
         progress = EvaluationProgress(len(experiment.eval_source), experiment.unit)
         with closing(progress), closing(batches):
-            for batch in to_devices(batches, experiment.mesh):
+            for batch in to_devices(batches, experiment.mesh, leave=()):
                 if signum := stop():
                     raise Interrupted(signum)
                 pending.append({name: self._step(weights, batch) for name, weights in variants.items()})
@@ -105,7 +105,7 @@ class Evaluator:
         return eval_batches(
             experiment.eval_source,
             experiment.config.data,
-            experiment.model.input_size,
+            evaluation_sizes(experiment.config.data, experiment.model.input_size),
             targets=experiment.task.targets(experiment.eval_source),
             batch_size=experiment.eval_batch_size,
             process_index=jax.process_index(),
@@ -118,12 +118,11 @@ class Evaluator:
 class _Totals:
     """Puts together what `make_eval_step`'s function gives batch by batch: of all hosts, on each of them.
 
-    Args:
-      order: of each batch's rows, as the source has them.
+    Rows come canvas by canvas, and on a TPU neighbours on the mesh may be of different hosts in turns; in the end they
+    are in the order of the source.
     """
 
-    def __init__(self, order: np.ndarray):
-        self._order = order
+    def __init__(self):
         self._sums = defaultdict(float)
         self._rows = defaultdict(list)
 
@@ -131,7 +130,7 @@ class _Totals:
         sums, rows = jax.device_get((sums, rows))
         for name, value in sums.items():
             self._sums[name] += float(value)
-        kept = self._order[rows.pop("weight")[self._order] > 0]
+        kept = rows.pop("weight") > 0
         for name, values in rows.items():
             self._rows[name].append(values[kept])
 
@@ -143,6 +142,8 @@ class _Totals:
             nothing = dict.fromkeys(("loss", *(metric.name for metric in task.metrics)), math.nan)
             return Evaluation(nothing | {"count": count}, None)
         rows = {name: np.concatenate(values) for name, values in self._rows.items()}
+        order = np.argsort(rows.pop("index"))
+        rows = {name: values[order] for name, values in rows.items()}
         details = None
 
         def score() -> dict[str, float]:

@@ -17,7 +17,7 @@ from posmlp_jax.checkpoints.pretrained import Pretrained, open_newest, open_toge
 from posmlp_jax.checkpoints.selection import check_selection
 from posmlp_jax.checkpoints.state import Bind, TrainState, bind_model, create_state, initial_state
 from posmlp_jax.checkpoints.transfer import Transferred, transfer
-from posmlp_jax.data import Batches, Source, check_source, train_batches, training_sizes
+from posmlp_jax.data import Batches, Source, check_source, evaluation_sizes, train_batches, training_sizes
 from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.devices.memory import check_batch_memory
 from posmlp_jax.devices.mesh import check_batch_size, create_mesh, place, shardings
@@ -221,9 +221,12 @@ def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Trai
 def _check_batches(config: ConfigDict, common: Mapping) -> None:
     """Raises a ConfigError if the batches of training or evaluation do not fit into memory."""
     own = common["model"].input_size
-    largest, hosts = max(training_sizes(config.data, own), key=math.prod), jax.process_count()
-    check_batch_memory("batch_size", config.batch_size // hosts, largest, config.data.threads)
-    check_batch_memory("eval_batch_size", common["eval_batch_size"] // hosts, own, config.data.threads)
+    hosts = jax.process_count()
+    for field, batch_size, sizes in (
+        ("batch_size", config.batch_size, training_sizes(config.data, own)),
+        ("eval_batch_size", common["eval_batch_size"], evaluation_sizes(config.data, own)),
+    ):
+        check_batch_memory(field, batch_size // hosts, max(sizes, key=math.prod), config.data.threads)
 
 
 def _common(config: ConfigDict, name: str, model_of: Callable[[Mapping], BackboneConfig]) -> dict:

@@ -1,6 +1,4 @@
 import shutil
-from types import SimpleNamespace
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -125,18 +123,3 @@ def test_a_run_with_fsdp_goes_on_without(trained, tiny_config, tmp_path):
     train(tiny_config(devices=2), workdir)  # From step 4.
     for split in ("train", "eval", "ema"):
         np.testing.assert_allclose(losses(workdir, split), losses(trained[1], split), rtol=1e-5)
-
-
-def test_rows_come_in_the_order_of_the_hosts_shares():
-    """Of two hosts whose devices take turns on the mesh: the first host's rows are 0, 1, 4, 5, and come first."""
-
-    class Device(NamedTuple):
-        id: int
-        process_index: int
-
-    parts = {Device(number, number % 2): (slice(2 * number, 2 * number + 2),) for number in range(4)}
-    of_two = SimpleNamespace(devices_indices_map=lambda shape: parts)
-    assert sharding.rows_by_host(of_two, 8).tolist() == [0, 1, 4, 5, 2, 3, 6, 7]
-    # Here one host has all of them.
-    of_one = sharding.batch_sharding(sharding.create_mesh(8, 2))
-    assert sharding.rows_by_host(of_one, 16).tolist() == list(range(16))

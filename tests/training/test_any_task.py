@@ -14,7 +14,8 @@ from runs import assert_equal, metrics, save_model, saved_arrays, steps
 
 from posmlp_jax import tasks
 from posmlp_jax.checkpoints.evaluations import Metric
-from posmlp_jax.data import eval_batches
+from posmlp_jax.data import eval_batches, evaluation_sizes
+from posmlp_jax.data.sources.synthetic import SyntheticSource
 from posmlp_jax.data.targets import NoTargets
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models import PosMLP, PosMLPConfig, registry
@@ -26,10 +27,32 @@ from posmlp_jax.training.stopping import Stopped
 pytestmark = pytest.mark.heavy
 
 
+reported = []
+
+
+class Shaped(SyntheticSource):
+    """Images of three shapes in turns, whose sizes are known."""
+
+    shapes = ((40, 36), (24, 40), (32, 32))
+
+    def __init__(self, num_examples, num_classes, **options):
+        super().__init__(num_examples, num_classes, **options)
+        self.sizes = np.array([self.shapes[index % 3] for index in range(num_examples)])
+
+    def read(self, index):
+        image, label = super().read(index)
+        height, width = self.sizes[index]
+        return image[:height, :width], label
+
+
 class MeanColour(Task):
     """Regresses the mean of each of an image's three channels; the largest error of any image decides."""
 
     metrics = (Metric("worst", "worst error", percent=False, higher_is_better=False),)
+
+    @classmethod
+    def open_source(cls, config, split, kind, model=None):
+        return Shaped(config.num_examples, config.num_classes, offset=1000 * (split == "eval"))
 
     @classmethod
     def model_fields(cls, source):
@@ -48,7 +71,11 @@ class MeanColour(Task):
         return {"loss": jnp.sum(errors * batch["weight"])}, {"error": errors}
 
     def score(self, means, rows):
-        return {"worst": jnp.max(rows["error"])}, None  # On the devices, as a library of its own may.
+        # On the devices, as a library of its own may.
+        return {"worst": jnp.max(rows["error"])}, rows["error"]
+
+    def report(self, workdir, step, evaluations, protocol=""):
+        reported.append(evaluations["eval"].details)
 
 
 @pytest.fixture
@@ -63,12 +90,20 @@ def colour_config(tiny_config, monkeypatch):
 
 
 def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(colour_config, tiny_config, tmp_path, monkeypatch, capsys):
-    """On images of two sizes, which each step has one of."""
-    config = colour_config(devices=8, **{"data.train_sizes": (16, (16, 24))})
+    """On whole images in canvases of two sizes, of which each step has one, and so have the batches of evaluations."""
+    config = colour_config(devices=8, **{"data.crop": "fit", "data.canvases": (16, (16, 24))})
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    compiled, before = [], []
+    monkeypatch.setattr(loop, "report", lambda line: (print(line), before.append((line, len(compiled)))))
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
     config.profile = "2:4"
     results = train(config, whole)
     config.profile = ""
+    # Nothing is compiled once there has been an evaluation.
+    (counts,) = [compiled[count:] for line, count in before if line.startswith("step 4  evaluation of the moving")]
+    assert not [event for event in counts if "compile" in event]
+    assert [event for event in compiled if "compile" in event]
+    reported.clear()
     lines = capsys.readouterr().out.splitlines()
     first, last = (line["loss"] for line in metrics(whole) if line["split"] == "train" and line["step"] in (1, 9))
     assert last < first
@@ -107,11 +142,14 @@ def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(colour_config, tiny_c
 
     # What it ends with is of every example once, in order: as NumPy has it of the images, one by one.
     model, source = open_pretrained(whole, weights="raw").model(), open_training(config).eval_source
-    batches = eval_batches(source, config.data, (16, 16), targets=NoTargets(), batch_size=40)
-    images = next(batches)["image"]
-    batches.close()
-    pixels = (images / 255 - np.array(config.data.mean)) / np.array(config.data.std)
-    errors = np.abs(np.asarray(outputs(model, jnp.float32(pixels))[1]) - pixels.mean(axis=(1, 2))).mean(axis=-1)
+    sizes, errors = evaluation_sizes(config.data, (16, 16)), np.zeros(40)
+    for batch in eval_batches(source, config.data, sizes, targets=NoTargets(), batch_size=40):
+        pixels = (batch["image"][batch["weight"] > 0] / 255 - np.array(config.data.mean)) / np.array(config.data.std)
+        own = np.abs(np.asarray(outputs(model, jnp.float32(pixels))[1]) - pixels.mean(axis=(1, 2))).mean(axis=-1)
+        errors[batch["index"][batch["weight"] > 0]] = own
+    assert len(reported) == 2
+    for found in reported:
+        np.testing.assert_allclose(found, errors, rtol=1e-4)
     assert results["eval"]["worst"] == pytest.approx(errors.max(), rel=1e-4)
     assert results["eval"]["loss"] == pytest.approx(errors.mean(), rel=1e-4)
 

@@ -111,7 +111,7 @@ def test_views_are_averaged(views, average):
     mean, std = (0.45,) * 3, (0.225,) * 3
     options = {"label_smoothing": 0.1, "data.mean": mean, "data.std": std, "data.test_average": average}
     step = jax.jit(make_eval_step(split_model(model)[0], classification(model.config, **options)))
-    batch = {"image": clips[:, 0] if views == 1 else clips, "label": labels, "weight": weight}
+    batch = {"image": clips[:, 0] if views == 1 else clips, "label": labels, "weight": weight, "index": np.arange(5)}
     sums, _ = step(split_model(model)[1], batch)
     logits = jax.jit(model.__call__)(normalize_images(clips.reshape(-1, 4, 16, 16, 3), mean, std))
     logits = np.asarray(logits, np.float64).reshape(5, views, 7)

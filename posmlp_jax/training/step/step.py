@@ -95,13 +95,15 @@ def make_train_step(
 
 
 def make_eval_step(bind: Bind, task: Objective) -> Callable[[Weights, Batch], tuple[Scalars, Rows]]:
-    """Builds `eval_step(weights, batch)`: what `Task.evaluate` gives, with `count` and `weight`.
+    """Builds `eval_step(weights, batch)`: what `Task.evaluate` gives, with `count`, `weight` and `index`.
 
-    The batch has `weight`, 0 for padding. `count` is their sum, and `weight` is among what there is of each example.
+    The batch has `weight`, 0 for padding, and `index`, which example it is. `count` is the weights' sum, and both are
+    among what there is of each example.
     """
 
     def eval_step(weights: Weights, batch: Batch) -> tuple[Scalars, Rows]:
         sums, rows = task.evaluate(bind(weights), batch)
-        return {**sums, "count": jnp.sum(batch["weight"])}, {**rows, "weight": batch["weight"]}
+        of_each = {name: batch[name] for name in ("weight", "index")}
+        return {**sums, "count": jnp.sum(batch["weight"])}, {**rows, **of_each}
 
     return eval_step

@@ -169,7 +169,7 @@ def test_what_is_dropped_is_a_function_of_seed_and_step():
 def test_evaluation_sums_over_examples_of_weight_one():
     model = create_model("posmlp_t", **TINY, rngs=nnx.Rngs(3))
     bind, weights = split_model(model)
-    data = batch() | {"weight": np.float32([1, 1, 1, 0, 1, 0, 1, 1])}
+    data = batch() | {"weight": np.float32([1, 1, 1, 0, 1, 0, 1, 1]), "index": np.arange(3, 11)}
     sums, rows = jax.jit(make_eval_step(bind, task(**SMOOTHED)))(weights, data)
     logits = np.asarray(model(normalize_images(data["image"], MEAN, STD)), np.float64)
     loss = np.log(np.exp(logits).sum(-1)) - logits[np.arange(8), data["label"]]
@@ -178,5 +178,5 @@ def test_evaluation_sums_over_examples_of_weight_one():
     assert sums["loss"] == pytest.approx(loss[kept].sum(), rel=1e-5)
     assert sums["top1"] == (logits.argmax(-1) == data["label"])[kept].sum()
     assert "top5" not in sums  # Of five classes.
-    wanted = {"label": data["label"], "prediction": logits.argmax(-1), "weight": data["weight"]}
+    wanted = {name: data[name] for name in ("label", "weight", "index")} | {"prediction": logits.argmax(-1)}
     assert_close(rows, wanted)
