@@ -2,9 +2,10 @@
 
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.tasks.classification.task import Classification
+from posmlp_jax.tasks.detection.task import Detection
 from posmlp_jax.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {"classification": Classification}
+TASKS: dict[str, type[Task]] = {"classification": Classification, "detection": Detection}
 
 
 def find_task(name: str) -> type[Task]:

@@ -5,6 +5,7 @@ how good that is and how it is shown is the task's. docs/adding_a_task.md says h
 """
 
 import abc
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -263,9 +264,12 @@ class Task(abc.ABC):
 
     @classmethod
     def format_metrics(cls, values: Mapping[str, float], *, digits: int = 2) -> list[str]:
-        """Those of the task's metrics that there are values of and a line has room for, as 'top-1 76.10 %'."""
+        """Those of the task's metrics that there are values of and a line has room for, as 'top-1 76.10 %'.
+
+        One that is not a number has nothing to measure.
+        """
         return [
-            f"{metric.label} {metric.format(values[metric.name], digits)}"
+            f"{metric.label} {'none' if math.isnan(value := values[metric.name]) else metric.format(value, digits)}"
             for metric in cls.metrics
             if metric.brief and metric.name in values
         ]

@@ -1,16 +1,14 @@
 """What an evaluation says of each class: accuracies by class, their mean, and which classes are taken for which."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from rich.table import Table
-from rich.text import Text
 
 from posmlp_jax.checkpoints.evaluations import Metric
-from posmlp_jax.terminal import as_text, printable
+from posmlp_jax.tasks.reporting import csv_table, shortened
+from posmlp_jax.terminal import as_text
 
 # What is measured besides the loss; the first decides. Of five classes or fewer there is no top-5. Balanced accuracy is
 # the mean of the classes' own top-1.
@@ -88,9 +86,9 @@ def format_table(outcomes: Outcomes, kind: str) -> str:
     table.add_column("most often taken for", overflow="fold")
     for label in shown:
         mistake = outcomes.taken_for(label)
-        taken_for = _short(outcomes.class_names[mistake[0]]).append(f" ({mistake[1]})") if mistake else ""
+        taken_for = shortened(outcomes.class_names[mistake[0]]).append(f" ({mistake[1]})") if mistake else ""
         accuracy = f"{100 * outcomes.accuracies[label]:.1f} %"
-        table.add_row(_short(outcomes.class_names[label]), str(outcomes.counts[label]), accuracy, taken_for)
+        table.add_row(shortened(outcomes.class_names[label]), str(outcomes.counts[label]), accuracy, taken_for)
     return as_text(table)
 
 
@@ -101,23 +99,11 @@ def class_table(outcomes: Outcomes) -> str:
     columns = (outcomes.class_names, outcomes.counts, outcomes.correct, predicted)
     for name, count, correct, taken in zip(*columns, strict=True):
         rows.append((name, count, correct, *(f"{correct / n:.6g}" if n else "" for n in (count, taken))))
-    return _csv(rows)
+    return csv_table(rows)
 
 
 def confusion_table(outcomes: Outcomes) -> str:
     """CSV: a row for each true class, a column for each that it was taken for."""
     matrix = outcomes.confusion_matrix().tolist()
     rows = [("true class", *outcomes.class_names)]
-    return _csv(rows + [(name, *row) for name, row in zip(outcomes.class_names, matrix, strict=True)])
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _short(name: str, width: int = 40) -> Text:
-    text = Text(printable(name))
-    text.truncate(width, overflow="ellipsis")
-    return text
+    return csv_table(rows + [(name, *row) for name, row in zip(outcomes.class_names, matrix, strict=True)])
