@@ -163,7 +163,7 @@ def test_what_is_printed(evaluated, capsys):
     assert lines[1].startswith("mask AP ")
     assert lines[2:4] == [
         "class by class:",
-        "class   objects   box AP   box AP50   mask AP   mask AP50",
+        "  class  objects  box AP  box AP50  mask AP  mask AP50",
     ]
     assert [line.split()[:2] for line in lines[4:]] == [["cat", "2"], ["dog", "2"]]
 
