@@ -4,8 +4,10 @@
 
 The file is StableHLO from `jax.export`: the folded model with its weights, for any batch size and for CPUs, NVIDIA GPUs
 and TPUs. It takes float32 images `[batch, height, width, 3]` or clips `[batch, frames, height, width, 3]`, RGB,
-(pixel / 255 − mean) / std, and gives float32 logits `[batch, classes]`. What else its user needs is in FILE.json beside
-it: mean, std, crop, shapes and class names.
+(pixel / 255 − mean) / std, and gives float32 logits `[batch, classes]`. A detector takes `sizes`, float32 `[batch, 2]`,
+too, the (height, width) that each image has in the upper left of the array, and gives a dict of `boxes`, `scores`,
+`classes`, `valid` and, where it has them, `masks`. What else its user needs is in FILE.json beside it: mean, std, crop,
+shapes and class names.
 
 With jax and flatbuffers alone (JAX promises to read the file for six months of its own releases):
 
@@ -32,9 +34,11 @@ from etils import epath
 from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
 from posmlp_jax.checkpoints.selection import CHECKPOINT_HELP, add_selection
 from posmlp_jax.command_line import CommandParser, run_program
+from posmlp_jax.data import evaluation_sizes
 from posmlp_jax.errors import CheckpointError, ConfigError, nearest, refusal
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.paths import as_path, file_size
+from posmlp_jax.training.saved_config import data_config
 from posmlp_jax.writing import atomic_write, check_output
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -42,7 +46,11 @@ DTYPES = ("float32", "bfloat16")
 
 
 def export_model(
-    model: Backbone, *, platforms: Sequence[str] = PLATFORMS, features: bool = False
+    model: Backbone,
+    *,
+    platforms: Sequence[str] = PLATFORMS,
+    features: bool = False,
+    canvas: tuple[int, int] | None = None,
 ) -> jax.export.Exported:
     """A model as a function of images or clips alone: folded, in evaluation mode, for every batch size.
 
@@ -50,10 +58,12 @@ def export_model(
       model: its `input_size` is that of the images or clips.
       platforms: what the function is lowered for, of 'cpu', 'cuda' and 'tpu'.
       features: whether it gives the stages' maps, `Backbone.features`, in place of the logits.
+      canvas: (height, width) of the images that a detector takes, if not its `input_size`.
 
     Returns:
       float32 `[batch, height, width, 3]`, or `[batch, frames, height, width, 3]` for a model of clips, to float32
-      `[batch, num_classes]`, or to a tuple of float32 maps.
+      `[batch, num_classes]`, or to a tuple of float32 maps. Of a detector float32 `[batch, height, width, 3]` and
+      `[batch, 2]`, the images' sizes in it, to a dict of its `Detections`.
 
     Raises:
       ConfigError: for an unknown platform, or none.
@@ -66,14 +76,18 @@ def export_model(
         raise ConfigError(f"which platforms? some of {', '.join(PLATFORMS)}")
     folded = model.fold()
 
-    def call(images: jax.Array):
+    def call(images: jax.Array, *sizes: jax.Array):
         if features:
             return tuple(stage.astype(jnp.float32) for stage in folded.features(images))
-        return folded(images)
+        # Who reads the file has no tuples with our names.
+        return folded(images, *sizes)._asdict() if sizes else folded(images)
 
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *model.config.input_size, 3), jnp.float32)
-    return jax.export.export(jax.jit(call), platforms=tuple(dict.fromkeys(platforms)))(images)
+    shapes = [(batch, *(canvas or model.config.input_size), 3)]
+    if model.config.is_detector and not features:
+        shapes.append((batch, 2))
+    inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.export.export(jax.jit(call), platforms=tuple(dict.fromkeys(platforms)))(*inputs)
 
 
 def load_exported(path: epath.PathLike) -> jax.export.Exported:
@@ -126,7 +140,10 @@ def save_exported(
         raise ConfigError(f"dtype '{dtype}' is not one to export; {nearest(dtype, DTYPES)}")
     # Without rematerialisation, which only a backward pass has a use for, and the kernel, which is for one platform.
     model = replace(pretrained, config=pretrained.config.replace(dtype=dtype, remat=False, kernel="xla")).model()
-    exported = export_model(model, platforms=platforms, features=features)
+    # A detector's canvas need not be the size that its positions were learned for. Of several, the first.
+    size = evaluation_sizes(data_config(pretrained), pretrained.config.input_size)[0]
+    canvas = size if pretrained.config.is_detector else None
+    exported = export_model(model, platforms=platforms, features=features, canvas=canvas)
     about = describe(pretrained, exported, dtype)
     try:
         # A name that is no UTF-8 keeps its odd bytes as JSON's own escapes, \udce9.
@@ -153,30 +170,43 @@ def check_outputs(output: epath.Path) -> None:
 
 def describe(pretrained: Pretrained, exported: jax.export.Exported, dtype: str) -> dict[str, Any]:
     """What the user of an exported file needs to know: how images become its input, and what its output means."""
-    data, (images,) = pretrained.data, exported.in_avals
+    data, (images, *sizes) = pretrained.data, exported.in_avals
     # Of a clip every frame is cropped alike; these say which frames it has. Older checkpoints may lack some of them.
     of_clips = ("sampling", "stride", "fps", "frame_side") if images.ndim == 5 else ()
 
-    def shape(array) -> list:
-        return ["batch", *array.shape[1:]]
+    def about(array) -> dict[str, Any]:
+        return {"shape": ["batch", *array.shape[1:]], "dtype": array.dtype.name}
 
+    crop = {
+        "eval_crop": data["eval_crop"],
+        "crop": "bicubic resize to just cover height / eval_crop by width / eval_crop, then the centre",
+    }
+    outputs = [about(output) for output in exported.out_avals]
+    if sizes:
+        crop = {
+            "crop": "resized, in its own shape, to just fit into height by width and, where they are given, short_side "
+            "and long_side: bilinearly or, where it shrinks, averaged over pixels; in the upper left, the rest 0",
+            **{name: data[name] for name in ("short_side", "long_side") if data.get(name)},
+            "sizes": about(sizes[0]) | {"values": "(height, width) of each image in that"},
+        }
+        names = jax.tree.unflatten(exported.out_tree, range(len(outputs)))
+        outputs = [{"name": name} | outputs[place] for name, place in names.items()]
     return {
         "model": pretrained.name,
         "checkpoint": pretrained.description,
         "platforms": list(exported.platforms),
         "compute_dtype": dtype,
         "input": {
-            "shape": shape(images),
-            "dtype": images.dtype.name,
+            **about(images),
             "values": "RGB: (pixel / 255 - mean) / std",
             "mean": list(data["mean"]),
             "std": list(data["std"]),
-            "eval_crop": data["eval_crop"],
-            "crop": "bicubic resize to just cover height / eval_crop by width / eval_crop, then the centre",
+            **crop,
             **{name: data[name] for name in of_clips if name in data},
         },
-        "outputs": [{"shape": shape(output), "dtype": output.dtype.name} for output in exported.out_avals],
+        "outputs": outputs,
         "class_names": None if pretrained.class_names is None else list(pretrained.class_names),
+        **({} if pretrained.class_ids is None else {"class_ids": list(pretrained.class_ids)}),
     }
 
 
@@ -205,12 +235,17 @@ def main(argv: list[str] | None = None) -> None:
     print(f"wrote the {pretrained.choice} to {options.output} ({megabytes:.1f} MB), and {options.output}.json")
     print(f"runs on: {', '.join(about['platforms'])}; computes in {about['compute_dtype']}")
     print(f"input:   float32 {_shape(source)}, RGB, (pixel / 255 − mean) / std")
-    print(f"         mean {source['mean']}, std {source['std']}, eval_crop {source['eval_crop']}")
-    print(f"output:  float32 {', '.join(map(_shape, about['outputs']))}")
+    more = f"sizes float32 {_shape(source['sizes'])}" if "sizes" in source else f"eval_crop {source['eval_crop']}"
+    print(f"         mean {source['mean']}, std {source['std']}, {more}")
+    print(f"output:  {', '.join(map(_described, about['outputs']))}")
 
 
 def _shape(array: dict[str, Any]) -> str:
     return f"[{', '.join(map(str, array['shape']))}]"
+
+
+def _described(output: dict[str, Any]) -> str:
+    return " ".join(filter(None, (output.get("name"), output["dtype"], _shape(output))))
 
 
 def run(argv: list[str] | None = None) -> None:

@@ -14,6 +14,7 @@ import pytest
 import runs
 from etils import epath
 from helpers import outputs, randomized
+from tiny_detectors import IMAGES, see, tiny
 
 from posmlp_jax import create_model, export, from_pretrained
 from posmlp_jax.checkpoints.pretrained import open_pretrained
@@ -113,6 +114,29 @@ def test_a_video_model(tmp_path):
     assert about["input"]["shape"] == ["batch", 3, 16, 16, 3]
     assert about["input"]["sampling"] == "segment"
     assert (about["input"]["fps"], about["input"]["frame_side"]) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["retinanet_posmlp_t", "mask_rcnn_posmlp_t"])
+def test_a_detector(name, tmp_path, capsys):
+    """Of images of another size than the array's the rest is padding, in which nothing is found."""
+    runs.save_model(tmp_path / "run", name, tiny(name, image_size=IMAGES.shape[1:3]), ("cat", "dog", "emu"), (3, 7, 9))
+    output = tmp_path / "detector.stablehlo"
+    export.main([f"--checkpoint={tmp_path / 'run'}", f"--output={output}"])
+    sizes = np.float32([[128, 256], [90, 200]])
+    exported = export.load_exported(output)
+    assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
+    found, expected = jax.jit(exported.call)(IMAGES, sizes), see(tiny(name), sizes).found._asdict()
+    assert found.keys() == expected.keys()
+    assert found["valid"].all(axis=0).any()
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-4)
+    about = json.loads(output.with_name(output.name + ".json").read_text())
+    assert about["input"]["shape"] == ["batch", 128, 256, 3]
+    assert about["input"]["sizes"]["shape"] == ["batch", 2]
+    assert about["class_ids"] == [3, 7, 9]
+    names = {each["name"]: each["shape"] for each in about["outputs"]}
+    assert names == {key: ["batch", *value.shape[1:]] for key, value in expected.items()}
+    assert "scores float32 [batch, 20]" in capsys.readouterr().out
 
 
 def test_class_names_of_any_script_and_such_as_are_no_utf8(workdir, tmp_path):

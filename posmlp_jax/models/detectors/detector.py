@@ -71,10 +71,10 @@ class Detector(Backbone):
     def _sizes(self, images: Images, sizes: Sizes | None) -> Float32[Array, "batch 2"]:
         """Of each image in its padding, in pixels; the whole array's if none are given."""
         if sizes is None:
-            return jnp.tile(jnp.array(images.shape[1:3], jnp.float32), (len(images), 1))
+            return jnp.tile(jnp.array(images.shape[1:3], jnp.float32), (images.shape[0], 1))
         sizes = jnp.asarray(sizes, jnp.float32)
-        if sizes.shape != (len(images), 2):
-            raise ConfigError(f"sizes should be (height, width) of each of {len(images)} images, not {sizes.shape}")
+        if sizes.shape != (images.shape[0], 2):
+            raise ConfigError(f"sizes should be (height, width) of each of {images.shape[0]} images, not {sizes.shape}")
         return sizes
 
 

@@ -151,4 +151,4 @@ def _through(layers: Sequence[nnx.Module], x: Float[Array, "*shape"]) -> Float[A
 
 
 def _by_anchor(x: Float[Array, "batch height width outputs"], each: int) -> Float[Array, "batch _anchors {each}"]:
-    return x.reshape(len(x), -1, each)
+    return x.reshape(x.shape[0], -1, each)

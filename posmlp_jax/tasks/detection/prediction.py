@@ -129,7 +129,7 @@ class ObjectPredictor(Predictor):
             raise ConfigError(f"threshold is {self._threshold}, and should be a score, from 0 to 1")
         self._names, self._ids = class_names_of(pretrained), class_ids_of(pretrained)
         self._number = {category: number for number, category in enumerate(self._ids)}
-        model = pretrained.model()
+        model = pretrained.model().fold()
         if not jax.tree.all(jax.tree.map(lambda leaf: bool(np.isfinite(leaf).all()), pretrained.weights.params)):
             # Of such weights every score is no number, and nothing would be found.
             raise CheckpointError(f"its training diverged, weights are no finite numbers: {pretrained.description}")
