@@ -9,6 +9,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,6 +136,37 @@ def test_probabilities_are_the_softmax_of_the_logits(pretrained, tmp_path):
     assert [each.name for each in predictions[0].classes] == [CLASSES[index] for index in order[0]]
     first = next(predict(pretrained, files, top_k=1))
     assert first.classes == predictions[0].classes[:1]
+
+
+def test_whole_images_are_laid_into_canvases(pretrained, tmp_path, monkeypatch):
+    """Each as it would be alone, in the files' order, whichever canvas is full first; one program a canvas."""
+    canvases = (SIZE, (24, 16))
+    pretrained = replace(pretrained, data=dict(pretrained.data, crop="fit", canvases=canvases))
+    sizes = [(16, 24)] * 4 + [(48, 30)] + [(8, 12), (16, 20), (32, 48)] * 5 + [(24, 16), (20, 16)] * 3
+    for index, size in enumerate(sizes):
+        write_image(tmp_path / f"{index:02}.png", index, size)
+    (tmp_path / "07.png").write_bytes(b"nothing")
+    shapes, normalize = [], classifier.normalize_images
+    monkeypatch.setattr(classifier, "normalize_images", lambda x, *rest: shapes.append(x.shape) or normalize(x, *rest))
+    predictions = list(predict(pretrained, tmp_path, batch_size=4))
+    assert [Path(one.file).name for one in predictions] == [f"{index:02}.png" for index in range(len(sizes))]
+    assert sorted(shapes) == [(4, *SIZE, 3), (4, 24, 16, 3)]
+    assert predictions[7].error.startswith("not a JPEG")
+    for index, (one, size) in enumerate(zip(predictions, sizes, strict=True)):
+        if index == 7:
+            continue
+        canvas = canvases[size[0] > size[1]]
+        scale = min(canvas[0] / size[0], canvas[1] / size[1])
+        assert one.size == size
+        assert one.fitted == (int(size[0] * scale + 0.5), int(size[1] * scale + 0.5))
+        if scale == 1 or index == 4:
+            laid = np.zeros((*canvas, 3), np.uint8)
+            image = np.asarray(Image.open(one.file))
+            image = image if scale == 1 else cv2.resize(image, one.fitted[::-1], interpolation=cv2.INTER_AREA)
+            laid[: one.fitted[0], : one.fitted[1]] = image
+            normalized = (laid[None] / 255 - [0.3, 0.5, 0.4]) / [0.2, 0.3, 0.1]
+            logits = np.asarray(pretrained.model()(jnp.asarray(normalized, jnp.float32)), np.float64)[0]
+            np.testing.assert_allclose(shares(one), np.exp(logits) / np.exp(logits).sum(), rtol=1e-4)
 
 
 def test_one_shape_is_compiled_and_few_images_are_in_memory(pretrained, tmp_path, monkeypatch):

@@ -99,6 +99,14 @@ class Canvases:
             raise ConfigError(f"{source.example_id(first)}: {self._reason(size)}{others} ({source.description})")
         return found
 
+    def used(self, source: Source) -> list[int]:
+        """The canvases that images of a source belong to, by their places among all.
+
+        Raises:
+          ConfigError: as `of_source`.
+        """
+        return np.unique(self.of_source(source)).tolist()
+
     def _reason(self, size: Size) -> str:
         fitted = tuple(fitted_size(size, self._sizes[0], *self._limits).tolist())
         return does_not_fit(size, fitted, self._sizes.tolist())

@@ -14,7 +14,7 @@ from posmlp_jax.checkpoints.architecture import different_fields
 from posmlp_jax.checkpoints.folders import folder_of
 from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.checkpoints.run import as_tuples, newest_config, task_of
-from posmlp_jax.data import Source
+from posmlp_jax.data import Source, evaluation_sizes
 from posmlp_jax.data.fingerprint import fingerprint, hash_lines
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import COMPUTING
@@ -25,7 +25,7 @@ from posmlp_jax.training.workdir import as_begun, data_changes, read_config
 # Besides all of `data` and `model`, which `evaluated` compares with what the checkpoint holds.
 _READ = ("eval_batch_size", "devices", "fsdp")
 # Fields of `data` that say what an evaluation sees of an example.
-_OF_CLIPS_AND_CROPS = ("eval_crop", "sampling", "stride", "fps", "frame_side")
+_OF_CLIPS_AND_CROPS = ("eval_crop", "sampling", "stride", "fps", "frame_side", "short_side", "long_side")
 
 
 def get_config(workdir: str) -> ConfigDict:
@@ -93,6 +93,10 @@ def protocol(config: ConfigDict, pretrained: Pretrained, source: Source) -> str:
     if data_changes(pretrained.workdir, {"evaluation": data}):
         parts.append(f"data_{hash_lines([json.dumps(data, sort_keys=True)])[:8]}")
     parts += [f"{name}={here[name]}" for name in _OF_CLIPS_AND_CROPS if here[name] != there[name]]
+    parts += [f"crop={here.crop}"] if here.crop != there.crop and "fit" in (here.crop, there.crop) else []
+    canvases, before = (evaluation_sizes(data, pretrained.config.input_size) for data in (here, there))
+    if canvases != before:
+        parts.append(f"canvases={'+'.join('x'.join(map(str, size)) for size in canvases)}")
     # While it trains, a run takes one view of each example.
     if here.test_clips * here.test_crops > 1:
         parts.append(f"{here.test_clips}x{here.test_crops}_views")

@@ -90,8 +90,11 @@ def colour_config(tiny_config, monkeypatch):
 
 
 def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(colour_config, tiny_config, tmp_path, monkeypatch, capsys):
-    """On whole images in canvases of two sizes, of which each step has one, and so have the batches of evaluations."""
-    config = colour_config(devices=8, **{"data.crop": "fit", "data.canvases": (16, (16, 24))})
+    """On whole images in canvases of two sizes, of which each step has one, and so have the batches of evaluations.
+
+    Those of a third are for no image.
+    """
+    config = colour_config(devices=8, **{"data.crop": "fit", "data.canvases": (16, (16, 24), (8, 64))})
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     compiled, before = [], []
     monkeypatch.setattr(loop, "report", lambda line: (print(line), before.append((line, len(compiled)))))

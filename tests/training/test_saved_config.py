@@ -108,6 +108,12 @@ def test_what_sets_an_evaluation_apart_is_named(workdirs, tmp_path):
             "test_crops": 3,
             "test_average": "logits",
         },
+        "short_side=8_long_side=9_crop=fit_canvases=4x16x20+4x12x12": {
+            "crop": "fit",
+            "short_side": 8,
+            "long_side": 9,
+            "canvases": ((16, 20), 12),
+        },
     }.items():
         config = own.copy_and_resolve_references()
         config.data.update(name="synthetic", num_examples=4, **fields)
