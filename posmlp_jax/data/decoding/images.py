@@ -1,6 +1,8 @@
 """Image files as arrays: uint8, RGB, [height, width, 3], upright. Sizes are (height, width)."""
 
+import contextlib
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import simplejpeg
@@ -51,6 +53,30 @@ def decode(data: bytes, min_size: Size | None = None) -> np.ndarray:
     return _decode_with_pillow(data, min_size)
 
 
+def stored_and_upright_size(data: bytes) -> tuple[Size, Size]:
+    """The size that an image file's header says, and that of the upright image, which `decode` gives.
+
+    Raises:
+      BrokenExampleError: when `data` has no image's header.
+    """
+    if not data:
+        raise BrokenExampleError("the file is empty")
+    if data[:2] == b"\xff\xd8":
+        try:
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            pass
+        else:
+            return _turned((height, width), _jpeg_orientation(data) if _has_exif(data) else 1)
+    with _opened(data) as image:
+        return _turned(image.size[::-1], _orientation(image))
+
+
+def _turned(size: Size, orientation: int) -> tuple[Size, Size]:
+    exchange = orientation in _TURNS and _TURNS[orientation][0]
+    return size, size[::-1] if exchange else size
+
+
 def looks_whole(data: bytes) -> bool:
     """Whether a JPEG or PNG has a header, of an image that is not too large, and ends as it should: told in 10 µs.
 
@@ -83,12 +109,19 @@ def _decode_jpeg(data: bytes, min_size: Size | None) -> np.ndarray | None:
 
 
 def _decode_with_pillow(data: bytes, min_size: Size | None) -> np.ndarray:
+    with _opened(data) as image:
+        if min_size is not None:
+            image.draft(None, (max(min_size), max(min_size)))
+        image.load()
+        return _upright(_to_rgb(image), _orientation(image))
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The image for as long as it is needed; what goes wrong with it meanwhile is a BrokenExampleError."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if min_size is not None:
-                image.draft(None, (max(min_size), max(min_size)))
-            image.load()
-            return _upright(_to_rgb(image), _orientation(image))
+            yield image
     except UnidentifiedImageError as error:
         raise BrokenExampleError(
             f"not a {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} image, or a broken one"

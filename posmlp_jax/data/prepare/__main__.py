@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     before = find_version(data_folder(arguments.data_dir) / (arguments.name or arguments.dataset))
     folder = prepare(
-        arguments.dataset, arguments.source, arguments.data_dir, arguments.name, max_broken=arguments.max_broken
+        arguments.dataset, arguments.source, arguments.data_dir, arguments.name, arguments.max_broken, report=print
     )
     count = count_left_out(folder)
     lacking = f"; {count} videos could not be read and are left out, see {folder / LIST}" if count else ""

@@ -38,6 +38,7 @@ class Recipe:
       homepage: where the examples come from.
       noun: what the examples are, for messages.
       files: what else belongs to it, by the file's name, for those who know what it is.
+      notes: what there is to say to whoever prepares it, in lines.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Recipe:
     homepage: str = ""
     noun: str = "images"
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Prepares a data set for training, without TensorFlow."""
 
+import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from etils import epath
@@ -16,7 +18,12 @@ MAX_BROKEN = 0.1
 
 
 def prepare(
-    name: str, source: str | None = None, data_dir: str = "", under: str | None = None, max_broken: float = MAX_BROKEN
+    name: str,
+    source: str | None = None,
+    data_dir: str = "",
+    under: str | None = None,
+    max_broken: float = MAX_BROKEN,
+    report: Callable[[str], None] = logging.info,
 ) -> epath.Path:
     """Writes the data set `name` as array_record, in the layout of tfds, and goes on if it was begun before.
 
@@ -29,6 +36,7 @@ def prepare(
       under: the name to prepare it under; None keeps `name`.
       max_broken: the share of its videos, in [0, 1], that may be left out because they are missing or broken. Those
         that are left out are listed in `unreadable.txt` in the data set's folder.
+      report: takes lines about what is odd in the source, before anything is written.
 
     Returns:
       The folder of the prepared data set, `data_dir/name/version`.
@@ -54,6 +62,8 @@ def prepare(
         raise DataError(f"--name={under} cannot be used: letters, digits and _, and not another data set's name")
     folder = data_folder(data_dir)
     recipe = builder.build(path and Path(path).resolve(), under or name)
+    for note in recipe.notes:
+        report(note)
     done = find_version(folder / recipe.name)
     if done is None:
         return write_dataset(recipe, folder, max_broken)

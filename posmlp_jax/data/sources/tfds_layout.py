@@ -94,7 +94,8 @@ def _how_to_prepare(name: str, data_dir: str) -> str:
         f"did you mean '{near[0]}'?"
         if near
         else "images of your own need no preparing: --config.data.name=image_folder --config.data.data_dir=DIR; videos "
-        f"do: python -m posmlp_jax.data.prepare video_folder --source=DIR --name={name}{where}"
+        f"do: python -m posmlp_jax.data.prepare video_folder --source=DIR --name={name}{where}; images with annotated "
+        "objects, too: coco_folder instead of video_folder"
     )
     return f"and neither we nor tfds know how to prepare it ({hint})"
 

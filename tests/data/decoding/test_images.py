@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from posmlp_jax.data.augment.crops import resize
 from posmlp_jax.data.decoding import images
-from posmlp_jax.data.decoding.images import decode
+from posmlp_jax.data.decoding.images import decode, stored_and_upright_size
 from posmlp_jax.errors import BrokenExampleError
 
 
@@ -51,6 +51,30 @@ def test_decode_turns_photographs_upright(picture, encoded, orientation, kind):
     data = encoded(picture(48, 64), kind, exif=exif)
     np.testing.assert_array_equal(decode(data), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
     assert decode(data).flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+def test_sizes_before_and_after_turning(picture, encoded, orientation, kind):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture(40, 64), kind, exif=exif)
+    assert stored_and_upright_size(data) == ((40, 64), decode(data).shape[:2])
+
+
+def test_what_can_be_decoded_has_the_size_that_was_said(mutated_files):
+    for data in mutated_files:
+        try:
+            _, upright = stored_and_upright_size(data)
+        except BrokenExampleError:
+            with pytest.raises(BrokenExampleError):
+                decode(data)
+            continue
+        try:
+            image = decode(data)
+        except BrokenExampleError:
+            continue
+        assert image.shape[:2] == upright
 
 
 def test_decode_at_a_fraction_and_turned(picture, encoded):

@@ -184,7 +184,8 @@ def test_where_tfds_keeps_data(digits_dir, monkeypatch):
                 name,
                 r"neither we nor tfds know how to prepare it \(images of your own need no preparing: "
                 r"--config.data.name=image_folder --config.data.data_dir=DIR; videos do: "
-                rf"python -m posmlp_jax.data.prepare video_folder --source=DIR --name={name} --data_dir={{dir}}\)",
+                rf"python -m posmlp_jax.data.prepare video_folder --source=DIR --name={name} --data_dir={{dir}}; "
+                r"images with annotated objects, too: coco_folder instead of video_folder\)",
             )
             for name in ("real_toxins", "my_clips", "mine", "dogs", "own_images", "holiday")
         ),
