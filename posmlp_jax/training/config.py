@@ -139,13 +139,16 @@ def default_config(model: str = "posmlp_t", task: str = "classification") -> Con
             "accumulate": 1,
             "length": "300 epochs",
             "optimizer": {
-                # 'cosine', which begins where the warm-up ends and moves every step, or 'timm', which counts from the
-                # run's start and moves once an epoch (schedules.learning_rate).
+                # 'cosine', which begins where the warm-up ends and moves every step; 'timm', which counts from the
+                # run's start and moves once an epoch; or 'step' (schedules.learning_rate).
                 "schedule": "cosine",
                 "peak_rate": 1e-3,
                 "warmup": "10 epochs",
                 "warmup_rate": 1e-5,
                 "final_rate": 1e-6,
+                # 'step' only, in place of final_rate: where the rate is multiplied by `decay`, as ('8 epochs', '92 %').
+                "milestones": (),
+                "decay": 0.1,
                 # At final_rate, after the `length` of warm-up and cosine.
                 "constant": "10 epochs",
                 "b1": 0.9,
@@ -264,6 +267,7 @@ def check_values(config: ConfigDict) -> None:
         ("optimizer.clip_norm", config.optimizer.clip_norm >= 0, "0 (off) or more"),
         ("optimizer.schedule", config.optimizer.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
         ("optimizer.peak_rate", config.optimizer.peak_rate > 0, "more than 0"),
+        ("optimizer.decay", 0 < config.optimizer.decay <= 1, "more than 0 and at most 1"),
         ("optimizer.layer_decay", 0 < config.optimizer.layer_decay <= 1, "more than 0 and at most 1 (off)"),
         ("data.std", all(value > 0 for value in config.data.std), "all more than 0"),
     ]

@@ -16,7 +16,7 @@ from posmlp_jax.errors import ConfigError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-SCHEDULES = ("cosine", "timm")
+SCHEDULES = ("cosine", "timm", "step")
 _LENGTH = re.compile(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(steps?|epochs?|examples?|%)\s*", re.IGNORECASE)
 # Steps are counted in int32.
 _MOST = 2**31 - 1
@@ -75,7 +75,8 @@ def learning_rate(config: "ConfigDict", length: str, *, batch_size: int, num_exa
 
     With `schedule` 'cosine' the rate changes at every step, and its cosine begins where the warm-up ends. With 'timm'
     it is that of timm's `CosineLRScheduler`: it changes where an epoch begins, and its cosine counts from the run's
-    start, so that it is a little below the peak where it takes over from the warm-up.
+    start, so that it is a little below the peak where it takes over from the warm-up. With 'step' there is no cosine:
+    the rate is multiplied by `decay` at each of the `milestones`, and stays what it is after the last.
 
     Args:
       config: the `optimizer` section.
@@ -84,7 +85,8 @@ def learning_rate(config: "ConfigDict", length: str, *, batch_size: int, num_exa
       num_examples: examples an epoch.
 
     Raises:
-      ConfigError: for a text that is no length, or a warm-up no shorter than the run.
+      ConfigError: for a text that is no length, a warm-up no shorter than the run, and milestones that do not come one
+        after the other between its end and the run's.
     """
     sizes = {"batch_size": batch_size, "num_examples": num_examples}
     warmup, decay = to_steps(config.warmup, **sizes), to_steps(length, **sizes)
@@ -92,6 +94,8 @@ def learning_rate(config: "ConfigDict", length: str, *, batch_size: int, num_exa
         raise ConfigError(f"optimizer.warmup is {warmup} steps, and should be shorter than the run's {decay}")
     if config.schedule == "timm":
         return _timm_cosine(config, length, **sizes)
+    if config.schedule == "step":
+        return _by_milestones(config, warmup, decay, **sizes)
     return optax.warmup_cosine_decay_schedule(
         init_value=config.warmup_rate if warmup else config.peak_rate,
         peak_value=config.peak_rate,
@@ -99,6 +103,25 @@ def learning_rate(config: "ConfigDict", length: str, *, batch_size: int, num_exa
         decay_steps=decay,
         end_value=config.final_rate,
     )
+
+
+def _by_milestones(config: "ConfigDict", warmup: int, total: int, **sizes: int) -> optax.Schedule:
+    if isinstance(config.milestones, str):
+        raise ConfigError(
+            f"optimizer.milestones is '{config.milestones}', and should hold lengths, as ('8 epochs', '11 epochs')"
+        )
+    milestones = [to_steps(each, **sizes, total=total) for each in config.milestones]
+    for text, before, step in zip(config.milestones, [warmup - 1, *milestones], milestones, strict=False):
+        if not before < step < total:
+            wanted = f"between the warm-up's {warmup} steps and the run's {total}, one after the other"
+            raise ConfigError(
+                f"optimizer.milestones holds '{text}', step {step}, and should hold lengths {wanted}; what is a share "
+                "of the run, as '67 %', goes along with its length"
+            )
+    after = optax.piecewise_constant_schedule(config.peak_rate, {step - warmup: config.decay for step in milestones})
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(config.warmup_rate, config.peak_rate, warmup), after], [warmup])
 
 
 def _timm_cosine(config: "ConfigDict", length: str, *, batch_size: int, num_examples: int) -> optax.Schedule:

@@ -5,6 +5,7 @@ from fractions import Fraction
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.training import default_config
@@ -108,6 +109,41 @@ def test_timms_learning_rate_in_a_run_of_steps():
     schedule = learning_rate(config, "8 steps", batch_size=16, num_examples=40)
     wanted = [0.5] * 3 + [(1 + math.cos(math.pi * epoch / 3.2)) / 2 for epoch in (1, 1, 2, 2, 2, 3, 3)] + [0, 0]
     np.testing.assert_allclose([schedule(step) for step in range(12)], wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("warmup", [0, 5])
+def test_milestones_by_a_loop(warmup):
+    """As mmdetection in small: 12 epochs of 10 steps, a tenth from the eighth on, and of that from the eleventh on."""
+    config = default_config().optimizer
+    config.update(schedule="step", peak_rate=1e-4, warmup_rate=1e-7, warmup=f"{warmup} steps", decay=0.1)
+    config.milestones = ("8 epochs", "91.7 %")
+    schedule = jax.jit(learning_rate(config, "12 epochs", batch_size=4, num_examples=40))
+    wanted, rate = [], 1e-4
+    for step in range(130):
+        if step in (80, 110):
+            rate *= 0.1
+        wanted.append(1e-7 + (1e-4 - 1e-7) * step / warmup if step < warmup else rate)
+    np.testing.assert_allclose([schedule(step) for step in range(130)], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("milestones", "message"),
+    [
+        ("8 epochs", r"milestones is '8 epochs', and should hold lengths, as \('8 epochs', '11 epochs'\)"),
+        (("80 steps", "80 steps"), "holds '80 steps', step 80, and should hold .* the warm-up's 10 steps and .* 120"),
+        (("13 epochs",), r"holds '13 epochs', step 130, .* as '67 %', goes along with its length"),
+        (("9 steps",), "holds '9 steps', step 9"),
+        (("eight",), "'eight' is no length of time"),
+        ((8,), "'8' is no length of time"),
+    ],
+)
+def test_milestones_that_cannot_be(milestones, message):
+    # As a config's JSON may have it.
+    config = ConfigDict(
+        default_config().optimizer.to_dict() | {"schedule": "step", "warmup": "10 steps", "milestones": milestones}
+    )
+    with pytest.raises(ConfigError, match=message):
+        learning_rate(config, "120 steps", batch_size=4, num_examples=40)
 
 
 def test_a_warmup_longer_than_the_run_is_a_mistake():
