@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.picture is not None:
         check_figure_path(arguments.picture, files)
     # Whether there is something to draw and to write shows here, too.
-    annotations = None if (arguments.coco or arguments.drawn) is None else task.annotations(pretrained)
+    annotations = None if arguments.coco is None and arguments.drawn is None else task.annotations(pretrained)
     if arguments.coco is not None:
         check_json_path(arguments.coco)
     names = dict(zip(files, names_below(files), strict=True))
@@ -121,8 +121,9 @@ def main(argv: list[str] | None = None) -> int:
             say(reason)
         say(f"drew {drawn.count} {kind.noun} into {arguments.drawn}")
     if arguments.coco is not None:
-        write_result(arguments.coco, json.dumps(annotations.to_json()) + "\n")
-        say(f"wrote {arguments.coco}")
+        found = annotations.to_json()
+        write_result(arguments.coco, json.dumps(found) + "\n")
+        say(f"wrote {arguments.coco}: {len(found['annotations'])} objects in {len(found['images'])} {kind.noun}")
     if broken:
         say(f"{broken} of {len(files)} {kind.noun} could not be read")
     return int(broken > 0 or (drawn is not None and bool(drawn.failed)))

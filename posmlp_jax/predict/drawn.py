@@ -51,6 +51,8 @@ class DrawnFiles:
     """
 
     def __init__(self, folder: str | os.PathLike, files: Sequence[str]):
+        if not os.fspath(folder):
+            raise ConfigError("--drawn names no folder")
         self._targets, taken, folder = {}, set(), as_path(folder)
         if not in_bucket(folder):
             # As it is written to: `x/..`, without an x, is no folder, but becomes one.

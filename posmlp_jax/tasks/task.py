@@ -253,7 +253,8 @@ class Task(abc.ABC):
         )
 
     def illustrate(self, key: Key[Array, ""], batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
-        """Training examples as a step sees them, for the preview: uint8 `[B, *input_size, 3]`, and a caption each.
+        """Training examples as a step sees them, for the preview: uint8 `[B, *input_size, 3]`, or as large as they
+        are best drawn, and a caption each.
 
         Args:
           key: of what a step would draw.

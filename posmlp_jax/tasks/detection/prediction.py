@@ -16,6 +16,7 @@ from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.tasks.detection.objective import as_rows, detector_input
 from posmlp_jax.tasks.detection.pictures import draw_objects, label_text
 from posmlp_jax.tasks.detection.results import coco_results
+from posmlp_jax.tasks.objective import Rows
 from posmlp_jax.tasks.predictor import FilePrediction, Predictor
 
 # The least score of an object that is shown, unless another is asked for.
@@ -129,18 +130,12 @@ class ObjectPredictor(Predictor):
             raise ConfigError(f"threshold is {self._threshold}, and should be a score, from 0 to 1")
         self._names, self._ids = class_names_of(pretrained), class_ids_of(pretrained)
         self._number = {category: number for number, category in enumerate(self._ids)}
-        model = pretrained.model().fold()
-        if not jax.tree.all(jax.tree.map(lambda leaf: bool(np.isfinite(leaf).all()), pretrained.weights.params)):
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pretrained.weights)):
             # Of such weights every score is no number, and nothing would be found.
             raise CheckpointError(f"its training diverged, weights are no finite numbers: {pretrained.description}")
-        graph, state = nnx.split(model)
-
-        @jax.jit
-        def find(state, images, sizes):
-            detector = nnx.merge(graph, state)
-            return as_rows(detector(detector_input(images, sizes, data.mean, data.std), sizes))
-
-        self._find = partial(find, nnx.to_pure_dict(state))
+        graph, state = nnx.split(pretrained.model().fold())
+        how = {"graph": graph, "mean": tuple(data.mean), "std": tuple(data.std)}
+        self._find = partial(_find, nnx.to_pure_dict(state), **how)
 
     def __call__(self, pixels: np.ndarray, sizes: np.ndarray) -> dict[str, jax.Array]:
         """What was found: the rows of an evaluation (`DetectionObjective.evaluate`)."""
@@ -170,6 +165,12 @@ class ObjectPredictor(Predictor):
         number = self._number[result["category_id"]]
         box, mask = tuple(result["bbox"]), result.get("segmentation")
         return FoundObject(self._names[number], number, result["category_id"], result["score"], box, mask)
+
+
+@partial(jax.jit, static_argnames=("graph", "mean", "std"))
+def _find(state, images, sizes, *, graph: nnx.GraphDef, mean: tuple[float, ...], std: tuple[float, ...]) -> Rows:
+    # To compile a detector takes a minute: the predictors of one architecture share what was compiled.
+    return as_rows(nnx.merge(graph, state)(detector_input(images, sizes, mean, std), sizes))
 
 
 def class_names_of(pretrained: Pretrained) -> list[str]:

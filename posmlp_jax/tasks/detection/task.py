@@ -1,7 +1,7 @@
 """Detection: where in an image objects of which classes are and, with Mask R-CNN, which pixels are theirs."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,22 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
+from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.data import AnnotatedSource, open_annotated
 from posmlp_jax.data.sources.annotated import MIN_SIDE
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.models.detectors.config import MaskRCNNConfig
 from posmlp_jax.models.detectors.detector import Detector
+from posmlp_jax.tasks.detection.annotations import CocoAnnotations
+from posmlp_jax.tasks.detection.illustration import illustrate_targets
 from posmlp_jax.tasks.detection.mask_rcnn_loss import ANCHOR_SHARE, REGION_SHARE, Samples
 from posmlp_jax.tasks.detection.objective import DetectionObjective
+from posmlp_jax.tasks.detection.prediction import ObjectPredictor, class_ids_of, class_names_of
 from posmlp_jax.tasks.detection.report import report_detections
 from posmlp_jax.tasks.detection.results import coco_results
 from posmlp_jax.tasks.detection.scoring import KINDS, METRICS, Scores, ground_truth, score
+from posmlp_jax.tasks.detection.table import ObjectTable
 from posmlp_jax.tasks.detection.targets import DetectionTargets, left_out
 from posmlp_jax.tasks.task import Batch, Evaluation, Rows, Scalars, Task
 
@@ -173,3 +178,25 @@ class Detection(Task):
     ) -> None:
         """Average precision of all sizes, and class by class."""
         report_detections(workdir, step, evaluations, self.source, protocol)
+
+    @classmethod
+    def predictor(
+        cls, pretrained: Pretrained, data: ConfigDict, top_k: int | None = None, threshold: float | None = None
+    ) -> ObjectPredictor:
+        """The objects in files, all of those with a score that is worth a look unless others are asked for."""
+        return ObjectPredictor(pretrained, data, top_k, threshold)
+
+    @classmethod
+    def prediction_table(cls, pretrained: Pretrained, files: Sequence[str], width: int) -> ObjectTable:
+        """A row for each object."""
+        return ObjectTable(files, class_names_of(pretrained), width)
+
+    @classmethod
+    def annotations(cls, pretrained: Pretrained) -> CocoAnnotations:
+        """The objects as a data set in COCO's JSON."""
+        return CocoAnnotations(class_names_of(pretrained), class_ids_of(pretrained))
+
+    def illustrate(self, key: Key[Array, ""], batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[str]]:
+        """The images, small, with boxes, classes and masks of their targets; captions count the classes."""
+        del key
+        return illustrate_targets(batch, self.source.class_names)
