@@ -1,8 +1,8 @@
 """How fast images become batches: `python -m benchmarks.input_pipeline [--config=FILE] [--model=posmlp_t]`.
 
 Generates photograph-like JPEGs of 500×375, then measures each stage of the training path on one core, and all of it
-through Grain, with threads and with processes, with the recipe's RandAugment and without, or as --config has it. With
---data_dir, it reads --config's own images.
+through Grain, with threads and with processes, with the recipe's RandAugment and without, or as --config has it. Those
+of a detector's config are of 640×480 with made-up objects. With --data_dir, it reads --config's own images.
 With --device_rate, it tells how many cores make as many images as a device takes.
 With --model, it trains that model on these images and tells what share of a step is spent waiting for data.
 """
@@ -23,70 +23,26 @@ if __name__ == "__main__":
 
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
+from benchmarks.photos import COCO_SIZE, IMAGENET_SIZE, OBJECTS, AnnotatedPhotos, Repeated, write_photos
 from posmlp_jax.command_line import CommandParser, positive, run_program
-from posmlp_jax.data import Batches, Source, open_source
+from posmlp_jax.data import Batches, Source, training_sizes
+from posmlp_jax.data.augment.augmentation import Augmentation
 from posmlp_jax.data.augment.crops import random_flip, random_resized_crop
 from posmlp_jax.data.augment.erasing import RandomErasing
 from posmlp_jax.data.augment.randaugment import RandAugment
 from posmlp_jax.data.decoding.images import decode
 from posmlp_jax.data.pipeline import train_batches
 from posmlp_jax.data.sources.image_folder import ImageFolderSource
-from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.errors import ConfigError
+from posmlp_jax.tasks import find_task
+from posmlp_jax.tasks.detection.targets import DetectionTargets
 from posmlp_jax.training import default_config
 from posmlp_jax.training.config import resolve_model
 
-HEIGHT, WIDTH, SIZE = 375, 500, (224, 224)
+SIZE = 224, 224
 RECIPE = "rand-m6-n3-mstd1.0-inc1"
 SCALE, RATIO = (0.08, 1.0), (0.67, 1.5)  # configs/recipe.py's crops
-
-
-def photo(seed: int) -> Image.Image:
-    """Noise whose spectrum falls as that of photographs, 1 / frequency, with edges and little colour."""
-    rng = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None])
-    spectrum = 1 / np.maximum(frequency, 1 / WIDTH)
-    planes = []
-    for _ in range(3):
-        phase = np.exp(2j * np.pi * rng.random(spectrum.shape))
-        plane = np.fft.irfft2(spectrum * phase, (HEIGHT, WIDTH))
-        planes.append(plane / plane.std())
-    grey = planes[0] + 0.8 * np.sign(planes[1])
-    image = np.stack([grey, grey + 0.3 * planes[1], grey + 0.3 * planes[2]], axis=-1)
-    return Image.fromarray(np.clip(118 + 42 * image, 0, 255).astype(np.uint8))
-
-
-def write_photos(folder: Path, count: int) -> ImageFolderSource:
-    """`count` photographs of ten classes, as JPEGs of about 110 KB, ImageNet-1k's mean; and one to evaluate with."""
-    for number in range(count):
-        path = folder / "train" / f"class{number % 10}" / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        photo(number).save(path, quality=87)
-    (folder / "val" / "class0").mkdir(parents=True)
-    photo(count).save(folder / "val" / "class0" / "0.jpg")
-    return ImageFolderSource(folder, "train")
-
-
-class Repeated(LabelledSource):
-    """As many images as ImageNet-1k has: those of a source again and again, none of them kept in memory."""
-
-    def __init__(self, source: LabelledSource):
-        self._source = source
-        self.num_classes, self.class_names, self.description = source.num_classes, None, source.description
-
-    def __len__(self) -> int:
-        """The number of images."""
-        return 1_281_167
-
-    def read(self, index: int) -> tuple[bytes, int]:
-        """The file's bytes, and its label."""
-        return self._source.read(index % len(self._source))
-
-    def example_id(self, index: int) -> str:
-        """The file's path."""
-        return self._source.example_id(index % len(self._source))
 
 
 def microseconds(function: Callable, arguments: Sequence) -> float:
@@ -124,15 +80,33 @@ def measure_stages(source: ImageFolderSource) -> dict[str, float]:
     }
 
 
-def data_config(**changes: object) -> ConfigDict:
-    """The `data` section: the recipe's crops, and what is given."""
-    config = default_config().data
-    config.update(crop_scale=SCALE, crop_ratio=RATIO, **changes)
+def measure_annotated(source: AnnotatedPhotos, config: ConfigDict) -> dict[str, float]:
+    """Microseconds an image of each stage of a detector's data, in this thread."""
+    data, rng = config.data, np.random.default_rng(0)
+    size = training_sizes(data, resolve_model(config, {}).input_size)[0]
+    examples = [source.read(index) for index in range(min(len(source.files), 128))]
+    photos = [decode(image) for image, _ in examples]
+    augment, out = Augmentation(data, size), np.empty((*size, 3), np.uint8)
+    placements = [augment.fill(out, image, rng) for image in photos]
+    placed = [(objects, where) for (_, objects), where in zip(examples, placements, strict=True)]
+    boxes, masks = (DetectionTargets(source, config.max_objects, masks=with_masks) for with_masks in (False, True))
+    return {
+        "decode": microseconds(lambda example: decode(example[0]), examples),
+        f"augment, into a canvas of {size[0]}×{size[1]}": microseconds(lambda x: augment.fill(out, x, rng), photos),
+        "boxes": microseconds(lambda one: boxes(*one), placed),
+        "boxes and masks": microseconds(lambda one: masks(*one), placed),
+    }
+
+
+def recipe(**changes: object) -> ConfigDict:
+    """A config with the recipe's crops, and what is given of its `data` section."""
+    config = default_config()
+    config.data.update(crop_scale=SCALE, crop_ratio=RATIO, **changes)
     return config
 
 
-def read_config(path: str) -> tuple[ConfigDict, tuple[int, int]]:
-    """The `data` section of a config file, and the size of its model's images.
+def read_config(path: str) -> ConfigDict:
+    """The config of a config file.
 
     Raises:
       ConfigError: if there is no such file, it is no config, or its model takes clips.
@@ -146,16 +120,18 @@ def read_config(path: str) -> tuple[ConfigDict, tuple[int, int]]:
     model = resolve_model(config, {})
     if model.kind != "image":
         raise ConfigError(f"{path} is for clips, which `python -m benchmarks.video_pipeline` measures")
-    return config.data, model.input_size
+    return config
 
 
-def measure_loading(
-    source: Source, config: ConfigDict, size: tuple[int, int], batch_size: int, seconds: float
-) -> tuple[float, float]:
+def measure_loading(source: Source, config: ConfigDict, batch_size: int, seconds: float) -> tuple[float, float]:
     """Images a second from `train_batches` once it is under way, by the clock and by the CPU time of this process."""
-    batches = train_batches(source, config, size, batch_size=batch_size, seed=0)
+    data, task = config.data, find_task(config.task)
+    model = resolve_model(config, task.model_fields(source))
+    targets = task(config, model, source).targets(source)
+    sizes = training_sizes(data, model.input_size)
+    batches = train_batches(source, data, sizes, targets=targets, batch_size=batch_size, seed=0)
     # Every worker has finished a batch by then.
-    return examples_per_second(batches, 2 * max(config.threads, config.processes, 1), seconds)
+    return examples_per_second(batches, 2 * max(data.threads, data.processes, 1), seconds)
 
 
 def examples_per_second(batches: Batches, warm_up: int, seconds: float) -> tuple[float, float]:
@@ -164,7 +140,7 @@ def examples_per_second(batches: Batches, warm_up: int, seconds: float) -> tuple
         pass
     start, cpu_start, count = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - start < seconds:
-        count += len(next(batches)["label"])
+        count += len(next(batches)["image"])
     elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     batches.close()
     return count / elapsed, count / cpu
@@ -177,7 +153,7 @@ def cores_needed(device_rate: float | None, per_cpu_second: float) -> str:
 
 def print_end_to_end(
     source: Source,
-    variants: dict[str, tuple[ConfigDict, tuple[int, int]]],
+    variants: dict[str, ConfigDict],
     *,
     cores: int,
     batch_size: int,
@@ -188,7 +164,7 @@ def print_end_to_end(
 
     Args:
       source: the images.
-      variants: `data` sections and image sizes, by name.
+      variants: configs, by name.
       cores: of this machine.
       batch_size: images a batch.
       seconds: how long each row takes.
@@ -196,13 +172,13 @@ def print_end_to_end(
     """
     wanted = "" if device_rate is None else "   cores"
     print(f"{f'end to end, batches of {batch_size}':42}{'images/s':>12}{'a core':>12}{'a CPU second':>14}{wanted}")
-    for variant, (data, size) in variants.items():
+    for variant, whole in variants.items():
         for kind, count in (("threads", 1), ("threads", cores), ("processes", cores)):
-            config = copy.deepcopy(data)
-            config.update({"threads": 0, "processes": 0} | {kind: count})
-            rate, per_cpu_second = measure_loading(source, config, size, batch_size, seconds)
+            config = copy.deepcopy(whole)
+            config.data.update({"threads": 0, "processes": 0} | {kind: count})
+            rate, per_cpu_second = measure_loading(source, config, batch_size, seconds)
             by_cpu, needed = f"{per_cpu_second:.0f}", cores_needed(device_rate, per_cpu_second)
-            if config.processes:
+            if config.data.processes:
                 by_cpu = needed = ""
             name = ", ".join(filter(None, (f"{kind}: {count}", variant)))
             print(f"{name:42}{rate:12.0f}{rate / count:12.0f}{by_cpu:>14}{needed:>8}".rstrip(), flush=True)
@@ -249,25 +225,34 @@ def main(arguments: list[str] | None = None) -> None:
         "seconds": options.seconds,
         "device_rate": options.device_rate,
     }
-    variants = {name: (data_config(randaugment=name), SIZE) for name in ("", RECIPE)}
+    variants = {name: recipe(randaugment=name) for name in ("", RECIPE)}
     if options.config:
         variants = {options.config: read_config(options.config)}
     if options.data_dir:
         if not options.config:
             raise ConfigError("--data_dir goes with --config, which says what is there")
-        ((data, _),) = variants.values()
-        data.data_dir = options.data_dir
-        print_end_to_end(open_source(data, "train"), variants, **end_to_end)
+        (config,) = variants.values()
+        config.data.data_dir = options.data_dir
+        source = find_task(config.task).open_source(config.data, "train", "image")
+        print_end_to_end(source, variants, **end_to_end)
         return
     with tempfile.TemporaryDirectory() as name:
-        source = write_photos(Path(name), options.images)
+        if options.config and variants[options.config].task == "detection":
+            source = AnnotatedPhotos(write_photos(Path(name), options.images, COCO_SIZE))
+            stages, (height, width) = measure_annotated(source, variants[options.config]), COCO_SIZE
+            described = f"{OBJECTS} objects in each"
+        else:
+            write_photos(Path(name), options.images)
+            photos = ImageFolderSource(name, "train")
+            stages, (height, width), source = measure_stages(photos), IMAGENET_SIZE, Repeated(photos)
+            described = f"to {SIZE[0]}×{SIZE[1]}"
         bytes_each = sum(file.stat().st_size for file in Path(name).rglob("*.jpg")) / options.images
-        print(f"{options.images} JPEGs of {WIDTH}×{HEIGHT}, {bytes_each / 1e3:.0f} KB each, to {SIZE[0]}×{SIZE[1]}\n")
+        print(f"{options.images} JPEGs of {width}×{height}, {bytes_each / 1e3:.0f} KB each, {described}\n")
         print(f"{'stage, one core':42}{'µs an image':>12}{'images/s':>12}")
-        for stage, duration in measure_stages(source).items():
+        for stage, duration in stages.items():
             print(f"{stage:42}{duration:12.0f}{1e6 / duration:12.0f}")
         print()
-        print_end_to_end(Repeated(source), variants, **end_to_end)
+        print_end_to_end(source, variants, **end_to_end)
         if options.model:
             row = measure_waiting(options.model, Path(name), options.batch_size, cores, options.steps)
             print(

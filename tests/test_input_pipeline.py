@@ -12,14 +12,14 @@ def test_it_counts_the_cores_that_a_device_needs(monkeypatch, capsys, device_rat
     """By what threads make in a second of the processors' time, 500 images, whatever else the machine does."""
     seen = []
 
-    def measure_loading(source, config, size, batch_size, seconds):
-        seen.append((config.threads, config.processes, size))
+    def measure_loading(source, config, batch_size, seconds):
+        seen.append((config.data.threads, config.data.processes, config.model.name))
         return 300.0, 500.0
 
     monkeypatch.setattr(input_pipeline, "measure_loading", measure_loading)
     variants = {"t": input_pipeline.read_config("configs/posmlp_t_384.py")}
     input_pipeline.print_end_to_end(None, variants, cores=4, batch_size=8, seconds=0, device_rate=device_rate)
-    assert seen == [(1, 0, (384, 384)), (4, 0, (384, 384)), (0, 4, (384, 384))]
+    assert seen == [(1, 0, "posmlp_t_384"), (4, 0, "posmlp_t_384"), (0, 4, "posmlp_t_384")]
     head, *threads, processes = capsys.readouterr().out.splitlines()
     assert head.split()[-1] == ("second" if device_rate is None else "cores")
     assert [line.split()[-1] for line in threads] == 2 * [last]
@@ -65,3 +65,25 @@ def test_mistakes(options, message, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(ConfigError, match=message):
         input_pipeline.main(options)
+
+
+def test_a_detectors_images_have_objects(monkeypatch, capsys):
+    seen = []
+
+    def measure_loading(source, config, batch_size, seconds):
+        image, objects = source[7]
+        seen.append((len(image) > 10_000, len(objects.boxes), objects.size))
+        return 1.0, 1.0
+
+    monkeypatch.setattr(input_pipeline, "measure_loading", measure_loading)
+    monkeypatch.chdir(ROOT)
+    input_pipeline.main(["--config=configs/detection/digit_scenes.py", "--images=3"])
+    assert seen == 3 * [(True, 7, (480, 640))]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("3 JPEGs of 640×480, ")
+    assert [line.split("  ")[0] for line in lines[3:7]] == [
+        "decode",
+        "augment, into a canvas of 128×128",
+        "boxes",
+        "boxes and masks",
+    ]
