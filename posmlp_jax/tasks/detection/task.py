@@ -89,6 +89,11 @@ class Detection(Task):
                 f"data.crop is '{config.data.crop}', and detection takes 'fit', which crops nothing: "
                 "--config.data.crop=fit"
             )
+        if config.data.randaugment:
+            raise ConfigError(
+                f"data.randaugment is '{config.data.randaugment}', which turns and shears images, and a box would not "
+                "be that of its object any more: --config.data.randaugment=''"
+            )
         if config.max_objects < 1:
             raise ConfigError(f"max_objects is {config.max_objects}, and should be 1 or more")
         least = {"anchors": round(1 / ANCHOR_SHARE), "regions": round(1 / REGION_SHARE)}

@@ -8,18 +8,19 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from pycocotools import mask as coco
 
 from posmlp_jax.data import Source, eval_batches, train_batches
 from posmlp_jax.data.augment.placement import Placement, cut_out, mirror
 from posmlp_jax.data.sources.objects import Objects
 from posmlp_jax.detection.masks import mask_targets
 from posmlp_jax.detection.roi_align import roi_align
-from posmlp_jax.errors import DataError
+from posmlp_jax.errors import ConfigError, DataError
 from posmlp_jax.tasks.detection.object_masks import SIDE, crop_mask
 from posmlp_jax.tasks.detection.targets import DetectionTargets, left_out
 from posmlp_jax.training import default_config
+from posmlp_jax.training.config import check_values
 
-coco = pytest.importorskip("pycocotools.mask")
 SIZES = ((60, 80), (83, 61), (40, 97))
 CANVASES = ((96, 128), (128, 96))
 
@@ -193,6 +194,13 @@ def test_what_is_no_target():
         "hold all"
     ]
     assert left_out(np.array([1, 4]), 4) == []
+
+
+def test_no_object_is_turned():
+    config = default_config("retinanet_posmlp_t", "detection")
+    config.data.update(crop="fit", randaugment="rand-m6-n3")
+    with pytest.raises(ConfigError, match=r"^data\.randaugment is 'rand-m6-n3', which turns and shears"):
+        check_values(config)
 
 
 def test_masks_are_needed():
