@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tqdm import tqdm
+
 from posmlp_jax.data.prepare.annotated_images import AnnotatedImage
 from posmlp_jax.data.prepare.coco_objects import Noted, check_boxes, read_box, read_object
 from posmlp_jax.data.sources.objects import Category
@@ -139,7 +141,8 @@ def _objects(
     check_boxes(boxes, [image.size for _, image, _ in located], [at for *_, at in located], where, noted)
     objects: dict[int, list[dict[str, Any]]] = {}
     without_mask = 0
-    for (entry, image, at), box in zip(located, boxes, strict=True):
+    checked = tqdm(located, desc="checking annotations", unit_scale=True, delay=1, leave=False)
+    for (entry, image, at), box in zip(checked, boxes, strict=True):
         if min(box[2:]) == 0:
             continue
         found = read_object(entry, box, image, at, noted)

@@ -59,7 +59,7 @@ def read_box(entry: Mapping[str, Any], image: AnnotatedImage, at: str, noted: No
 
         noted.add("box", _name(at))
         return tuple(coco.toBbox(_run_lengths(read_segmentation(entry, image, at, Noted()), image)).tolist())
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
         raise DataError(f"{at}: bbox should be four numbers, [x, y, width, height], and is {str(box)[:60]}")
     if min(box[2:]) < 0:
         raise DataError(f"{at}: bbox {box} has a negative width or height; COCO's boxes are [x, y, width, height]")
@@ -120,7 +120,7 @@ def read_object(entry: Mapping[str, Any], box: Box, image: AnnotatedImage, at: s
     if isinstance(segmentation, list) and not _meet(segmentation, box):
         raise DataError(f"{at}: the polygons lie outside of the object's box {_numbers(box)}")
     area = entry.get("area")
-    if area is not None and (not _is_number(area) or area < 0):
+    if area is not None and (not _are_numbers([area]) or area < 0):
         raise DataError(f"{at}: area should be a number of pixels, and is {area!r}")
     if not area:
         noted.add("area", _name(at))
@@ -145,10 +145,10 @@ def read_segmentation(entry: Mapping[str, Any], image: AnnotatedImage, at: str, 
         return _compressed(given, image, at)
     if not isinstance(given, list):
         raise DataError(f"{at}: segmentation should be a list of polygons, or run lengths, and is {str(given)[:60]}")
-    if all(map(_is_number, given)):
+    if _are_numbers(given):
         raise DataError(f"{at}: segmentation should be a list of polygons, [[x, y, x, y, …], …], and is one of numbers")
     for polygon in given:
-        if not isinstance(polygon, list) or not all(map(_is_number, polygon)):
+        if not isinstance(polygon, list) or not _are_numbers(polygon):
             raise DataError(f"{at}: a polygon should be numbers, [x, y, x, y, …], and is {str(polygon)[:60]}")
         # Whoever draws a polygon goes along all of it, also where that is far away.
         if not -max(image.size) <= min(polygon, default=0) <= max(polygon, default=0) <= 2 * max(image.size):
@@ -229,9 +229,13 @@ def _run_lengths(segmentation: Segmentation, image: AnnotatedImage) -> dict[str,
     return segmentation if isinstance(segmentation, dict) else coco.merge(coco.frPyObjects(segmentation, *image.size))
 
 
-def _is_number(value: Any) -> bool:
+def _are_numbers(values: list) -> bool:
     """Of a size that has a meaning in pixels: neither NaN nor infinite."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST < value < _MOST
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    total = sum(values)
+    # NaN is no number's equal, and hides from the others.
+    return total == total and -_MOST < min(values, default=0) and max(values, default=0) < _MOST
 
 
 def _numbers(box: Box) -> str:
