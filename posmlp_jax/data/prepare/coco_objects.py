@@ -233,9 +233,10 @@ def _are_numbers(values: list) -> bool:
     """Of a size that has a meaning in pixels: neither NaN nor infinite."""
     if not set(map(type, values)) <= {int, float}:
         return False
+    if not (min(values, default=0) > -_MOST and max(values, default=0) < _MOST):
+        return False
     total = sum(values)
-    # NaN is no number's equal, and hides from the others.
-    return total == total and -_MOST < min(values, default=0) and max(values, default=0) < _MOST
+    return total == total  # NaN, which is no number's equal, hides from the others.
 
 
 def _numbers(box: Box) -> str:
