@@ -19,10 +19,10 @@ from posmlp_jax.data.decoding.examples import InputSize, create_decoder
 from posmlp_jax.data.decoding.replacement import BrokenExamples, DamagedVideos, read_decodable
 from posmlp_jax.data.loading import Batch, Batches, load
 from posmlp_jax.data.sources.source import Source
-from posmlp_jax.data.stream import CanvasOrder, Places, StepCanvases, StepSizes, TrainingOrder
+from posmlp_jax.data.stream import CanvasOrder, Places, StepSizes, TrainingOrder
 from posmlp_jax.data.targets import Labels, Targets
 from posmlp_jax.data.views import EvalViews
-from posmlp_jax.errors import ConfigError, DataError
+from posmlp_jax.errors import DataError
 
 # Training images are kept decoded when all of them fit into this.
 KEEP_BYTES = 512 * 2**20
@@ -81,8 +81,6 @@ def train_batches(
     check_source(source, config, sizes[0])
     if len(source) == 0:
         raise DataError(f"no {source.kind}s to train on ({source.description})")
-    if len(sizes) > 1 and config.repeats > 1 and batch_size % (2 * config.repeats):
-        raise ConfigError(f"batch size {batch_size} should be a multiple of {2 * config.repeats}, twice data.repeats")
     targets = Labels(source, config) if targets is None else targets
     places = Places(batch_size, process_index, process_count)
     make_batch = _TrainBatch(source, targets, config, sizes, seed, places)
@@ -163,12 +161,11 @@ class _TrainBatch:
     def __init__(
         self, source: Source, targets: Targets, config: Any, sizes: Sequence[InputSize], seed: int, places: Places
     ):
-        self._places, self._targets, canvases, order = places, targets, None, None
+        self._places, self._targets, order = places, targets, None
         if config.crop == "fit" and len(sizes) > 1:
-            belongs = Canvases(sizes, config).of_source(source)
-            canvases = StepCanvases(np.bincount(belongs, minlength=len(sizes)), seed)
-            order = CanvasOrder(canvases, belongs, places.batch_size // config.repeats, seed)
-        self._order, self._sizes = TrainingOrder(source, config, seed, order), StepSizes(sizes, seed, canvases)
+            order = CanvasOrder(Canvases(sizes, config).of_source(source), config, places.batch_size, seed)
+        self._order = TrainingOrder(source, config, seed, order)
+        self._sizes = StepSizes(sizes, seed, None if order is None else order.steps)
         self._augmentations = {size: Augmentation(config, size[-2:]) for size in sizes}
         # Of an example that is kept, every size is made.
         least = [augmentation.min_size for augmentation in self._augmentations.values()]

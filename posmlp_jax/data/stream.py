@@ -17,7 +17,12 @@ from posmlp_jax.errors import ConfigError
 
 
 class Places:
-    """Which places of the stream this process has in each step, of `batch_size` over all processes."""
+    """Which places of the stream this process has in each step.
+
+    Args:
+      batch_size: places a step, over all processes.
+      process_index, process_count: which of how many processes this is.
+    """
 
     def __init__(self, batch_size: int, process_index: int, process_count: int):
         if batch_size < 1 or batch_size % process_count:
@@ -118,11 +123,11 @@ class StepCanvases:
     """
 
     def __init__(self, counts: Sequence[int], seed: int):
-        rest = np.cumsum(counts[::-1])[::-1].tolist()
+        rest = np.cumsum(counts[::-1])[::-1].tolist()  # Of each canvas and those after it.
         begin = np.random.SeedSequence(seed).generate_state(len(counts)).tolist()
         # Python's whole numbers are exact however far a run goes.
         self._shares = [
-            (canvas, int(count), of, start % of)
+            (canvas, count, of, start % of)
             for canvas, (count, of, start) in enumerate(zip(counts, rest, begin, strict=True))
             if count
         ]
@@ -144,26 +149,36 @@ class CanvasOrder:
     canvas has the next of it: what does not fill a step begins the next, and nothing comes twice for that.
 
     Args:
-      steps: which step has which canvas.
       canvases: of each image, int [n].
-      each: examples a step.
+      config: the `data` section of a config.
+      batch_size: samples a step, of which each image has `config.repeats`.
       seed: of the orders.
+
+    Attributes:
+      steps: which step has which canvas.
+
+    Raises:
+      ConfigError: when two images that take turns would be of two steps.
     """
 
-    def __init__(self, steps: StepCanvases, canvases: np.ndarray, each: int, seed: int):
-        self._steps, self._each = steps, each
+    def __init__(self, canvases: np.ndarray, config: Any, batch_size: int, seed: int):
+        turns = 2 * config.repeats
+        if config.repeats > 1 and batch_size % turns:
+            raise ConfigError(f"batch size {batch_size} should be a multiple of {turns}, twice data.repeats")
+        self._each = batch_size // config.repeats
         self._members = [np.flatnonzero(canvases == canvas) for canvas in range(canvases.max() + 1)]
         self._orders = _orders(self._members, seed)
+        self.steps = StepCanvases([len(members) for members in self._members], seed)
 
     def __getitem__(self, place: int) -> int:
         """The index of the example at a place."""
         step, within = divmod(place, self._each)
-        canvas, before = self._steps(step)
+        canvas, before = self.steps(step)
         return int(self._members[canvas][self._orders[canvas][before * self._each + within]])
 
     def alike(self, place: int) -> np.ndarray:
         """The indices of all examples of the canvas at a place, int64 [c]."""
-        return self._members[self._steps(place // self._each)[0]]
+        return self._members[self.steps(place // self._each)[0]]
 
 
 class BalancedOrder:

@@ -28,9 +28,9 @@ class Targets(Protocol):
         Args:
           target: as the source gives it, which is not modified.
           placement: where what was in the image, or in each frame of the clip, is in the batch, in pixels. How many
-            there are may change from step to step (`data.train_sizes`), so shares of the whole are for `Task.loss`, to
-            whom the batch says it. Where evaluation has several views of an example, it is that of the centre crop,
-            which it would see as its only view.
+            there are may change from step to step (`data.train_sizes`, `data.canvases`), so shares of the whole are for
+            `Task.loss`, to whom the batch says it. Where evaluation has several views of an example, it is that of the
+            centre crop, which it would see as its only view.
         """
 
 
