@@ -8,6 +8,7 @@ from flax import nnx
 from jax.extend import core
 
 from posmlp_jax.downsampling import depthwise_conv
+from posmlp_jax.errors import ConfigError
 from posmlp_jax.models import parameter_count, registry
 
 
@@ -47,8 +48,13 @@ def model_memory(name: str, batch_size: int = 1, **overrides) -> int:
     """`kept_bytes` of a model in training: its parameters, and the activations of a batch of its size.
 
     Dropout and drop path are off. The optimizer's state and the gradients come on top. No parameters are made.
+
+    Raises:
+      ConfigError: for a detector, whose loss is not of what it finds (`analysis.complexity.detector_memory`).
     """
     model = registry.abstract_model(registry.model_config(name, **overrides | {"dropout": 0.0, "drop_path": 0.0}))
+    if model.config.is_detector:
+        raise ConfigError(f"{name} is a detector, whose memory in training analysis.complexity.detector_memory counts")
     graph, state = nnx.split(model)
     images = jax.ShapeDtypeStruct((batch_size, *model.config.input_size, 3), jnp.float32)
     return kept_bytes(lambda state, images: nnx.merge(graph, state)(images, train=True), state, images)
