@@ -138,8 +138,8 @@ def check_found(images: Sequence[AnnotatedImage], found: Mapping[int, str | None
     absent = [image for image in images if found[image.id] is None]
     if absent:
         raise DataError(
-            f"{len(absent)} of the {len(images)} images of {where} are not in {looked_in}: {absent[0].file_name} ("
-            f"image {absent[0].id}) for one; add what is missing, or take it and its objects out of the JSON"
+            f"{len(absent)} of the {len(images)} images of {where} are not in {looked_in}: {absent[0].file_name} "
+            f"(image {absent[0].id}) for one; add them, correct their file_name, or take them and their objects out"
         )
     ids: dict[str, int] = {}
     for image in images:

@@ -181,7 +181,7 @@ def _compressed(given: Mapping[str, Any], image: AnnotatedImage, at: str) -> dic
         raise DataError(f"{at}: the run lengths are broken: they should count {height * width} pixels{found}")
     if isinstance(counts, list):
         counts = coco.frPyObjects({"size": size, "counts": counts}, height, width)["counts"].decode()
-    return {"size": size, "counts": counts}
+    return {"size": [height, width], "counts": counts}
 
 
 def decode_counts(text: str) -> list[int] | None:

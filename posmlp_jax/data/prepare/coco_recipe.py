@@ -82,30 +82,34 @@ def coco_recipe(
             "there is no JSON for validation: hold a part back, as --config.data.train_split='train[:90%]' "
             "--config.data.eval_split='train[90%:]'"
         )
+    for split in [split for split in splits if split != "train"]:
+        if shared := set(found["train"].values()) & set(found[split].values()):
+            notes.append(
+                f"{split} has {len(shared):,} of train's images, too, {min(shared)} for one: scores will flatter"
+            )
     return dataclasses.replace(recipe, notes=[*notes, *_unused(categories, splits)])
 
 
 def _all_categories(files: Sequence[Instances]) -> list[Category]:
-    """The categories of several files, none of which has an id or a name for something else than another one has."""
-    categories: dict[int, tuple[str, str]] = {}
-    ids: dict[str, tuple[int, str]] = {}
+    """The categories of several files, in which an id has one name, and a name one id.
+
+    Within a file a name may be there twice, as where an export has it as a super-category, too.
+    """
+    names: dict[int, str] = {}
+    first_in: dict[int, str] = {}
     for file in files:
         for id, name in file.categories:
-            other, where = categories.setdefault(id, (name, file.where))
-            if other != name:
-                raise DataError(f"the category {id} is '{other}' in {where}, and '{name}' in {file.where}")
-            if where == file.where:
-                # Within a file a name may be there twice, as it is in exports that have it as a super-category, too.
-                ids.setdefault(name, (id, file.where))
-        own = {name for _, name in file.categories}
-        for name, (id, where) in ids.items():
-            here = [category.id for category in file.categories if category.name == name]
-            if name in own and id not in here:
+            if (other := names.get(id, name)) != name:
+                raise DataError(f"the category {id} is '{other}' in {first_in[id]}, and '{name}' in {file.where}")
+            others = [other for other, its_name in names.items() if its_name == name]
+            if others and id not in names:
                 raise DataError(
-                    f"the category '{name}' has the id {id} in {where}, and {here[0]} in {file.where}: export both "
-                    "with the same categories"
+                    f"the category '{name}' has the id {others[0]} in {first_in[others[0]]}, and {id} in {file.where}: "
+                    "export both with the same categories"
                 )
-    return [Category(id, name) for id, (name, _) in categories.items()]
+        names |= dict(file.categories)
+        first_in |= {id: file.where for id, _ in file.categories if id not in first_in}
+    return [Category(*each) for each in names.items()]
 
 
 def _summary(split: str, instances: Instances) -> str:

@@ -22,12 +22,10 @@ from tqdm import tqdm
 
 from posmlp_jax.data.prepare.builder import Example, Recipe
 from posmlp_jax.data.prepare.left_out import LeftOut, remove_lists
-from posmlp_jax.data.sources.tfds_layout import find_version
+from posmlp_jax.data.sources.tfds_layout import PLAN, find_version
 from posmlp_jax.errors import DataError, refusal
 from posmlp_jax.paths import file_size, in_bucket, list_folder
 from posmlp_jax.writing import PARTIAL, atomic_file, atomic_write
-
-_PLAN = "plan.json"
 
 
 def write_dataset(recipe: Recipe, data_dir: epath.Path, max_broken: float) -> epath.Path:
@@ -172,7 +170,7 @@ def _write_metadata(recipe: Recipe, staging: epath.Path, lengths: dict[str, list
 
 def says_its_source(folder: epath.Path) -> bool:
     """Whether a prepared data set says from what: those of tfds do not."""
-    return (folder / _PLAN).exists()
+    return (folder / PLAN).exists()
 
 
 def check_source(recipe: Recipe, folder: epath.Path) -> None:
@@ -196,7 +194,7 @@ def _plan(recipe: Recipe) -> dict:
 
 def _check_plan(recipe: Recipe, staging: epath.Path) -> None:
     """Writes down source and sharding, or makes sure that the run which is continued had the same ones."""
-    file = staging / _PLAN
+    file = staging / PLAN
     if not file.exists():
         atomic_write(file, json.dumps(_plan(recipe), indent=2, sort_keys=True))
     elif change := _change(recipe, staging):
@@ -209,11 +207,11 @@ def _change(recipe: Recipe, folder: epath.Path) -> str:
     """In words, what is different now from what a folder's plan says; '' where nothing is."""
     plan = _plan(recipe)
     try:
-        before = json.loads((folder / _PLAN).read_text())
+        before = json.loads((folder / PLAN).read_text())
         counts, counts_before = plan["source"].pop("counts", {}), before["source"].pop("counts", {})
         sizes, sizes_before = plan["source"].pop("sizes", None), before["source"].pop("sizes", None)
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # No JSON, or another.
-        raise DataError(f"{folder / _PLAN} is damaged: delete {folder} to prepare it anew") from error
+        raise DataError(f"{folder / PLAN} is damaged: delete {folder} to prepare it anew") from error
     # Older versions have stored neither sizes nor counts, and the counts only say what has changed.
     if plan == before:
         other = sizes and sizes_before and sizes != sizes_before

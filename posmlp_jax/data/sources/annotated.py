@@ -1,13 +1,14 @@
 """Prepared images with annotated objects."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from posmlp_jax.data.sources.objects import INDEX, Category, Objects, parse_objects
-from posmlp_jax.data.sources.tfds_layout import PreparedExamples
+from posmlp_jax.data.sources.tfds_layout import PLAN, PreparedExamples
 from posmlp_jax.errors import DataError
 
 # Images with a shorter side are no use in training, says mmdetection's filter (`filter_cfg`, min_size).
@@ -41,6 +42,7 @@ class AnnotatedSource(PreparedExamples):
         index = _read_index(self._info.name, folder)
         self.categories = tuple(Category(one["id"], one["name"]) for one in index["categories"])
         self.has_masks = index["has_masks"]
+        self._folder = folder
         self._class_of = {category.id: number for number, category in enumerate(self.categories)}
         stored = self._in_order(index["splits"])
         sizes, counts, image_ids = (stored[name] for name in ("sizes", "counts", "image_ids"))
@@ -84,6 +86,11 @@ class AnnotatedSource(PreparedExamples):
         """`split:index (file)`, the index that of the split with all its images."""
         return super().example_id(int(self._kept[index]))
 
+    def identity(self) -> Iterator[str]:
+        """As any prepared data set's, and from what it was prepared: other boxes need not change the size of a file."""
+        yield from super().identity()
+        yield (self._folder / PLAN).read_text()
+
     def _objects(self, index: int, annotations: bytes) -> Objects:
         size = int(self.sizes[index, 0]), int(self.sizes[index, 1])
         return parse_objects(json.loads(annotations), self._class_of, size, int(self.image_ids[index]))
@@ -110,4 +117,7 @@ def _read_index(name: str, folder: epath.Path) -> dict[str, Any]:
             "digit_scenes, or prepare your own with: python -m posmlp_jax.data.prepare coco_folder --source=DIR "
             "--name=NAME"
         )
-    return json.loads(file.read_text())
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise DataError(f"{file} is damaged ({error}): delete {folder} and prepare it again") from error

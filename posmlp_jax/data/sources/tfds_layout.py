@@ -31,6 +31,8 @@ _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+
 _ID_FEATURES = ("file_name", "filename", "id")
 _VIDEO_FEATURES = ("video", "num_frames", "fps", "id")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+# From what, and in which shards, `prepare` has made a data set.
+PLAN = "plan.json"
 
 
 def data_folder(data_dir: str) -> epath.Path:

@@ -225,6 +225,14 @@ def test_names_of_files(mine, tmp_path, name):
     assert any(name in ours.example_id(index) for index in range(2))
 
 
+def test_an_image_for_training_and_for_validation(mine, tmp_path, capsys):
+    arguments = mine()
+    (tmp_path / "source/val.json").write_text((tmp_path / "source/train.json").read_text())
+    run_prepare([*arguments])
+    line = "validation has 3 of train's images, too, train/a.jpg for one: scores will flatter"
+    assert line in capsys.readouterr().out.splitlines()
+
+
 def test_folders_without_the_right_json(tmp_path, refusal):
     source = tmp_path / "source"
     source.mkdir()

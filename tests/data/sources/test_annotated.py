@@ -1,9 +1,11 @@
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 
 from posmlp_jax.data import open_annotated
+from posmlp_jax.data.fingerprint import changes, fingerprint
 from posmlp_jax.data.prepare import annotated_images
 from posmlp_jax.data.prepare.annotated_images import AnnotatedImage, annotated_recipe
 from posmlp_jax.data.prepare.shards import write_dataset
@@ -50,7 +52,7 @@ def prepared(tmp_path, monkeypatch):
             CATEGORIES,
             {split: images[split] for split in splits},
             lambda split, image: f"{split} {image.id}".encode(),
-            fingerprint={},
+            fingerprint={"sha256": images.get("digest", "")},
             description="Some.",
         )
         return write_dataset(recipe, as_path(tmp_path), 0.0)
@@ -64,7 +66,7 @@ def prepared(tmp_path, monkeypatch):
 def test_what_is_known_without_reading_is_what_is_read(prepared, split):
     write, images = prepared
     source = AnnotatedSource(write("mine", ["train", "validation"]), split)
-    by_id = {image.id: image for listed in images.values() for image in listed}
+    by_id = {image.id: image for split in ("train", "validation") for image in images[split]}
     assert source.categories == ((2, "dog"), (7, "cat"), (90, "cow"))
     for index in range(len(source)):
         encoded, found = source[index]
@@ -111,6 +113,27 @@ def test_what_cannot_be_trained_on_is_left_out(prepared):
     empty = next(i for i, id in enumerate(AnnotatedSource(folder, "validation").image_ids) if id in (2, 4, 5))
     with pytest.raises(DataError, match=r"no image of mine .* can be trained on: each has no object, or a side below"):
         AnnotatedSource(folder, f"validation[{empty}:{empty + 1}]", for_training=True)
+
+
+def test_other_annotations_are_another_data_set(prepared, tmp_path):
+    """Also where files have as many bytes, and images as many objects, as before."""
+    write, images = prepared
+    before = fingerprint(AnnotatedSource(write("mine", ["train"]), "train"))
+    assert before == fingerprint(AnnotatedSource(write("mine", ["train"]), "train"))
+    assert before["classes"] == ["dog", "cat", "cow"]
+    shutil.rmtree(tmp_path / "mine")
+    images["digest"] = "other"
+    after = fingerprint(AnnotatedSource(write("mine", ["train"]), "train"))
+    assert after["files"] != before["files"]
+    assert [*changes(before, after)] == ["as many examples of each class, but other files, by their names or sizes"]
+
+
+def test_an_index_that_is_damaged(prepared):
+    write, _ = prepared
+    folder = write("mine", ["train", "validation"])
+    (folder / "objects.json").write_text("{")
+    with pytest.raises(DataError, match=r"objects.json is damaged \(.*\): delete .*/mine/1.0.0 and prepare it again"):
+        AnnotatedSource(folder, "train")
 
 
 def test_masks_that_are_missing(prepared):

@@ -14,6 +14,7 @@ _TRAIN, _VALIDATION, _TEST = ("train",), ("val", "valid", "validation"), ("test"
 # Roboflow's name.
 _IN_FOLDER = "_annotations.coco.json"
 _ANNOTATIONS = "annotations"
+_LABELME = "labelme's own files, one for each image, have to be exported as one COCO JSON"
 OFFICIAL = (
     "a folder with train.json and, if you have it, val.json, in COCO's format, and the images in train/ and val/, or "
     f"in images/; or with train/{_IN_FOLDER} and valid/{_IN_FOLDER} beside the images, as Roboflow has it; or with "
@@ -39,7 +40,7 @@ def build(source: Path | None, name: str) -> Recipe:
     for split, (file, names) in _find_files(source, store).items():
         instances = parse_instances(store.read(file), str(source / file))
         folders = _image_folders(file, names)
-        splits[split] = CocoSplit(instances, store, folders, f"{source}, nor in train/, images/ and so on in it")
+        splits[split] = CocoSplit(instances, store, folders, f"{source} or its folders, as {folders[0]}/ and images/")
     return coco_recipe(
         name, splits, check_first=True, description="Images from a folder, with objects annotated in COCO's format."
     )
@@ -67,7 +68,8 @@ def _find_json(source: Path, files: Sequence[str], names: Sequence[str]) -> str 
         matches = [file for file in files if re.fullmatch(pattern, file)]
         if len(matches) > 1:
             raise DataError(
-                f"{source} has several JSON files for {names[0]}, {matches[0]} and {matches[1]}: leave one of them"
+                f"{source} has several JSON files for {names[0]}, {matches[0]} and {matches[1]}: leave one of them; "
+                f"{_LABELME}"
             )
         if matches:
             return matches[0]
@@ -82,7 +84,7 @@ def _only_json(source: Path, files: Sequence[str]) -> str:
     if len(anywhere) > 1:
         raise DataError(
             f"{source} has {len(anywhere)} JSON files, {anywhere[0]} for one, and it is unclear which is for training: "
-            "call it train.json; labelme's own files, one for each image, have to be exported as one COCO JSON"
+            f"call it train.json; {_LABELME}"
         )
     return anywhere[0]
 
