@@ -12,11 +12,13 @@ from gcsfs.retry import HttpError
 from PIL import Image
 
 from posmlp_jax.analysis.curves import read_metrics
-from posmlp_jax.data import open_source
+from posmlp_jax.data import open_annotated, open_source
 from posmlp_jax.data.fingerprint import fingerprint
 from posmlp_jax.data.prepare import shards
+from posmlp_jax.data.prepare.datasets import digit_scenes
 from posmlp_jax.data.prepare.datasets.moving_digits import encode
 from posmlp_jax.data.prepare.prepare import prepare
+from posmlp_jax.data.sources.annotated import AnnotatedSource
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
 from posmlp_jax.data.sources.files import FileSource, find_files
 from posmlp_jax.data.sources.image_folder import ImageFolderSource
@@ -56,6 +58,16 @@ def test_prepared(folder, digits_dir, make_config):
     np.testing.assert_array_equal(there.read_labels(), labels)
     assert (written / "labels-test.npy").exists()
     np.testing.assert_array_equal(there.read_labels(), labels)
+
+
+def test_prepared_with_objects(folder, tmp_path, make_config, monkeypatch):
+    monkeypatch.setattr(digit_scenes, "SCENES", {"train": 6, "validation": 3})
+    here = AnnotatedSource(prepare("digit_scenes", data_dir=str(tmp_path)), "validation")
+    there = open_annotated(make_config(name="digit_scenes", data_dir=str(folder), eval_split="validation"), "eval")
+    assert there.image_ids.tolist() == here.image_ids.tolist()
+    assert [there.read(i)[0] for i in range(3)] == [here.read(i)[0] for i in range(3)]
+    assert [there.objects(i).ids.tolist() for i in range(3)] == [here.objects(i).ids.tolist() for i in range(3)]
+    assert fingerprint(there) == fingerprint(here)
 
 
 def test_a_stopped_run_goes_on(folder, monkeypatch, digits_dir):
