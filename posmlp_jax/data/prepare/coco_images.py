@@ -3,6 +3,7 @@
 import os
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,7 @@ from posmlp_jax.data.decoding.images import decode, looks_whole, stored_and_upri
 from posmlp_jax.data.prepare.annotated_images import AnnotatedImage
 from posmlp_jax.errors import BrokenExampleError, DataError
 
-_BROKEN_ZIP = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError)
+_BROKEN_ZIP = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error)
 
 
 class Store(Protocol):
@@ -39,7 +40,6 @@ class Archive:
     Args:
       path: the file.
       advice: ends the message where it is broken.
-
     """
 
     def __init__(self, path: Path, advice: str):
@@ -82,9 +82,10 @@ class Folders:
     def __init__(self, root: Path, only: str = ""):
         self._root = root
         self.sizes: dict[str, int] = {}
-        # Names with accents can be written in two ways, of which some systems give another than they were given.
+        # Names with accents can be written in two ways, of which some systems give another than they were given: here
+        # are the paths by one of them, whole, and those that end on a file's name.
         self._composed: dict[str, str] = {}
-        self._below: dict[str, list[str]] = {}
+        self._ending: dict[str, list[str]] = {}
         for folder, folders, files in os.walk(root / only, followlinks=True):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for file in files:
@@ -92,8 +93,9 @@ class Folders:
                 name = path.relative_to(root).as_posix()
                 if path.is_file():
                     self.sizes[name] = path.stat().st_size
-                    self._composed[unicodedata.normalize("NFC", name)] = name
-                    self._below.setdefault(unicodedata.normalize("NFC", file), []).append(name)
+                    composed = unicodedata.normalize("NFC", name)
+                    self._composed[composed] = name
+                    self._ending.setdefault(composed.rpartition("/")[2], []).append(composed)
 
     def find(self, file_name: str, folders: Sequence[str]) -> str | None:
         """As `Store.find`; what is in none of `folders` may be in one other that is below the root.
@@ -106,9 +108,10 @@ class Folders:
             for folder in folders:
                 if found := self._composed.get(f"{folder}/{name}" if folder else name):
                     return found
-            ends = [path for path in self._below.get(name.rpartition("/")[2], ()) if f"/{path}".endswith(f"/{name}")]
+            alike = self._ending.get(name.rpartition("/")[2], ())
+            ends = [path for path in alike if f"/{path}".endswith(f"/{name}")]
             if len(ends) == 1:
-                return ends[0]
+                return self._composed[ends[0]]
         return None
 
     def path(self, name: str) -> str:

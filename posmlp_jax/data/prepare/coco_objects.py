@@ -15,7 +15,7 @@ _MOST_OUTSIDE = 0.1
 _FAR = 0.02
 _MOST = 1e9
 _NOTES = {
-    "zero": "scored like any other here, though to pycocotools the id 0 means 'no match', an object missed: {found}",
+    "zero": "numbered anew for the metric, to which an object of id 0 is one that was not found: {found}",
     "empty": "left out, as the box has no width or no height: {found}",
     "outside": "used with a box that reaches more than a pixel out of the image: {found}",
     "area": "given the area of the mask or else of the box, for want of another: {found}",
@@ -66,7 +66,9 @@ def read_box(entry: Mapping[str, Any], image: AnnotatedImage, at: str, noted: No
     return tuple(box)
 
 
-def check_boxes(boxes: Sequence[Box], sizes: Sequence[tuple[int, int]], names: Sequence[str], where: str, noted: Noted):
+def check_boxes(
+    boxes: Sequence[Box], sizes: Sequence[tuple[int, int]], names: Sequence[str], where: str, noted: Noted
+) -> None:
     """Makes sure that all boxes of a file can be of its images.
 
     Args:

@@ -150,8 +150,7 @@ def test_what_is_odd_is_used_and_said(mine, tmp_path, capsys):
         f"{name}: used without a polygon of fewer than three points, besides which there are others: annotation 2",
         f"{name}: given the area of the mask or else of the box, for want of another: 2 objects, the first of which is "
         "annotation 2",
-        f"{name}: scored like any other here, though to pycocotools the id 0 means 'no match', an object missed: "
-        "annotation 0",
+        f"{name}: numbered anew for the metric, to which an object of id 0 is one that was not found: annotation 0",
         "train: images 4 (0 without objects), objects 4, crowds 1, categories 1",
         "there is no JSON for validation: hold a part back, as --config.data.train_split='train[:90%]' "
         "--config.data.eval_split='train[90%:]'",
@@ -216,7 +215,8 @@ def test_names_of_files(mine, tmp_path, name):
     """Names may have other slashes than the disk has, and accents as characters of their own."""
     arguments = mine(lambda content: content["images"][0].update(file_name=name), names=("z.jpg", "b.jpg"))
     on_disk = unicodedata.normalize("NFD", name.replace("\\", "/"))
-    path = tmp_path / "source/train" / on_disk
+    # Where only looking everywhere finds it.
+    path = tmp_path / "source/elsewhere" / on_disk
     path.parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "source/train/z.jpg").rename(path)
     run_prepare([*arguments])

@@ -133,9 +133,8 @@ def _ink(digit: np.ndarray, side: int, x: int, y: int) -> np.ndarray:
 
 def _clouds(rng: np.random.Generator, coarse: int, strength: float) -> np.ndarray:
     """Smooth noise, [SIZE, SIZE, 3], from coarse² random colours up to `strength` from zero."""
-    return cv2.resize(
-        rng.uniform(-strength, strength, (coarse, coarse, 3)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC
-    )
+    noise = rng.uniform(-strength, strength, (coarse, coarse, 3))
+    return cv2.resize(noise, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
 
 
 def build(source: Path | None, name: str) -> Recipe:
