@@ -1,4 +1,11 @@
-"""Predictions on files: images or, with a model of clips, videos. `python -m posmlp_jax.predict` is the command."""
+"""Predictions on files: images or, with a model of clips, videos. `python -m posmlp_jax.predict` is the command.
+
+    for photo in predict(open_pretrained("runs/mine"), "photos/"):
+        for each in photo.objects:  # Of a detector; a classifier's predictions have `classes`.
+            print(photo.file, each.name, each.score, each.box)
+
+`each.mask`, of a detector of masks, is an array of the photo's size.
+"""
 
 from posmlp_jax.lazy import lazily
 

@@ -157,7 +157,9 @@ def _parser() -> CommandParser:
         '"segmentation", run-length encoded as COCO has it',
     )
     sizes = " or ".join(f"{size} {kind.noun}" for kind, size in BATCH_SIZES.items())
-    parser.add_argument("--batch_size", type=int, metavar="N", help=f"files computed at a time ({sizes})")
+    parser.add_argument(
+        "--batch_size", type=int, metavar="N", help=f"files computed at a time ({sizes}, fewer large images)"
+    )
     parser.add_argument("--clips", type=int, metavar="K", help="views in time of each video (as the run tests)")
     parser.add_argument("--crops", type=int, metavar="K", help="views in space of each file, 1 or 3 (as the run tests)")
     parser.add_argument(
@@ -169,8 +171,8 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--drawn",
         metavar="FOLDER",
-        help="of a detector: draws the objects into each image at its own size, as files of the same names, with the "
-        "folders that these are in; none may be there yet",
+        help="of a detector: draws the objects into each image (small ones enlarged), as files of the same names in "
+        "the same folders; none may be there yet",
     )
     parser.add_argument(
         "--coco",

@@ -1,4 +1,4 @@
-"""A drawn picture of each file: the image at its own size, with what the model found in it."""
+"""A drawn picture of each file: the image with what the model found in it."""
 
 import contextlib
 import io
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
 
+import numpy as np
 from PIL import Image
 
 from posmlp_jax.data.decoding.images import decode
@@ -21,6 +22,7 @@ from posmlp_jax.terminal import printable
 from posmlp_jax.writing import check_result, write_result
 
 _THREADS = min(os.cpu_count() or 1, 16)
+_LEAST_SIDE = 384
 # What Pillow calls the formats, by a file's ending. Letters and lines are blurred where colours have half the pixels.
 _JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
 _FORMATS = {".jpg": _JPEG, ".jpeg": _JPEG, ".png": {"format": "PNG", "compress_level": 3}}
@@ -40,7 +42,8 @@ class DrawnFiles:
     """Draws what predictions say into their files' images, in threads, as pictures in a folder.
 
     They have the files' names below the folder that all files share, so that two of one name do not collide. JPEGs and
-    PNGs stay what they are; others become PNGs, 'a.webp.png'. Nothing that is there already is written over.
+    PNGs stay what they are; others become PNGs, 'a.webp.png'. They have the images' own sizes, but that small ones are
+    enlarged, two times or more: letters would cover what they are about. Nothing that is there is written over.
 
     Args:
       folder: where they go. It is made when the first one is written.
@@ -102,9 +105,15 @@ class DrawnFiles:
             return f"cannot draw {printable(prediction.file)}: {error.strerror or error}"
         target, content = self._targets[prediction.file], io.BytesIO()
         with contextlib.closing(content):
-            Image.fromarray(prediction.drawn_into(image)).save(content, **_FORMATS[_suffix(target.name)])
+            Image.fromarray(prediction.drawn_into(_enlarged(image))).save(content, **_FORMATS[_suffix(target.name)])
             write_result(target, content.getvalue())
         return None
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """An image so many times as large that one of its sides is at least `_LEAST_SIDE`; most are that as they are."""
+    times = -(-_LEAST_SIDE // max(image.shape[:2]))
+    return image.repeat(times, axis=0).repeat(times, axis=1) if times > 1 else image
 
 
 def _suffix(name: str) -> str:

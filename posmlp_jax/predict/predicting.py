@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 
 from posmlp_jax.checkpoints.pretrained import Pretrained
+from posmlp_jax.data import evaluation_sizes
 from posmlp_jax.data.sources.class_folders import IMAGES, VIDEOS
 from posmlp_jax.data.sources.files import StrPath, find_files
 from posmlp_jax.errors import ConfigError
@@ -17,8 +19,9 @@ from posmlp_jax.tasks import find_task
 from posmlp_jax.tasks.predictor import FilePrediction, Predictor
 from posmlp_jax.training.saved_config import data_config
 
-# How many images, or clips with all their views, are computed at a time.
+# How many images, or clips with all their views, are computed at a time; of images no more than so many pixels.
 BATCH_SIZES = {IMAGES: 32, VIDEOS: 4}
+_MOST_PIXELS = 2**22
 
 
 def predict(
@@ -44,7 +47,7 @@ def predict(
         objects with the highest scores (None: all).
       threshold: the least score of a detector's objects. None: 0.3. A classifier has none.
       batch_size: how many files are computed at a time, at most; fewer where that fills the last batch better. None:
-        32 images or 4 videos.
+        32 images, or fewer large ones, of 4 megapixels together, or 4 videos.
       clips: views in time of each video. None: the `test_clips` of the config that the model was trained with.
       crops: views in space of each image or clip, 1 or 3. None: that config's `test_crops`.
 
@@ -61,6 +64,9 @@ def predict(
     kind = takes(pretrained)
     if batch_size is None:
         batch_size = BATCH_SIZES[kind]
+        if kind is IMAGES:
+            sizes = evaluation_sizes(data_config(pretrained), pretrained.config.input_size)
+            batch_size = max(min(batch_size, _MOST_PIXELS // max(map(math.prod, sizes))), 1)
     if clips is None:
         clips = data_config(pretrained).test_clips if kind is VIDEOS else 1
     if crops is None:

@@ -114,6 +114,8 @@ def pack(
     output, workdir = _new_folder(name), as_path(workdir)
     _check_config(workdir, config, told.command)
     pretrained = open_pretrained(workdir, step=step, weights=weights)
+    if sample and pretrained.config.is_detector:
+        raise ConfigError("a sample is of labelled examples, and this is a detector; leave --sample out")
     with closing(Checkpoints(workdir, alone=True)) as checkpoints:
         results, run = checkpoints.evaluations[pretrained.step], checkpoints.run(pretrained.step)
     if results is None:

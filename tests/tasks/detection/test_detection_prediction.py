@@ -144,8 +144,9 @@ def draw(folder: Path, files: list[Path], *objects: FoundObject) -> DrawnFiles:
     return drawn
 
 
-def test_drawn_files(photos, tmp_path):
+def test_drawn_files(photos, tmp_path, monkeypatch):
     """Of every image one of its own size, upright, under its own name."""
+    monkeypatch.setattr("posmlp_jax.predict.drawn._LEAST_SIDE", 1)
     files = sorted(path for path in photos.rglob("*") if path.is_file())
     drawn = draw(tmp_path / "out" / "drawn", files, CAT, DOG)
     assert (drawn.count, drawn.failed) == (5, [])
@@ -158,6 +159,13 @@ def test_drawn_files(photos, tmp_path):
         # The dog's box is at the left edge, and nothing is in the lower right corner.
         assert np.abs(pixels[25, 0] - 90).max() > 60
         assert np.abs(pixels[30:, 52:] - 90).max() < 12
+
+
+def test_small_images_are_enlarged(photos, tmp_path):
+    """By whole pixels, as often as it takes."""
+    draw(tmp_path, [photos / "c.png"])
+    pixels = np.asarray(Image.open(tmp_path / "c.png"))
+    assert pixels.shape == (7 * 40, 7 * 60, 3)
 
 
 def test_nothing_that_is_there_is_written_over(photos, tmp_path):
