@@ -12,8 +12,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from posmlp_jax.data.decoding.images import MAX_PIXELS
 from posmlp_jax.data.prepare.annotated_images import AnnotatedImage
-from posmlp_jax.data.prepare.coco_objects import Noted, check_boxes, read_box, read_object
+from posmlp_jax.data.prepare.coco_objects import Noted, check_boxes, read_box, read_object, short
 from posmlp_jax.data.sources.objects import Category
 from posmlp_jax.errors import DataError
 
@@ -63,12 +64,12 @@ def _load(data: bytes, where: str) -> dict[str, list[dict]]:
         content = json.loads(data)
     except json.JSONDecodeError as error:
         raise DataError(f"{where} is no JSON: line {error.lineno}: {error.msg}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # No text, a number of thousands of digits, or lists in lists.
         raise DataError(f"{where} is no JSON: {error}") from error
     if isinstance(content, dict) and "shapes" in content:
         raise DataError(f"{where} is labelme's, one file for each image: export all of them as one COCO JSON")
     if not isinstance(content, dict):
-        raise DataError(f"{where} should be an object with {', '.join(_PARTS)}, and is {_short(content)}")
+        raise DataError(f"{where} should be an object with {', '.join(_PARTS)}, and is {short(content)}")
     for part in _PARTS:
         if not isinstance(content.get(part), list):
             raise DataError(
@@ -79,7 +80,7 @@ def _load(data: bytes, where: str) -> dict[str, list[dict]]:
             raise DataError(f"{where} has no {part}: the list is empty")
         for number, entry in enumerate(content[part]):
             if not isinstance(entry, dict):
-                raise DataError(f"{where}: {part}[{number}] should be an object, and is {_short(entry)}")
+                raise DataError(f"{where}: {part}[{number}] should be an object, and is {short(entry)}")
     return content
 
 
@@ -112,8 +113,10 @@ def _images(entries: Sequence[dict], where: str) -> dict[int, AnnotatedImage]:
         if name in names:
             raise DataError(f"{at} is {name}, as image {names[name]} is: all objects of a file belong to one image id")
         height, width = (whole(entry, side, at) for side in ("height", "width"))
-        if min(height, width) < 1:
-            raise DataError(f"{at} is said to be {width}×{height} pixels")
+        if min(height, width) < 1 or height * width > MAX_PIXELS:
+            raise DataError(
+                f"{at} is said to be {width}×{height} pixels: it should be at least 1, and at most {MAX_PIXELS:,}"
+            )
         images[id], names[name] = AnnotatedImage(id, name, (height, width), ()), id
     return images
 
@@ -168,9 +171,4 @@ def whole(entry: Mapping[str, Any], key: str, at: str) -> int:
         return value
     if key not in entry:
         raise DataError(f"{at} has no {key}")
-    raise DataError(f"{at}: {key} should be a whole number, and is {_short(value)}")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:40]}…"
+    raise DataError(f"{at}: {key} should be a whole number, and is {short(value)}")

@@ -1,5 +1,6 @@
 """One object of COCO's JSON: its box, its area, and its mask as polygons or run lengths."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,15 +55,15 @@ class Noted:
 def read_box(entry: Mapping[str, Any], image: AnnotatedImage, at: str, noted: Noted) -> Box:
     """The box of an annotation, [x, y, width, height]; that of its mask where it has none."""
     box = entry.get("bbox")
-    if not box and entry.get("segmentation"):
+    if not box and (segmentation := read_segmentation(entry, image, at, Noted())):
         from pycocotools import mask as coco
 
         noted.add("box", _name(at))
-        return tuple(coco.toBbox(_run_lengths(read_segmentation(entry, image, at, Noted()), image)).tolist())
+        return tuple(coco.toBbox(_run_lengths(segmentation, image)).tolist())
     if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
-        raise DataError(f"{at}: bbox should be four numbers, [x, y, width, height], and is {str(box)[:60]}")
+        raise DataError(f"{at}: bbox should be four numbers, [x, y, width, height], and is {short(box)}")
     if min(box[2:]) < 0:
-        raise DataError(f"{at}: bbox {box} has a negative width or height; COCO's boxes are [x, y, width, height]")
+        raise DataError(f"{at}: bbox {_numbers(box)} has a negative width or height; it is [x, y, width, height]")
     return tuple(box)
 
 
@@ -117,13 +118,13 @@ def read_object(entry: Mapping[str, Any], box: Box, image: AnnotatedImage, at: s
     """An annotation as `AnnotatedImage` has them."""
     crowd = entry.get("iscrowd", 0)
     if crowd not in (0, 1):
-        raise DataError(f"{at}: iscrowd should be 0 or 1, and is {crowd!r}")
+        raise DataError(f"{at}: iscrowd should be 0 or 1, and is {short(crowd)}")
     segmentation = read_segmentation(entry, image, at, noted)
     if isinstance(segmentation, list) and not _meet(segmentation, box):
         raise DataError(f"{at}: the polygons lie outside of the object's box {_numbers(box)}")
     area = entry.get("area")
     if area is not None and (not _are_numbers([area]) or area < 0):
-        raise DataError(f"{at}: area should be a number of pixels, and is {area!r}")
+        raise DataError(f"{at}: area should be a number of pixels, and is {short(area)}")
     if not area:
         noted.add("area", _name(at))
         area = _area(segmentation, box, image)
@@ -146,12 +147,12 @@ def read_segmentation(entry: Mapping[str, Any], image: AnnotatedImage, at: str, 
     if isinstance(given, dict):
         return _compressed(given, image, at)
     if not isinstance(given, list):
-        raise DataError(f"{at}: segmentation should be a list of polygons, or run lengths, and is {str(given)[:60]}")
+        raise DataError(f"{at}: segmentation should be a list of polygons, or run lengths, and is {short(given)}")
     if _are_numbers(given):
         raise DataError(f"{at}: segmentation should be a list of polygons, [[x, y, x, y, …], …], and is one of numbers")
     for polygon in given:
         if not isinstance(polygon, list) or not _are_numbers(polygon):
-            raise DataError(f"{at}: a polygon should be numbers, [x, y, x, y, …], and is {str(polygon)[:60]}")
+            raise DataError(f"{at}: a polygon should be numbers, [x, y, x, y, …], and is {short(polygon)}")
         # Whoever draws a polygon goes along all of it, also where that is far away.
         if not -max(image.size) <= min(polygon, default=0) <= max(polygon, default=0) <= 2 * max(image.size):
             raise DataError(f"{at}: a polygon reaches far out of its image of {image.size[1]}×{image.size[0]} pixels")
@@ -173,13 +174,13 @@ def _compressed(given: Mapping[str, Any], image: AnnotatedImage, at: str) -> dic
     height, width = image.size
     if size != [height, width]:
         raise DataError(
-            f"{at}: the run lengths are of a mask of size {size}, and should be of the image's, [height, width] = "
+            f"{at}: the run lengths are of a mask of size {short(size)}, and should be of the image's [height, width], "
             f"[{height}, {width}]"
         )
     runs = decode_counts(counts) if isinstance(counts, str) else counts
     good = isinstance(runs, list) and all(isinstance(run, int) and run >= 0 for run in runs)
     if not good or sum(runs) != height * width:
-        found = f", and sum up to {sum(runs)}" if good else ""
+        found = f", and sum up to {short(sum(runs))}" if good else ""
         raise DataError(f"{at}: the run lengths are broken: they should count {height * width} pixels{found}")
     if isinstance(counts, list):
         counts = coco.frPyObjects({"size": size, "counts": counts}, height, width)["counts"].decode()
@@ -239,6 +240,12 @@ def _are_numbers(values: list) -> bool:
         return False
     total = sum(values)
     return total == total  # NaN, which is no number's equal, hides from the others.
+
+
+def short(value: Any) -> str:
+    """What a JSON has in the place of something else, for a message."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def _numbers(box: Box) -> str:
