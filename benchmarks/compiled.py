@@ -106,6 +106,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     _check(options)
     model = model_config(options.model, **{"dtype": "bfloat16", **dict(map(field_value, options.override))})
+    if options.gradient and model.is_detector:
+        raise ConfigError(f"--gradient is of logits, and {options.model} is a detector; give --train")
     chip = find_chip(options.platform)
     mesh = mesh_of(chip_devices(chip, options.devices, options.topology), options.fsdp)
     batch_size = options.batch * options.devices

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import pytest
 from helpers import small
 from runs import ROOT
+from tiny_detectors import fields
 
 from benchmarks import chips, compiled, programs
 from benchmarks.chips import CHIPS, Chip, compile_for, find_chip, has_compiler
@@ -20,8 +21,9 @@ from benchmarks.programs import forward, train_step
 from posmlp_jax.devices import mesh
 from posmlp_jax.devices.memory import program_memory
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.models.cost import count_macs
+from posmlp_jax.models.cost import count_macs, model_cost
 from posmlp_jax.models.registry import model_config
+from posmlp_jax.tasks.detection.mask_rcnn_loss import Samples
 from posmlp_jax.training import default_config
 
 HERE = Chip("cpu", "", memory=2.0**30, bandwidth=1e9, flops=1e10)
@@ -119,6 +121,19 @@ def test_the_step_is_of_the_default_config():
     config = default_config()
     assert vars(programs.OPTIMIZER) == config.optimizer.to_dict()
     assert (config.data.mean, config.data.std) == (programs._MEAN, programs._STD)
+
+
+def test_a_detectors_step_is_of_its_own_loss():
+    """As its default config has it; the gradient multiplies twice as often again."""
+    name = "retinanet_posmlp_t"
+    config = default_config(name, "detection")
+    assert config.max_objects == programs._OBJECTS
+    assert config.mask_rcnn.to_dict() == dataclasses.asdict(Samples())
+    model = model_config(name, **fields(name), image_size=64)
+    macs = count_macs(train_step(model, 2, 1, mesh.mesh_of(jax.devices()[:1], fsdp=1)).jaxpr)
+    assert macs == pytest.approx(2 * 3 * model_cost(name, **fields(name), image_size=64)[1], rel=0.1)
+    with pytest.raises(ConfigError, match="is a detector; give --train"):
+        compiled.main(["--platform=tpu-v5e", f"--model={name}", "--gradient"])
 
 
 def test_what_does_not_fit():

@@ -25,11 +25,13 @@ from posmlp_jax.models import list_models, registry
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.models.cost import forward_macs, kept_bytes, model_cost
 from posmlp_jax.models.detectors.config import MaskRCNNConfig
+from posmlp_jax.tasks.detection.columns import target_columns
 from posmlp_jax.tasks.detection.mask_rcnn_loss import Samples
-from posmlp_jax.tasks.detection.object_masks import SIDE
 from posmlp_jax.tasks.detection.objective import DetectionObjective
 from posmlp_jax.terminal import as_text
 
+# Of an image, at most, as a batch has place for them: the config's default.
+_OBJECTS = 100
 # Bytes of float32 for each parameter besides itself: its gradient, and AdamW's two averages.
 _OF_A_STEP = 4 * 3
 
@@ -62,8 +64,7 @@ def differing(row: Row) -> Iterator[str]:
 def detector_loss(config: BackboneConfig, batch_size: int) -> tuple[Callable, tuple]:
     """The loss of a detector as a function of its parameters and a batch, and what describes these.
 
-    Dropout and drop path are off. An image may have 100 objects, and Mask R-CNN learns from as much of it as
-    mmdetection's does.
+    Dropout and drop path are off. Mask R-CNN learns from as much of an image as mmdetection's does.
 
     Args:
       config: whose `input_size` the images have.
@@ -72,13 +73,7 @@ def detector_loss(config: BackboneConfig, batch_size: int) -> tuple[Callable, tu
     with_masks = isinstance(config, MaskRCNNConfig)
     graph, state = nnx.split(registry.abstract_model(config.replace(dropout=0.0, drop_path=0.0)))
     objective = DetectionObjective(mean=(0.5,) * 3, std=(0.2,) * 3, samples=Samples() if with_masks else None)
-    columns = {
-        "image": ((*config.input_size, 3), jnp.uint8),
-        "size": ((2,), jnp.int32),
-        "boxes": ((100, 4), jnp.float32),
-        "classes": ((100,), jnp.int32),
-        **({"masks": ((100, SIDE, SIDE // 8), jnp.uint8)} if with_masks else {}),
-    }
+    columns = {"image": ((*config.input_size, 3), jnp.uint8), **target_columns(_OBJECTS, with_masks)}
 
     def loss(state, batch):
         batch, drawn = objective.draw(jax.random.key(0), batch)

@@ -1,7 +1,6 @@
 """What a batch holds of an image's objects: their boxes, classes and masks where augmentation has put them."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -9,7 +8,8 @@ from posmlp_jax.data.augment.placement import Placement
 from posmlp_jax.data.sources.annotated import AnnotatedSource
 from posmlp_jax.data.sources.objects import Objects
 from posmlp_jax.errors import DataError
-from posmlp_jax.tasks.detection.object_masks import SIDE, crop_mask
+from posmlp_jax.tasks.detection.columns import target_columns
+from posmlp_jax.tasks.detection.object_masks import crop_mask
 
 
 class DetectionTargets:
@@ -36,11 +36,7 @@ class DetectionTargets:
                 "without, as --config.model.name=retinanet_posmlp_t"
             )
         self._most, self._masks = max_objects, masks
-        self.columns: Mapping[str, tuple[tuple[int, ...], Any]] = {
-            "size": ((2,), np.int32),
-            "boxes": ((max_objects, 4), np.float32),
-            "classes": ((max_objects,), np.int32),
-        } | ({"masks": ((max_objects, SIDE, SIDE // 8), np.uint8)} if masks else {})
+        self.columns = target_columns(max_objects, masks)
 
     def __call__(self, target: Objects, placement: Placement) -> Mapping[str, np.ndarray]:
         """One image's values, by column."""
