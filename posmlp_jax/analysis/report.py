@@ -63,6 +63,8 @@ def read_input(pretrained: Pretrained, path: StrPath) -> np.ndarray:
     if len(files) > 1:
         raise DataError(f"{path} stands for {len(files)} {kind.noun}; name one")
     data = data_config(pretrained)
+    # The relations are those of the model's own size, whatever canvases it saw: a whole image is laid into that.
+    data.update(short_side=0, long_side=0)
     pixels = np.zeros((*pretrained.config.input_size, 3), np.uint8)
     try:
         EvalViews(FileSource(files, kind), data, pretrained.config.input_size).fill(pixels, 0)

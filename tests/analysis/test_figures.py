@@ -1,5 +1,6 @@
 """Figures and the report: that they show the arrays, fit what a model has, and refuse the rest in one line."""
 
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ from runs import save_model
 from posmlp_jax import analysis
 from posmlp_jax.analysis import find_units, noise, non_locality, relation_maps
 from posmlp_jax.analysis.reach_figures import _some_frames
-from posmlp_jax.analysis.report import main, write_report
+from posmlp_jax.analysis.report import main, read_input, write_report
 from posmlp_jax.analysis.sections import SECTIONS
 from posmlp_jax.checkpoints import open_pretrained
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError, PosMLPError
@@ -156,6 +157,17 @@ HAS = {
     "gmlp": set(),
     "video": {"Weights over frames"},
 }
+
+
+@pytest.mark.heavy
+def test_a_whole_image_is_laid_into_the_models_own_size(folders):
+    """Whatever the canvases were that the model was trained with: its relations are of that size."""
+    pretrained = open_pretrained(folders / "gqpe")
+    seen = {"crop": "fit", "short_side": 20, "long_side": 90, "canvases": ((20, 90),), "mean": (0, 0, 0)}
+    pixels = read_input(dataclasses.replace(pretrained, data=pretrained.data | seen), folders / "noise.png")
+    assert pixels.shape == (1, 32, 32, 3)
+    assert pixels[0, :26].any(-1).all()  # Of 40×50.
+    assert not pixels[0, 26:].any()
 
 
 @pytest.mark.heavy
