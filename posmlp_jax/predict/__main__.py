@@ -83,7 +83,8 @@ def main(argv: list[str] | None = None) -> int:
         stack.enter_context(contextlib.closing(predictions))
         drawn = None
         if arguments.drawn is not None:
-            drawn = stack.enter_context(contextlib.closing(DrawnFiles(arguments.drawn, files)))
+            others = [each for each in (arguments.picture, arguments.coco) if each is not None]
+            drawn = stack.enter_context(contextlib.closing(DrawnFiles(arguments.drawn, files, others)))
         say(f"using the {pretrained.choice}")
         bar = tqdm(total=len(files), unit=f" {kind.noun}", delay=2, disable=hidden, leave=False, dynamic_ncols=True)
         stack.enter_context(bar)

@@ -5,7 +5,7 @@ import io
 import itertools
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
 
@@ -48,12 +48,13 @@ class DrawnFiles:
     Args:
       folder: where they go. It is made when the first one is written.
       files: the names of all files that there will be.
+      others: what else is to be written, none of which may be one of the pictures.
 
     Raises:
       ConfigError: where it cannot be written, or a picture is there already.
     """
 
-    def __init__(self, folder: str | os.PathLike, files: Sequence[str]):
+    def __init__(self, folder: str | os.PathLike, files: Sequence[str], others: Iterable[str | os.PathLike] = ()):
         if not os.fspath(folder):
             raise ConfigError("--drawn names no folder")
         self._targets, taken, folder = {}, set(), as_path(folder)
@@ -65,9 +66,14 @@ class DrawnFiles:
                 name += ".png"
             taken.add(name)
             self._targets[file] = folder / name
+        others = {os.path.realpath(other) for other in others if not in_bucket(other)}
         for target in self._targets.values():
             if target.exists():
                 raise ConfigError(f"{target} is there already; choose another --drawn, or delete it")
+            if not others.isdisjoint(map(os.fspath, (target, *target.parents))):
+                raise ConfigError(
+                    f"{target} cannot be drawn where something else is to be written; choose another --drawn"
+                )
             check_result(target)
         self._pool, self._under_way = ThreadPoolExecutor(_THREADS), deque()
         self.count, self.failed = 0, []

@@ -178,6 +178,13 @@ def test_nothing_that_is_there_is_written_over(photos, tmp_path):
         DrawnFiles(photos / "c.png", [str(photos / "a.jpg")])
 
 
+def test_what_else_is_written_is_no_drawn_file(photos, tmp_path):
+    for other in ("drawn/cats/a.JPEG", "drawn/cats", "drawn"):
+        with pytest.raises(PosMLPError, match="where something else is to be written"):
+            DrawnFiles(tmp_path / "drawn", [str(photos / "a.jpg"), str(photos / "cats/a.JPEG")], [tmp_path / other])
+    DrawnFiles(tmp_path / "drawn", [str(photos / "a.jpg")], [tmp_path / "drawn/b.jpg"]).close()
+
+
 def test_what_has_gone_is_named(photos, tmp_path):
     gone, broken = photos / "gone.jpg", photos / "broken.jpg"
     broken.write_bytes(b"no image")
