@@ -182,13 +182,14 @@ def describe(pretrained: Pretrained, exported: jax.export.Exported, dtype: str) 
         "crop": "bicubic resize to just cover height / eval_crop by width / eval_crop, then the centre",
     }
     outputs = [about(output) for output in exported.out_avals]
-    if sizes:
+    if data.get("crop") == "fit":
         crop = {
             "crop": "resized, in its own shape, to just fit into height by width and, where they are given, short_side "
             "and long_side: bilinearly or, where it shrinks, averaged over pixels; in the upper left, the rest 0",
             **{name: data[name] for name in ("short_side", "long_side") if data.get(name)},
-            "sizes": about(sizes[0]) | {"values": "(height, width) of each image in that"},
         }
+    if sizes:
+        crop["sizes"] = about(sizes[0]) | {"values": "(height, width) of each image in that"}
         names = jax.tree.unflatten(exported.out_tree, range(len(outputs)))
         outputs = [{"name": name} | outputs[place] for name, place in names.items()]
     return {
@@ -235,8 +236,10 @@ def main(argv: list[str] | None = None) -> None:
     print(f"wrote the {pretrained.choice} to {options.output} ({megabytes:.1f} MB), and {options.output}.json")
     print(f"runs on: {', '.join(about['platforms'])}; computes in {about['compute_dtype']}")
     print(f"input:   float32 {_shape(source)}, RGB, (pixel / 255 − mean) / std")
-    more = f"sizes float32 {_shape(source['sizes'])}" if "sizes" in source else f"eval_crop {source['eval_crop']}"
-    print(f"         mean {source['mean']}, std {source['std']}, {more}")
+    more = f", eval_crop {source['eval_crop']}" if "eval_crop" in source else ""
+    print(f"         mean {source['mean']}, std {source['std']}{more}")
+    if "sizes" in source:
+        print(f"         float32 {_shape(source['sizes'])}, the (height, width) of each image in that")
     print(f"output:  {', '.join(map(_described, about['outputs']))}")
 
 

@@ -162,9 +162,12 @@ def steps(workdir: Path) -> list[int]:
 
 def save_model(workdir: Path, name: str, model, class_names=None, class_ids=None) -> None:
     """A working directory with a checkpoint of step 0: `model`, whose config started from the registry's `name`."""
+    config = default_config(name, "detection" if model.config.is_detector else "classification")
+    if model.config.is_detector:
+        config.data.crop = "fit"
     checkpoints = Checkpoints(workdir, keep=1)
     named = NamedModel(name, model.config)
-    checkpoints.save_weights(module_weights(model), plain(default_config(name)), named, class_names, class_ids)
+    checkpoints.save_weights(module_weights(model), plain(config), named, class_names, class_ids)
     checkpoints.close()
 
 

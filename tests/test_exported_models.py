@@ -133,6 +133,8 @@ def test_a_detector(name, tmp_path, capsys):
     about = json.loads(output.with_name(output.name + ".json").read_text())
     assert about["input"]["shape"] == ["batch", 128, 256, 3]
     assert about["input"]["sizes"]["shape"] == ["batch", 2]
+    assert "to just fit into height by width" in about["input"]["crop"]
+    assert "eval_crop" not in about["input"]
     assert about["class_ids"] == [3, 7, 9]
     names = {each["name"]: each["shape"] for each in about["outputs"]}
     assert names == {key: ["batch", *value.shape[1:]] for key, value in expected.items()}
