@@ -18,16 +18,18 @@ def get_config():
         expansions=(4, 4, 4),
         windows=(8, 8, 8),
         groups=(4, 8, 16),
+        dropout=0.0,
         drop_path=0.0,
-        fpn_width=64,
+        fpn_width=32,
         first_map=0,
-        levels=4,
+        levels=3,
+        candidates=100,
         anchor_scale=4.0,
     )
     config.data.update(name="digit_scenes", crop="fit", flip=False, threads=2)
     config.batch_size = 16
     config.length = "12 epochs"
-    config.optimizer.update(peak_rate=2e-3, warmup="100 steps", constant="0 epochs", weight_decay=0.05, eps=1e-8)
+    config.optimizer.update(peak_rate=1e-3, warmup="100 steps", constant="0 epochs", weight_decay=0.05, eps=1e-8)
     config.update(ema_decay=0.0, max_objects=8)
     config.mask_rcnn.update(anchors=64, candidates=256, proposals=128, regions=64)
     config.keep_best = "eval/box_ap"

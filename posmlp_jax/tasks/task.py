@@ -5,7 +5,6 @@ how good that is and how it is shown is the task's. docs/adding_a_task.md says h
 """
 
 import abc
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -184,7 +183,8 @@ class Task(abc.ABC):
           rows: of every example, in the order of the source, whatever the batches and hosts were.
 
         Returns:
-          `metrics`, by name and without the loss, and details for `report`.
+          `metrics`, by name and without the loss, but for those that there is nothing to measure of; and details for
+          `report`.
         """
         del rows
         return {metric.name: means[metric.name] for metric in self.metrics}, None
@@ -265,12 +265,9 @@ class Task(abc.ABC):
 
     @classmethod
     def format_metrics(cls, values: Mapping[str, float], *, digits: int = 2) -> list[str]:
-        """Those of the task's metrics that there are values of and a line has room for, as 'top-1 76.10 %'.
-
-        One that is not a number has nothing to measure.
-        """
+        """Those of the task's metrics that there are values of and a line has room for, as 'top-1 76.10 %'."""
         return [
-            f"{metric.label} {'none' if math.isnan(value := values[metric.name]) else metric.format(value, digits)}"
+            f"{metric.label} {metric.format(values[metric.name], digits)}"
             for metric in cls.metrics
             if metric.brief and metric.name in values
         ]

@@ -24,7 +24,7 @@ from posmlp_jax.terminal import as_text, report
 
 # A table has all classes where there are no more than so many, and else so many of the worst.
 _LISTED, _WORST = 20, 10
-_SIZES = {"s": "small", "m": "medium", "l": "large"}
+_SIZES = {"ap_s": "small", "ap_m": "medium", "ap_l": "large"}
 
 
 def report_detections(
@@ -44,7 +44,7 @@ def report_detections(
     if split is None:
         return
     metrics, scores = evaluations[split]
-    kinds = [kind for kind in KINDS if f"{kind}_ap" in metrics]
+    kinds = [kind for kind in KINDS if f"{kind}_ap" in scores.by_class]
     for kind in kinds:
         report(f"{describe_precision(metrics, kind)}, {WHOSE[split]} of step {step}")
     truth = ground_truth(source)
@@ -64,11 +64,13 @@ def report_detections(
 
 def describe_precision(metrics: Mapping[str, float], kind: str) -> str:
     """All that is measured of boxes, or of masks: 'box AP 41.90 %, AP50 63.20 %, …'."""
-    values = {name: metrics[f"{kind}_{name}"] for name in ("ap", "ap50", "ap75")}
-    shown = [f"{kind} AP {_percent(values['ap'])}, AP50 {_percent(values['ap50'])}, AP75 {_percent(values['ap75'])}"]
-    for suffix, size in _SIZES.items():
-        value = metrics[f"{kind}_ap_{suffix}"]
-        shown.append(f"there are no {size} objects" if math.isnan(value) else f"{size} {_percent(value)}")
+    if f"{kind}_ap" not in metrics:
+        return f"there is no {kind} AP, as there are no objects"
+    names = {"ap": f"{kind} AP", "ap50": "AP50", "ap75": "AP75"} | _SIZES
+    shown = [
+        f"{label} {_percent(metrics[f'{kind}_{name}'])}" if f"{kind}_{name}" in metrics else f"no {label} objects"
+        for name, label in names.items()
+    ]
     return ", ".join(shown)
 
 

@@ -78,7 +78,7 @@ def detections_of(detections: Sequence[Mapping[str, Any]], kind: str) -> list[di
 def score(
     truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], kinds: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """The metrics, and average precision class by class (`Scores.by_class`): NaN where there are no such objects.
+    """The metrics, but for those of objects that there are none of, and `Scores.by_class`.
 
     Args:
       truth: by `ground_truth`. Its segmentations are replaced by what pycocotools makes of them.
@@ -102,17 +102,14 @@ def score(
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
-            summary = np.array(evaluation.stats[: len(_SUMMARY)])
-            values |= dict(zip((f"{kind}_{name}" for name in _SUMMARY), _or_nan(summary), strict=True))
+            # −1 says that there are no such objects.
+            summary = zip(_SUMMARY, evaluation.stats, strict=False)
+            values |= {f"{kind}_{name}": float(value) for name, value in summary if value != -1}
             # By IoU threshold, recall and class, of objects of all sizes, at most 100 an image.
-            precision = _or_nan(evaluation.eval["precision"][:, :, :, 0, -1])
+            precision = evaluation.eval["precision"][:, :, :, 0, -1]
+            precision = np.where(precision == -1, np.nan, precision)
             by_class |= {f"{kind}_ap": precision.mean(axis=(0, 1)), f"{kind}_ap50": precision[0].mean(axis=0)}
-    return {name: float(value) for name, value in values.items()}, by_class
-
-
-def _or_nan(values: np.ndarray) -> np.ndarray:
-    """NaN in the place of −1, by which pycocotools says that there are no such objects."""
-    return np.where(values == -1, np.nan, values)
+    return values, by_class
 
 
 @contextlib.contextmanager

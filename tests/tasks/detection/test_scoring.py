@@ -120,8 +120,8 @@ def test_files_say_the_same_to_pycocotools(evaluated, tmp_path, capsys):
     assert output.splitlines()[-1] == f"wrote {names} to {folder}"
     for kind, file, iou_type in (("box", "detections", "bbox"), ("mask", "masks", "segm")):
         theirs = plain(str(folder / "groundtruth.json"), str(folder / f"{file}.json"), iou_type)
-        ours = [values[metric.name] for metric in METRICS if metric.name.startswith(kind)]
-        np.testing.assert_array_equal(ours, np.where(theirs == -1, np.nan, theirs))
+        ours = [values.get(metric.name, -1) for metric in METRICS if metric.name.startswith(kind)]
+        np.testing.assert_array_equal(ours, theirs)
     truth = json.loads((folder / "groundtruth.json").read_text())
     assert [each["id"] for each in truth["annotations"]] == [1, 2, 3, 4, 5]
     assert [each["iscrowd"] for each in truth["annotations"]] == [0, 0, 0, 0, 1]
@@ -140,8 +140,8 @@ def test_by_hand():
     assert by_class["box_ap"][1] == 0
     assert math.isnan(by_class["box_ap"][2])
     assert values["box_ap"] == pytest.approx(51 / 101 / 2)
-    assert math.isnan(values["box_ap_l"])
-    assert values.keys() == {metric.name for metric in METRICS if metric.name.startswith("box")}
+    # None is large.
+    assert values.keys() == {metric.name for metric in METRICS if metric.name.startswith("box")} - {"box_ap_l"}
 
 
 def test_nothing_found_and_nothing_to_find(evaluated):
@@ -150,7 +150,7 @@ def test_nothing_found_and_nothing_to_find(evaluated):
     empty = Annotated()
     empty.boxes = ([], [], [])
     values, by_class = score(ground_truth(empty), found(), ["box"])
-    assert all(map(math.isnan, values.values()))
+    assert values == {}
     assert np.isnan(by_class["box_ap"]).all()
 
 
@@ -159,7 +159,7 @@ def test_what_is_printed(evaluated, capsys):
     report_detections(None, 7, {"eval": Evaluation({"loss": 1.0, **values}, scores)}, Annotated())
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"box AP {100 * values['box_ap']:.2f} %, AP50 ")
-    assert lines[0].endswith(", there are no large objects, weights of step 7")
+    assert lines[0].endswith(", no large objects, weights of step 7")
     assert lines[1].startswith("mask AP ")
     assert lines[2:4] == [
         "class by class:",
@@ -175,12 +175,12 @@ def test_scoring_leaves_detections_as_they_are(evaluated):
     assert detections_of(before, "box")[0].keys() == {"image_id", "category_id", "bbox", "score"}
 
 
-def test_numbers_without_objects_are_said_plainly():
-    values = {f"box_{name}": 0.5 for name in ("ap", "ap50", "ap75", "ap_s")} | {"box_ap_m": np.nan, "box_ap_l": np.nan}
+def test_what_there_is_nothing_of_is_said_plainly():
+    values = dict.fromkeys(("box_ap", "box_ap50", "box_ap75", "box_ap_s"), 0.5)
     assert describe_precision(values, "box") == (
-        "box AP 50.00 %, AP50 50.00 %, AP75 50.00 %, small 50.00 %, there are no medium objects, "
-        "there are no large objects"
+        "box AP 50.00 %, AP50 50.00 %, AP75 50.00 %, small 50.00 %, no medium objects, no large objects"
     )
+    assert describe_precision({}, "mask") == "there is no mask AP, as there are no objects"
 
 
 def test_class_table_has_the_data_sets_numbers(evaluated):
