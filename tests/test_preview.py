@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from posmlp_jax import preview
-from posmlp_jax.data import open_source, train_batches
+from posmlp_jax.data import open_annotated, open_source, train_batches
+from posmlp_jax.data.prepare.datasets import digit_scenes
 from posmlp_jax.tasks.classification.pictures import caption
+from posmlp_jax.tasks.detection.targets import DetectionTargets
 from posmlp_jax.training import default_config
 
 pytestmark = pytest.mark.heavy
@@ -56,6 +58,28 @@ def test_mixed_images_have_the_shares_of_their_labels(config):
         assert sum(float(value.rstrip(" %")) for value in lines.values()) == pytest.approx(100, abs=1)
         shares.add((index // 8, share))
     assert len(shares) == 4  # One a row.
+
+
+def test_a_detectors_images_have_boxes_and_count_their_objects(tmp_path, monkeypatch):
+    monkeypatch.setattr(digit_scenes, "SCENES", {"train": 8, "validation": 1})
+    config = default_config("mask_rcnn_posmlp_t", "detection")
+    config.model.image_size = 128
+    config.data.update(name="digit_scenes", data_dir=str(tmp_path), crop="fit", threads=0)
+    pairs = drawn(preview.preview(config))
+    source = open_annotated(config.data, "train")
+    targets = DetectionTargets(source, 100, masks=True)
+    batch = next(train_batches(source, config.data, (128, 128), targets=targets, batch_size=32, seed=0))
+    for (image, title), pixels, boxes, classes in zip(
+        pairs, *(batch[name] for name in ("image", "boxes", "classes")), strict=True
+    ):
+        names = [str(digit) for digit in classes[classes >= 0]]
+        expected = {f"{names.count(name)} × {name}" if names.count(name) > 1 else name for name in names}
+        assert set(title.split(", ")) <= expected | {f"{len(expected) - 3} classes more"}
+        # As large again, and drawn on where the boxes are.
+        changed = (image != pixels.repeat(2, axis=0).repeat(2, axis=1)).any(axis=-1)
+        assert changed.any() == bool(names)
+        for left, top, right, _ in 2 * boxes[classes >= 0]:
+            assert changed[round(top), round(left) : round(right)].mean() > 0.9
 
 
 def test_titles():

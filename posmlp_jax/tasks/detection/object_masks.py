@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 # Bits along a side. From crops of 112² the targets of a head, 28², are nearly those of the whole image's mask.
 SIDE = 112
 
-Polygons = Sequence[Sequence[float]]
+Polygons = Sequence[Sequence[float | int]]
 RunLengths = Mapping[str, object]
 
 
