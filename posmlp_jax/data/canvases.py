@@ -32,6 +32,17 @@ def training_sizes(config: Any, input_size: InputSize) -> tuple[InputSize, ...]:
     return _sizes(config.train_sizes, input_size) or evaluation_sizes(config, input_size)
 
 
+def used_sizes(sizes: Sequence[InputSize], config: Any, source: Source) -> tuple[InputSize, ...]:
+    """Those of some sizes that there will be batches of: not the canvases that no image of a source belongs to.
+
+    Raises:
+      ConfigError: as `Canvases.of_source`.
+    """
+    if config.crop != "fit":
+        return tuple(sizes)
+    return tuple(sizes[canvas] for canvas in np.unique(Canvases(sizes, config).of_source(source)))
+
+
 def _sizes(given: Sequence[int | Size], input_size: InputSize) -> tuple[InputSize, ...]:
     sides = [(side, side) if isinstance(side, int) else tuple(side) for side in given]
     return tuple((*input_size[:-2], *size) for size in sides)
@@ -98,14 +109,6 @@ class Canvases:
             others = f", and so it is with {count - 1} others" if count > 1 else ""
             raise ConfigError(f"{source.example_id(first)}: {self._reason(size)}{others} ({source.description})")
         return found
-
-    def used(self, source: Source) -> list[int]:
-        """The canvases that images of a source belong to, by their places among all.
-
-        Raises:
-          ConfigError: as `of_source`.
-        """
-        return np.unique(self.of_source(source)).tolist()
 
     def _reason(self, size: Size) -> str:
         fitted = tuple(fitted_size(size, self._sizes[0], *self._limits).tolist())

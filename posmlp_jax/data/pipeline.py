@@ -13,7 +13,7 @@ import grain
 import numpy as np
 
 from posmlp_jax.data.augment.augmentation import Augmentation
-from posmlp_jax.data.canvases import Canvases
+from posmlp_jax.data.canvases import Canvases, used_sizes
 from posmlp_jax.data.check import check_config, check_source
 from posmlp_jax.data.decoding.examples import InputSize, create_decoder
 from posmlp_jax.data.decoding.replacement import BrokenExamples, DamagedVideos, read_decodable
@@ -81,6 +81,7 @@ def train_batches(
     check_source(source, config, sizes[0])
     if len(source) == 0:
         raise DataError(f"no {source.kind}s to train on ({source.description})")
+    sizes = used_sizes(sizes, config, source)
     targets = Labels(source, config) if targets is None else targets
     places = Places(batch_size, process_index, process_count)
     make_batch = _TrainBatch(source, targets, config, sizes, seed, places)

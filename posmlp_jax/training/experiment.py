@@ -18,7 +18,7 @@ from posmlp_jax.checkpoints.selection import check_selection
 from posmlp_jax.checkpoints.state import Bind, TrainState, bind_model, create_state, initial_state
 from posmlp_jax.checkpoints.transfer import Transferred, transfer
 from posmlp_jax.data import Batches, Source, check_source, evaluation_sizes, train_batches, training_sizes
-from posmlp_jax.data.canvases import Canvases
+from posmlp_jax.data.canvases import used_sizes
 from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.devices.memory import check_batch_memory
 from posmlp_jax.devices.mesh import check_batch_size, create_mesh, place, shardings
@@ -88,10 +88,9 @@ class Training(Experiment):
 
     @functools.cached_property
     def input_sizes(self) -> tuple[InputSize, ...]:
-        """The sizes of its batches' examples, of each step one; canvases that no image belongs to are left out."""
+        """The sizes of its batches' examples: of each step one."""
         data = self.config.data
-        sizes = training_sizes(data, self.model.input_size)
-        return tuple(sizes[at] for at in Canvases(sizes, data).used(self.train_source)) if data.crop == "fit" else sizes
+        return used_sizes(training_sizes(data, self.model.input_size), data, self.train_source)
 
     def batches(self, start_step: int, *, alone: bool = False) -> Batches:
         """Its batches from the one of `start_step` on, counted from 0: this host's part of each.

@@ -141,6 +141,13 @@ def test_one_canvas_has_the_order_of_all_other_crops(fit_config):
         np.testing.assert_array_equal(batch["index"], same["index"])
 
 
+def test_canvases_without_images_change_nothing(fit_config):
+    config = fit_config()
+    used = training_sizes(fit_config(canvases=(CANVASES[0], *CANVASES[2:])), (9, 9))
+    with closing(train_batches(Pictures(), config, used, batch_size=BATCH, seed=5, targets=NoTargets())) as batches:
+        assert_same_batches(list(itertools.islice(batches, 9)), take(config, 9))
+
+
 def test_batches_are_whole_turns(fit_config):
     with pytest.raises(ConfigError, match=r"batch size 12 should be a multiple of 8, twice data\.repeats"):
         take(fit_config(repeats=4), 1)
