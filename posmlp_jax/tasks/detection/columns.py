@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from posmlp_jax.tasks.detection.object_masks import SIDE
+# Bits along a side of an object's mask. From crops of 112² the targets of a head, 28², are nearly those of whole masks.
+SIDE = 112
 
 
 def target_columns(max_objects: int, masks: bool) -> Mapping[str, tuple[tuple[int, ...], Any]]:

@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-# Bits along a side. From crops of 112² the targets of a head, 28², are nearly those of the whole image's mask.
-SIDE = 112
+from posmlp_jax.tasks.detection.columns import SIDE
 
 Polygons = Sequence[Sequence[float | int]]
 RunLengths = Mapping[str, object]

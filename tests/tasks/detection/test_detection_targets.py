@@ -16,7 +16,8 @@ from posmlp_jax.data.sources.objects import Objects
 from posmlp_jax.detection.masks import mask_targets
 from posmlp_jax.detection.roi_align import roi_align
 from posmlp_jax.errors import ConfigError, DataError
-from posmlp_jax.tasks.detection.object_masks import SIDE, crop_mask
+from posmlp_jax.tasks.detection.columns import SIDE
+from posmlp_jax.tasks.detection.object_masks import crop_mask
 from posmlp_jax.tasks.detection.targets import DetectionTargets, left_out
 from posmlp_jax.training import default_config
 from posmlp_jax.training.config import check_values
