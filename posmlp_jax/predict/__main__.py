@@ -120,11 +120,11 @@ def main(argv: list[str] | None = None) -> int:
     if drawn is not None:
         for reason in drawn.failed:
             say(reason)
-        say(f"drew {drawn.count} {kind.noun} into {arguments.drawn}")
+        say(f"drew {drawn.count} of {len(files)} {kind.noun} into {arguments.drawn}")
     if arguments.coco is not None:
         found = annotations.to_json()
         write_result(arguments.coco, json.dumps(found) + "\n")
-        say(f"wrote {arguments.coco}: {len(found['annotations'])} objects in {len(found['images'])} {kind.noun}")
+        say(f"wrote {arguments.coco} ({kind.noun}: {len(found['images'])}, objects: {len(found['annotations'])})")
     if broken:
         say(f"{broken} of {len(files)} {kind.noun} could not be read")
     return int(broken > 0 or (drawn is not None and bool(drawn.failed)))
