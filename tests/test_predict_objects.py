@@ -181,7 +181,7 @@ def test_the_command(workdir, photos, everything, tmp_path, capsys):
     assert errors.splitlines()[1:] == [
         f"cannot read {photos}/b/no.jpg: not a JPEG, PNG, WEBP, GIF or BMP image, or a broken one",
         f"wrote {picture}",
-        f"drew 4 of 5 images into {drawn}",
+        f"drew 4 of 5 files into {drawn}",
         f"wrote {coco} (images: 4, objects: {len(data.anns)})",
         "1 of 5 images could not be read",
     ]

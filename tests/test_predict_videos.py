@@ -218,7 +218,7 @@ def test_what_cannot_be_read_is_named_and_what_is_damaged_says_so(pretrained, mi
 
 
 def test_a_picture_says_how_many_files_it_leaves_out(pretrained, clips, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("posmlp_jax.predict.__main__.MOST_FILES", 2)
+    monkeypatch.setattr("posmlp_jax.predict.outputs.MOST_FILES", 2)
     arguments = [f"--checkpoint={pretrained.workdir}", f"{clips}/val", f"--picture={tmp_path}/a.png", "--top-k=1"]
     assert main(arguments) == 0
     said = capsys.readouterr().err.splitlines()

@@ -8,11 +8,12 @@ Exit codes: 0 done; 1 some files could not be read, the others are predicted; 2 
 130 stopped from the keyboard; 141 whoever read the output has gone (`| head`).
 """
 
+import argparse
 import contextlib
 import json
 import shutil
 import sys
-from functools import partial
+from collections.abc import Sequence
 
 if __name__ == "__main__":
     from posmlp_jax.command_line import begin_program
@@ -21,21 +22,19 @@ if __name__ == "__main__":
 
 from tqdm import tqdm
 
-from posmlp_jax.checkpoints.pretrained import open_pretrained
+from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
 from posmlp_jax.checkpoints.selection import CHECKPOINT_HELP, add_selection
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data.sources.files import find_files
 from posmlp_jax.errors import ConfigError, nearest
-from posmlp_jax.figures import check_figure_path, save_figure
-from posmlp_jax.paths import as_path
-from posmlp_jax.predict.drawn import DrawnFiles, names_below
+from posmlp_jax.predict.drawn import DrawnFiles
 from posmlp_jax.predict.loading import takes
-from posmlp_jax.predict.picture import MOST_FILES, draw_predictions
+from posmlp_jax.predict.outputs import CocoFile, GridPicture, Output
+from posmlp_jax.predict.picture import MOST_FILES
 from posmlp_jax.predict.predicting import BATCH_SIZES, predict
 from posmlp_jax.tasks import find_task
 from posmlp_jax.tasks.predictor import FilePrediction
 from posmlp_jax.terminal import printable
-from posmlp_jax.writing import check_result, write_result
 
 OUTPUTS = ("table", "json")
 
@@ -54,80 +53,75 @@ def main(argv: list[str] | None = None) -> int:
     pretrained = open_pretrained(arguments.checkpoint, step=arguments.step, weights=arguments.weights)
     kind, task = takes(pretrained), find_task(pretrained.task)
     files = find_files(arguments.files, kind)
-    if arguments.picture is not None:
-        check_figure_path(arguments.picture, files)
-    # Whether there is something to draw and to write shows here, too.
-    annotations = None if arguments.coco is None and arguments.drawn is None else task.annotations(pretrained)
-    if arguments.coco is not None:
-        check_json_path(arguments.coco)
-    names = dict(zip(files, names_below(files), strict=True))
-    predictions = predict(
-        pretrained,
-        files,
-        top_k=arguments.top_k,
-        threshold=arguments.threshold,
-        batch_size=arguments.batch_size,
-        clips=arguments.clips,
-        crops=arguments.crops,
-    )
-    if arguments.output == "json":
-        show = to_json
-    else:
-        columns = shutil.get_terminal_size().columns
-        show = task.prediction_table(pretrained, files, columns)
-    say = partial(print, file=sys.stderr)
-    broken, pictured = 0, []
-    # Predictions that scroll through the terminal show by themselves how far it is. `None`: only on a terminal.
-    hidden = True if sys.stdout.isatty() else None
     with contextlib.ExitStack() as stack:
+        outputs = [stack.enter_context(contextlib.closing(each)) for each in _outputs(arguments, pretrained, files)]
+        predictions = predict(
+            pretrained,
+            files,
+            top_k=arguments.top_k,
+            threshold=arguments.threshold,
+            batch_size=arguments.batch_size,
+            clips=arguments.clips,
+            crops=arguments.crops,
+        )
         stack.enter_context(contextlib.closing(predictions))
-        drawn = None
-        if arguments.drawn is not None:
-            others = [each for each in (arguments.picture, arguments.coco) if each is not None]
-            drawn = stack.enter_context(contextlib.closing(DrawnFiles(arguments.drawn, files, others)))
-        say(f"using the {pretrained.choice}")
-        bar = tqdm(total=len(files), unit=f" {kind.noun}", delay=2, disable=hidden, leave=False, dynamic_ncols=True)
-        stack.enter_context(bar)
-        for prediction in predictions:
-            file = printable(prediction.file)
-            if prediction.error is None:
-                print(show(prediction))
-                if arguments.picture is not None and len(pictured) < MOST_FILES:
-                    pictured.append(prediction)
-                if arguments.coco is not None:
-                    annotations.add(prediction, names[prediction.file])
-                if drawn is not None:
-                    drawn.add(prediction)
-            else:
-                broken += 1
-                bar.clear()
-                say(f"cannot read {file}: {prediction.error}")
-            if prediction.replaced:
-                bar.clear()
-                looked_at = sum(map(len, prediction.frames))
-                say(
-                    f"damaged: {prediction.replaced} of {looked_at} frames of {file} cannot be decoded, and the last "
-                    "good ones before them are used"
-                )
-            bar.update()
-        if drawn is not None:
-            drawn.finish()
-    if pictured:
-        figure = draw_predictions(pretrained, pictured, crops=arguments.crops)
-        save_figure(figure, arguments.picture, say)
-        if len(figure.axes) < len(files) - broken:
-            say(f"it shows the first {len(figure.axes)} of {len(files) - broken} {kind.noun}")
-    if drawn is not None:
-        for reason in drawn.failed:
-            say(reason)
-        say(f"drew {drawn.count} of {len(files)} {kind.noun} into {arguments.drawn}")
-    if arguments.coco is not None:
-        found = annotations.to_json()
-        write_result(arguments.coco, json.dumps(found) + "\n")
-        say(f"wrote {arguments.coco} ({kind.noun}: {len(found['images'])}, objects: {len(found['annotations'])})")
+        _say(f"using the {pretrained.choice}")
+        if arguments.output == "json":
+            show = to_json
+        else:
+            show = task.prediction_table(pretrained, files, shutil.get_terminal_size().columns)
+        # Predictions that scroll through the terminal show by themselves how far it is. `None`: only on a terminal.
+        hidden = True if sys.stdout.isatty() else None
+        broken = 0
+        with tqdm(
+            total=len(files), unit=f" {kind.noun}", delay=2, disable=hidden, leave=False, dynamic_ncols=True
+        ) as bar:
+            for prediction in predictions:
+                file = printable(prediction.file)
+                if prediction.error is None:
+                    print(show(prediction))
+                    for each in outputs:
+                        each.add(prediction)
+                else:
+                    broken += 1
+                    bar.clear()
+                    _say(f"cannot read {file}: {prediction.error}")
+                if prediction.replaced:
+                    bar.clear()
+                    looked_at = sum(map(len, prediction.frames))
+                    _say(
+                        f"damaged: {prediction.replaced} of {looked_at} frames of {file} cannot be decoded, and the "
+                        "last good ones before them are used"
+                    )
+                bar.update()
+        for each in outputs:
+            for line in each.finish():
+                _say(line)
+            broken += each.failed
     if broken:
-        say(f"{broken} of {len(files)} {kind.noun} could not be read")
-    return int(broken > 0 or (drawn is not None and bool(drawn.failed)))
+        _say(f"{broken} of {len(files)} {kind.noun} could not be read")
+    return int(broken > 0)
+
+
+def _outputs(arguments: argparse.Namespace, pretrained: Pretrained, files: Sequence[str]) -> list[Output]:
+    """The files that the command line asks for."""
+    found = []
+    if arguments.picture is not None:
+        found.append(GridPicture(arguments.picture, pretrained, arguments.crops, files))
+    if arguments.drawn is None and arguments.coco is None:
+        return found
+    # Of what has no place in an image there are none.
+    annotations = find_task(pretrained.task).annotations(pretrained)
+    if arguments.drawn is not None:
+        others = [each for each in (arguments.picture, arguments.coco) if each is not None]
+        found.append(DrawnFiles(arguments.drawn, files, others))
+    if arguments.coco is not None:
+        found.append(CocoFile(arguments.coco, annotations, files))
+    return found
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _parser() -> CommandParser:
@@ -182,16 +176,6 @@ def _parser() -> CommandParser:
         "there yet. Images' ids are the numbers that files are called by, if all are, else 1, 2, 3, …",
     )
     return parser
-
-
-def check_json_path(path: str) -> None:
-    """Raises a PosMLPError unless a JSON file of that name can be made: what is there may be somebody's annotations."""
-    file = as_path(path)
-    if file.suffix.lower() != ".json":
-        raise ConfigError(f"cannot write {path} as JSON; the ending should be .json")
-    if file.exists() or file.is_dir():
-        raise ConfigError(f"{path} is there already; choose another --coco, or delete it")
-    check_result(path)
 
 
 def run(argv: list[str] | None = None) -> None:

@@ -75,8 +75,13 @@ class DrawnFiles:
                     f"{target} cannot be drawn where something else is to be written; choose another --drawn"
                 )
             check_result(target)
-        self._pool, self._under_way = ThreadPoolExecutor(_THREADS), deque()
-        self.count, self.failed = 0, []
+        self._folder, self._pool, self._under_way = folder, ThreadPoolExecutor(_THREADS), deque()
+        self._drawn, self._failures = 0, []
+
+    @property
+    def failed(self) -> int:
+        """How many could not be read again."""
+        return len(self._failures)
 
     def add(self, prediction: FilePrediction) -> None:
         """Draws a file that could be read; waits where many others are still being drawn."""
@@ -84,10 +89,11 @@ class DrawnFiles:
         if len(self._under_way) > 2 * _THREADS:
             self._take()
 
-    def finish(self) -> None:
-        """Waits for all of them."""
+    def finish(self) -> list[str]:
+        """Waits for all of them; lines that say which are no longer there, and how many were drawn."""
         while self._under_way:
             self._take()
+        return [*self._failures, f"drew {self._drawn} of {len(self._targets)} files into {self._folder}"]
 
     def close(self) -> None:
         """Ends the threads; what they have not yet begun is not drawn."""
@@ -96,9 +102,9 @@ class DrawnFiles:
     def _take(self) -> None:
         failure = self._under_way.popleft().result()
         if failure is None:
-            self.count += 1
+            self._drawn += 1
         else:
-            self.failed.append(failure)
+            self._failures.append(failure)
 
     def _draw(self, prediction: FilePrediction) -> str | None:
         """Draws one file; the reason in a line where it is no longer there, or another one by now."""

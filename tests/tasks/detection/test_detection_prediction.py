@@ -133,23 +133,22 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-def draw(folder: Path, files: list[Path], *objects: FoundObject) -> DrawnFiles:
+def draw(folder: Path, files: list[Path], *objects: FoundObject) -> list[str]:
     drawn = DrawnFiles(folder, list(map(str, files)))
     try:
         for file in files:
             drawn.add(predicted(file, *objects))
-        drawn.finish()
+        return drawn.finish()
     finally:
         drawn.close()
-    return drawn
 
 
 def test_drawn_files(photos, tmp_path, monkeypatch):
     """Of every image one of its own size, upright, under its own name."""
     monkeypatch.setattr("posmlp_jax.predict.drawn._LEAST_SIDE", 1)
     files = sorted(path for path in photos.rglob("*") if path.is_file())
-    drawn = draw(tmp_path / "out" / "drawn", files, CAT, DOG)
-    assert (drawn.count, drawn.failed) == (5, [])
+    lines = draw(tmp_path / "out" / "drawn", files, CAT, DOG)
+    assert lines == [f"drew 5 of 5 files into {tmp_path}/out/drawn"]
     found = {str(path.relative_to(tmp_path / "out/drawn")): path for path in (tmp_path / "out").rglob("*.*")}
     assert found.keys() == {"a.jpg", "cats/a.JPEG", "b.webp.png", "b.webp.png.png", "c.png"}
     for path in found.values():
@@ -188,10 +187,10 @@ def test_what_else_is_written_is_no_drawn_file(photos, tmp_path):
 def test_what_has_gone_is_named(photos, tmp_path):
     gone, broken = photos / "gone.jpg", photos / "broken.jpg"
     broken.write_bytes(b"no image")
-    drawn = draw(tmp_path / "drawn", [photos / "a.jpg", gone, broken])
-    assert drawn.count == 1
-    assert drawn.failed[0] == f"cannot draw {gone}: No such file or directory"
-    assert drawn.failed[1].startswith(f"cannot draw {broken}: not a JPEG")
+    lines = draw(tmp_path / "drawn", [photos / "a.jpg", gone, broken])
+    assert lines[0] == f"cannot draw {gone}: No such file or directory"
+    assert lines[1].startswith(f"cannot draw {broken}: not a JPEG")
+    assert lines[2] == f"drew 1 of 3 files into {tmp_path / 'drawn'}"
     assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["a.jpg"]
 
 
