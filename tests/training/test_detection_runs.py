@@ -111,6 +111,9 @@ def test_one_device_and_eight_compute_the_same(scenes, detector):
     eight = compute(weights, jax.device_put(columns, batch_sharding(create_mesh(8))))
     for alone, shared in zip(*map(jax.tree.leaves, (one, eight)), strict=True):
         naive.assert_close(shared, alone, 1e-5)
+    nothing = compute(weights, columns | {"classes": np.full_like(columns["classes"], -1)})
+    assert all(np.isfinite(values).all() for values in nothing)
+    assert nothing[0] > 0
 
 
 @pytest.mark.slow
