@@ -57,7 +57,7 @@ class DrawnFiles:
     def __init__(self, folder: str | os.PathLike, files: Sequence[str], others: Iterable[str | os.PathLike] = ()):
         if not os.fspath(folder):
             raise ConfigError("--drawn names no folder")
-        self._targets, taken, folder = {}, set(), as_path(folder)
+        self._folder, self._targets, taken, folder = folder, {}, set(), as_path(folder)
         if not in_bucket(folder):
             # As it is written to: `x/..`, without an x, is no folder, but becomes one.
             folder = as_path(os.path.realpath(folder))
@@ -75,7 +75,7 @@ class DrawnFiles:
                     f"{target} cannot be drawn where something else is to be written; choose another --drawn"
                 )
             check_result(target)
-        self._folder, self._pool, self._under_way = folder, ThreadPoolExecutor(_THREADS), deque()
+        self._pool, self._under_way = ThreadPoolExecutor(_THREADS), deque()
         self._drawn, self._failures = 0, []
 
     @property
