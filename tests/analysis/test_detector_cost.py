@@ -3,7 +3,8 @@
 import pytest
 from tiny_detectors import fields
 
-from posmlp_jax.analysis.complexity import detector_loss, detector_memory, format_detectors
+from posmlp_jax.analysis import complexity
+from posmlp_jax.analysis.complexity import detector_loss, detector_memory
 from posmlp_jax.analysis.paper_tables import Row
 from posmlp_jax.errors import PosMLPError
 from posmlp_jax.models import model_config
@@ -20,7 +21,7 @@ def config_of(name, **overrides):
 
 def test_memory_of_images_and_of_a_step():
     """Three images take as much as one and twice what each takes; less where blocks are computed again."""
-    name = NAMES[1]
+    name = NAMES[0]
     image, rest = detector_memory(config_of(name))
     loss, args = detector_loss(config_of(name), 3)
     assert kept_bytes(loss, *args) == rest + 3 * image
@@ -36,12 +37,19 @@ def test_retinanets_loss_multiplies_as_much_as_it_does_when_it_finds():
     assert forward_macs(loss, *args) == model_cost(NAMES[0], **fields(NAMES[0]) | {"image_size": 64})[1]
 
 
-def test_a_table():
-    rows = [Row("table 8: RetinaNet T", NAMES[0], fields(NAMES[0]) | {"image_size": 64})]
-    head, row, *_ = format_detectors(rows).splitlines()
-    assert row.startswith("RetinaNet T")
-    assert f"{model_cost(NAMES[0], **fields(NAMES[0]))[0]:,}" in row
+def test_a_table(monkeypatch):
+    """By its columns: finding, the loss, an image, with `remat`, and a step, with 12 bytes a parameter."""
+    given = {False: (3 * 2**29, 2**30), True: (2**29, 2**30)}
+    monkeypatch.setattr(complexity, "detector_memory", lambda config: given[config.remat])
+    row = Row("table 8: Mask R-CNN T", NAMES[1], fields(NAMES[1]) | {"image_size": 64})
+    parameters, macs = model_cost(NAMES[1], **row.overrides)
+    head, line, _, about, *_ = complexity.format_detectors([row]).splitlines()
+    *_, count, finding, loss, image, again, step = line.split()
+    assert (count, finding) == (f"{parameters:,}", f"{macs / 1e9:.1f}")
+    assert loss == "0.0"  # Of a tiny one.
+    assert (image, again, step) == ("1.50", "0.50", f"{1 + 12 * parameters / 2**30:.2f}")
     assert head.split()[0] == "parameters"
+    assert about.startswith("At 64×64.")
 
 
 def test_memory_of_a_network_alone_is_refused():
