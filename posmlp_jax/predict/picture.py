@@ -1,4 +1,4 @@
-"""Predictions as a picture: what was looked at, which part of it the model saw, and the most probable classes."""
+"""Predictions as a picture: what was looked at, which part of it the model saw, and its classes or objects."""
 
 import math
 import os
@@ -57,8 +57,8 @@ def draw_predictions(
     """A figure with a part for each file that could be read: its frames, or the image, and its classes.
 
     Parts follow each other in the order of the files, narrow ones side by side. The files are read once more. What lies
-    outside the crops that the model saw is dark. Frames have their numbers below them and, where the file says how many
-    there are a second, their times.
+    outside the crops that the model saw is dark; a detector's images have its objects drawn into them. Frames have
+    their numbers below them and, where the file says how many there are a second, their times.
 
     Args:
       pretrained: what made the predictions.
