@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Float32, Shaped
+from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from posmlp_jax.detection.boxes import UNIT, nonempty
 from posmlp_jax.detection.roi_align import roi_align
@@ -53,18 +53,28 @@ def paste(
     does by `grid_sample`.
     """
     x1, y1, x2, y2 = map(float, box)
-    rows, columns = _cell_weights(y1, y2, height, len(mask)), _cell_weights(x1, x2, width, len(mask))
+    rows, upper, down = _between_cells(y1, y2, height, len(mask))
+    columns, left, right = _between_cells(x1, x2, width, len(mask))
+    around = np.pad(mask, 1)
+    # Not as products of matrices: NumPy shares those among all cores, and waits for them where they are busy.
+    lines = around[upper] * (1 - down)[:, None] + around[upper + 1] * down[:, None]
     pasted = np.zeros((height, width), bool)
-    top, left = (weights.any(axis=1).nonzero()[0] for weights in (rows, columns))
-    if len(top) and len(left):
-        inside = np.s_[top[0] : top[-1] + 1], np.s_[left[0] : left[-1] + 1]
-        pasted[inside] = rows[inside[0]] @ mask @ columns[inside[1]].T >= threshold
+    pasted[rows, columns] = lines[:, left] * (1 - right) + lines[:, left + 1] * right >= threshold
     return pasted
 
 
-def _cell_weights(start: float, end: float, pixels: int, cells: int) -> Float32[np.ndarray, "{pixels} {cells}"]:
-    """The share of each cell, `cells` of them from start to end, in the value at each pixel's centre."""
+def _between_cells(
+    start: float, end: float, pixels: int, cells: int
+) -> tuple[slice, Int[np.ndarray, "reached"], Float32[np.ndarray, "reached"]]:
+    """The pixels that some of `cells` from start to end reach, and between which two cells the centre of each is.
+
+    Returns:
+      The pixels; of each the cell before it, 0 being what is before the first; and its share of the way to the next.
+    """
     if not end > start:
-        return np.zeros((pixels, cells), np.float32)
-    place = (np.arange(pixels) + 0.5 - start) / (end - start) * cells - 0.5
-    return np.maximum(1 - np.abs(place[:, None] - np.arange(cells)), 0).astype(np.float32)
+        return slice(0), np.zeros(0, int), np.zeros(0, np.float32)
+    place = (np.arange(pixels) + 0.5 - start) / (end - start) * cells + 0.5
+    (reached,) = np.nonzero((place > 0) & (place < cells + 1))
+    before = np.floor(place[reached]).astype(int)
+    pixels = slice(reached[0], reached[-1] + 1) if len(reached) else slice(0)
+    return pixels, before, (place[reached] - before).astype(np.float32)
