@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from posmlp_jax.errors import ConfigError, nearest
+from posmlp_jax.gpus import by_token
 from posmlp_jax.relations import Relation
 from posmlp_jax.windows import WindowLayout
 
@@ -59,6 +60,13 @@ def mix_frames(
     grouped = rearrange(x, "(g c) b (t n) k -> g c b t n k", t=frames, g=groups)
     mixed = jnp.einsum("gqt,gcbtnk->gcbqnk", relation.astype(x.dtype), grouped)
     return mixed.reshape(x.shape)
+
+
+def add_bias(
+    x: Float[Array, "channels *batch tokens"], bias: Float[Array, "#channels #tokens"]
+) -> Float[Array, "channels *batch tokens"]:
+    """What x is with a bias of its channels or tokens."""
+    return x + jnp.expand_dims(by_token(bias, x.shape[0], x.shape[-1]), range(1, x.ndim - 1))
 
 
 class GatingUnit(nnx.Module):
@@ -142,8 +150,8 @@ class GatingUnit(nnx.Module):
             return mixed
         bias = self.bias[...].astype(mixed.dtype)
         if self.over_frames:
-            bias = jnp.repeat(bias, x.shape[2] // len(bias))[:, None]
-        return mixed + bias
+            return mixed + jnp.repeat(bias, x.shape[2] // len(bias))[:, None]
+        return add_bias(mixed, bias[None])
 
 
 def mixed_channels(channels: int, split: bool) -> int:

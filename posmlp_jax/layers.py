@@ -9,7 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from posmlp_jax.errors import ConfigError, nearest
-from posmlp_jax.gating import NORM_EPSILON
+from posmlp_jax.gating import NORM_EPSILON, add_bias
+from posmlp_jax.gpus import on_gpus
 
 NORMS = ("batch", "layer")
 
@@ -68,7 +69,7 @@ def channels_first(
     kernels = jnp.split(_outputs_first(layer, x.dtype), parts)
     biases = jnp.split(layer.bias[...].astype(x.dtype), parts)
     return [
-        jnp.tensordot(kernel, x, axes=(1, -1)) + bias.reshape(-1, *[1] * (x.ndim - 1))
+        add_bias(jnp.tensordot(kernel, x, axes=(1, -1)), bias[:, None])
         for kernel, bias in zip(kernels, biases, strict=True)
     ]
 
@@ -84,7 +85,7 @@ def channels_last(
 
 def _outputs_first(layer: nnx.Linear, dtype) -> Float[Array, "outputs inputs"]:
     # A copy of its own: XLA would have the products do it, for which CPUs have slower ones.
-    return jax.lax.optimization_barrier(layer.kernel[...].T.astype(dtype))
+    return on_gpus(lambda kernel: kernel, jax.lax.optimization_barrier, layer.kernel[...].T.astype(dtype))
 
 
 class Dropout(nnx.Dropout):

@@ -16,6 +16,7 @@ zeros where it may not; the quadratic relation's rows still sum to 1, so each of
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from posmlp_jax.errors import ConfigError, nearest
+from posmlp_jax.gpus import on_gpus
 
 RELATIONS = ("gqpe", "lrpe", "lrpe_m", "dense")
 COVARIANCES = ("psd", "free", "isotropic")
@@ -72,11 +74,12 @@ def quadratic_coefficients(
     Returns:
       V, in the order of `offset_features`.
     """
-    row, column = np.triu_indices(center.shape[-1], k=1)
-    linear = jnp.sum(precision * center[:, None], axis=-1)
-    squares = -0.5 * jnp.diagonal(precision, axis1=-2, axis2=-1)
-    products = -0.5 * (precision[:, row, column] + precision[:, column, row])
-    return jnp.concatenate([linear, squares, products], axis=-1)
+    # Number by number, which XLA makes one kernel of; sums, diagonals, indices and their gradients are several.
+    axes = range(center.shape[-1])
+    linear = [sum(precision[:, i, j] * center[:, j] for j in axes) for i in axes]
+    squares = [-0.5 * precision[:, i, i] for i in axes]
+    products = [-0.5 * (precision[:, i, j] + precision[:, j, i]) for i, j in itertools.combinations(axes, 2)]
+    return jnp.stack([*linear, *squares, *products], axis=-1)
 
 
 def quadratic_logits(
@@ -87,8 +90,7 @@ def quadratic_logits(
     By one product. On GPUs by a sum, whose few terms become part of the softmax, so that no logits are written; of
     products their compiler makes one for all relations, out of whose result each reads its own.
     """
-    by_platform = {"cuda": logits_by_sum, "rocm": logits_by_sum}
-    return jax.lax.platform_dependent(coefficients, features, **by_platform, default=logits_by_product)
+    return on_gpus(logits_by_sum, logits_by_product, coefficients, features)
 
 
 def logits_by_product(
@@ -142,7 +144,7 @@ class QuadraticRelation(nnx.Module):
             return spread[:, None, None] ** 2 * jnp.eye(len(self.grid))
         if self.covariance == "free":
             return spread
-        return jnp.sum(spread[:, :, None] * spread[:, None], axis=-1)
+        return sum(spread[:, :, None, k] * spread[:, None, :, k] for k in range(len(self.grid)))
 
     def centers(self) -> Float[Array, "groups axes"]:
         """Δ of every group, in the grid's axis order."""

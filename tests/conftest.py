@@ -61,6 +61,7 @@ CHECKED = [
     "posmlp_jax.detection.roi_align",
     "posmlp_jax.detection.sampling",
     "posmlp_jax.gating",
+    "posmlp_jax.gpus",
     "posmlp_jax.blocks",
     "posmlp_jax.downsampling",
     "posmlp_jax.fused_branch",
