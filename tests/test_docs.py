@@ -1,4 +1,4 @@
-"""The commands and snippets of docs/checkpoints.md and docs/video.md, top to bottom, as a reader would copy them.
+"""The commands and snippets of docs/{checkpoints,video,detection}.md, top to bottom, as a reader would copy them.
 
 That is `slow`, and `make test-docs` does it; that all commands have the flags and fields that they name, which
 `test_commands.py` looks at, is not.
@@ -29,6 +29,8 @@ SHORTER = {
     "--config.devices=1 --config.batch_size=8",
     "main.py --config=configs/moving_digits.py": "--config.length='2 steps' --config.optimizer.warmup='0 steps' "
     "--config.devices=1 --config.batch_size=8 --config.eval_batch_size=40 --config.eval_every='2 steps'",
+    "main.py --config=configs/detection/own_objects.py": "--config.length='16 steps' --config.devices=1 "
+    "--config.optimizer.warmup='1 steps' --config.data.canvases='((64,64),)' --config.eval_every='16 steps'",
     "benchmarks.inference": "--model=gmlp_s --image_size=32 --repeats=1 --batch_sizes=1 --dtypes=float32",
     "benchmarks.resolutions": "--scales=1,1.5",
 }
@@ -81,7 +83,7 @@ def run_page(folder: Path, name: str, programs: list[str]) -> tuple[str, list[st
     scripts = blocks(text)
     if importlib.util.find_spec("torch") is None:  # Its lines take it, and the page says so.
         scripts = [(language, re.sub(r".*\.pth.*\n", "", script)) for language, script in scripts]
-    assert len(scripts) > 6
+    assert len(scripts) > 3
     for program in programs:
         assert any(program in script.replace("\\\n", " ") for _, script in scripts), f"nothing runs {program}"
     python = ""
@@ -130,6 +132,23 @@ def test_video(folder):
     assert "(400 videos)" in outputs[0]
     assert (folder / "runs" / "clips.png").exists()
     assert (folder / "runs" / "predictions.png").exists()
+
+
+@pytest.mark.slow
+def test_detection(folder):
+    programs = [
+        "posmlp_jax.data.prepare coco_folder",
+        "configs/detection/own_objects.py",
+        "posmlp_jax.preview",
+        "posmlp_jax.predict",
+    ]
+    _, outputs = run_page(folder, "detection.md", programs)
+    output = "".join(outputs)
+    assert "train: images 300 (15 without objects)" in output
+    assert "Average Precision  (AP) @[ IoU=0.50:0.95" in output
+    assert (folder / "runs" / "preview.png").exists()
+    assert len(list((folder / "runs" / "drawn").iterdir())) > 50
+    assert (folder / "runs" / "found.json").exists()
 
 
 def test_the_example_of_python_is_small(monkeypatch, tmp_path):

@@ -26,7 +26,9 @@ TABLES = {
     "mask_rcnn_t_position_no_bias": ("mask_rcnn_posmlp_t", False, True, ("41.6", "38.4")),
     "mask_rcnn_t_position": ("mask_rcnn_posmlp_t", True, True, ("41.7", "38.4")),
 }
-OTHERS = {"digit_scenes", "own_objects", "finetune"}
+# One's own objects, for either detector; and small ones on the built-in scenes, a file for each.
+OWN = {"own_objects", "finetune"}
+SCENES = {"digit_scenes": "retinanet_posmlp_t", "digit_scenes_masks": "mask_rcnn_posmlp_t"}
 # Of the paper's section 5.5 and mmdetection's schedule_1x, coco_detection and mask-rcnn_swin-t-p4-w7_fpn_1x_coco.
 PUBLISHED = {
     "model.shift_windows": True,
@@ -64,7 +66,7 @@ def open_config(name: str):
 
 
 def test_the_files():
-    assert {path.stem for path in FOLDER.glob("*.py")} - {"recipe"} == {*TABLES, *OTHERS}
+    assert {path.stem for path in FOLDER.glob("*.py")} - {"recipe"} == {*TABLES, *OWN, *SCENES}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -94,7 +96,7 @@ def test_the_rate_of_coco():
     assert rates == pytest.approx([1e-7, 5.005e-5, 1e-4, 1e-4, 1e-5, 1e-6, 1e-6], rel=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(OTHERS))
+@pytest.mark.parametrize("name", sorted(OWN))
 @pytest.mark.parametrize("detector", ["retinanet_posmlp_t", "mask_rcnn_posmlp_t"])
 def test_one_file_is_of_both_detectors(name, detector):
     config = open_config(name)
@@ -102,6 +104,14 @@ def test_one_file_is_of_both_detectors(name, detector):
     assert resolve_model(config, {"num_classes": 3}).num_classes == 3
     assert f"configs/detection/{name}.py" in recipe_module(f"detection.{name}").__doc__
     assert "mask_rcnn_posmlp_t" in recipe_module(f"detection.{name}").__doc__
+
+
+@pytest.mark.parametrize(("name", "detector"), SCENES.items())
+def test_the_built_in_scenes(name, detector):
+    config = open_config(name)
+    assert config.model.name == detector
+    assert resolve_model(config, {"num_classes": 10}).image_size == (128, 128)
+    assert f"configs/detection/{name}.py" in recipe_module(f"detection.{name}").__doc__
 
 
 def test_fine_tuning_needs_something_to_start_from():
