@@ -45,7 +45,8 @@ def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(scenes, tmp_path, mon
     assert results["eval"].keys() == results["ema"].keys() == {"loss", "count"} | names
     assert any(line.startswith("compiled the training step for 2 sizes in ") for line in lines)
     (line,) = [line for line in lines if line.startswith("step 8  evaluation of the weights: ")]
-    assert re.fullmatch(r".*: box AP [\d.]+ %  box AP50 [\d.]+ %  loss [\d.]+  \(10 images\)", line)
+    shown = r".*: box AP [\d.]+ % \(AP50 [\d.]+, AP75 [\d.]+, S [\d.]+\)  loss [\d.]+  \(10 images\)"
+    assert re.fullmatch(shown, line)
     assert "  7 more images have no object, or a side below 32 pixels, and are left out" in lines
     assert open_pretrained(whole, step="best").step in (4, 8)
 

@@ -24,7 +24,7 @@ from posmlp_jax.tasks.detection.objective import DetectionObjective
 from posmlp_jax.tasks.detection.prediction import ObjectPredictor, class_ids_of, class_names_of
 from posmlp_jax.tasks.detection.report import report_detections
 from posmlp_jax.tasks.detection.results import coco_results
-from posmlp_jax.tasks.detection.scoring import KINDS, METRICS, Scores, ground_truth, score
+from posmlp_jax.tasks.detection.scoring import KINDS, METRICS, Scores, format_precision, ground_truth, score
 from posmlp_jax.tasks.detection.table import ObjectTable
 from posmlp_jax.tasks.detection.targets import DetectionTargets, left_out
 from posmlp_jax.tasks.task import Batch, Evaluation, Rows, Scalars, Task
@@ -172,6 +172,11 @@ class Detection(Task):
             )
         values, by_class = score(self._truth, found, self._kinds)
         return values, Scores(found, by_class)
+
+    @classmethod
+    def format_metrics(cls, values: Mapping[str, float], *, digits: int = 2) -> list[str]:
+        """`scoring.format_precision`."""
+        return format_precision(values, digits)
 
     @functools.cached_property
     def _truth(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from posmlp_jax.data.sources.objects import Category, Objects
 from posmlp_jax.tasks.detection.report import class_table, count_objects, describe_precision, report_detections
 from posmlp_jax.tasks.detection.results import coco_results
-from posmlp_jax.tasks.detection.scoring import METRICS, Scores, detections_of, ground_truth, score
+from posmlp_jax.tasks.detection.scoring import METRICS, Scores, detections_of, format_precision, ground_truth, score
 from posmlp_jax.tasks.task import Evaluation
 
 CATEGORIES = (Category(2, "cat"), Category(7, "dog"), Category(90, "yak"))
@@ -180,6 +180,8 @@ def test_what_there_is_nothing_of_is_said_plainly():
     assert describe_precision(values, "box") == (
         "box AP 50.00 %, AP50 50.00 %, AP75 50.00 %, small 50.00 %, no medium objects, no large objects"
     )
+    assert format_precision(values) == ["box AP 50.00 % (AP50 50.00, AP75 50.00, S 50.00)"]
+    assert format_precision({"loss": 0.5}) == []
     assert describe_precision({}, "mask") == "there is no mask AP, as there are no objects"
 
 
