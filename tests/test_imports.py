@@ -141,7 +141,7 @@ def test_a_model_takes_few_libraries(tmp_path):
     imported = json.loads(done.stdout)
     assert {name.split(".")[1] for name in imported if name.startswith("posmlp_jax.")} == {
         *("lazy", "errors", "paths", "writing", "terminal"),
-        *("relations", "gating", "windows", "layers", "downsampling", "fused_branch", "blocks", "detection"),
+        *("gpus", "relations", "gating", "windows", "layers", "downsampling", "fused_branch", "blocks", "detection"),
         *("models", "devices", "checkpoints"),
     }
 

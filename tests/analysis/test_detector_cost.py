@@ -39,6 +39,7 @@ def test_retinanets_loss_multiplies_as_much_as_it_does_when_it_finds():
 
 def test_a_table(monkeypatch):
     """By its columns: finding, the loss, an image, with `remat`, and a step, with 12 bytes a parameter."""
+    monkeypatch.setenv("COLUMNS", "120")  # Wide enough for its head.
     given = {False: (3 * 2**29, 2**30), True: (2**29, 2**30)}
     monkeypatch.setattr(complexity, "detector_memory", lambda config: given[config.remat])
     row = Row("table 8: Mask R-CNN T", NAMES[1], fields(NAMES[1]) | {"image_size": 64})

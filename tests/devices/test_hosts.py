@@ -1,5 +1,6 @@
 """Two processes with two CPU devices each, as two hosts: against one process with four."""
 
+import json
 import signal
 import socket
 import time
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from runs import TINY, Process, losses, metrics, on_devices, run, steps
+from tiny_scenes import write_scenes
 
 from posmlp_jax.devices.hosts import AgreedMaximum, connect, from_host_0, multihost_utils, together
 from posmlp_jax.devices.mesh import create_mesh
@@ -56,6 +58,17 @@ def alone(tmp_path_factory) -> Path:
     result = run(*RUN, f"--workdir={workdir}", XLA_FLAGS=on_devices(4))
     assert result.code == 0, result.errors
     return workdir
+
+
+# `scenes_config` as a file, in a folder with the data.
+DETECTOR = """
+import pathlib, sys
+sys.path.insert(0, {tests!r})
+from tiny_scenes import scenes_config
+
+def get_config():
+    return scenes_config(pathlib.Path(__file__).parent, "mask_rcnn_posmlp_t", devices=0, eval_batch_size=4)
+"""
 
 
 def assert_same_losses(workdir: Path, alone: Path) -> None:
@@ -148,6 +161,29 @@ def test_a_bug_on_the_first_host_ends_the_others(monkeypatch):
     monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda x: next(received))
     with pytest.raises(PosMLPError, match=r"^host 0: ZeroDivisionError: .* by zero$"):
         from_host_0(lambda: 1)
+
+
+@pytest.mark.slow
+def test_two_hosts_find_the_objects_that_one_does(tmp_path):
+    """In images of two canvases, of which each host has its share."""
+    write_scenes(tmp_path)
+    (tmp_path / "detector.py").write_text(DETECTOR.format(tests=str(Path(__file__).parent.parent)))
+    arguments, found = [f"--config={tmp_path}/detector.py"], []
+    result = run(*arguments, f"--workdir={tmp_path}/one", XLA_FLAGS=on_devices(4))
+    assert result.code == 0, result.errors
+    first, second = start(*arguments, f"--workdir={tmp_path}/two")
+    assert [first.end(), second.end()] == [0, 0], first.errors + second.errors
+    assert_same_losses(tmp_path / "two", tmp_path / "one")
+    for hosts in ("one", "two"):
+        for file in ("detections", "masks"):
+            (path,) = tmp_path.glob(f"{hosts}/evaluation/*/{file}.json")
+            found.append(json.loads(path.read_text()))
+    assert len(found[0]) > 10
+    for ours, theirs in zip(found[:2], found[2:], strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
+            np.testing.assert_allclose(one["score"], other["score"], rtol=1e-4)
+            np.testing.assert_allclose(one.get("bbox", 0), other.get("bbox", 0), atol=1e-2)
 
 
 def test_a_checkpoint_that_one_host_lacks_ends_both(alone, tmp_path):
