@@ -33,6 +33,8 @@ LAYOUTS = {
         {"annotations/instances_train2017.json": "train2017/", "annotations/instances_val2017.json": "val2017/"},
         ["train", "validation"],
     ),
+    "coco's validation alone": ({"annotations/instances_val2017.json": "val2017/"}, ["train"]),
+    "a test set alone": ({"test.json": "test/"}, ["train"]),
     "cvat": ({"annotations/instances_default.json": "images/default/"}, ["train"]),
     "label studio": ({"result.json": "images/"}, ["train"]),
     "labelme": ({"annotations.json": "JPEGImages/"}, ["train"]),

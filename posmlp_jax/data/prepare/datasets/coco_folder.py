@@ -51,7 +51,9 @@ def _find_files(source: Path, store: Folders) -> dict[str, tuple[str, Sequence[s
     files = sorted(file for file in store.sizes if file.endswith(".json") and file.count("/") < 2)
     found = {names: _find_json(source, files, names) for names in (_TRAIN, _VALIDATION, _TEST)}
     if found[_TRAIN] is None:
-        found[_TRAIN] = _only_json(source, files)
+        # Also where it is called val.json: what is trained on is not for evaluation, too.
+        only = _only_json(source, files)
+        found = {names: None if file == only else file for names, file in found.items()} | {_TRAIN: only}
     named = {names[0]: (file, names) for names, file in found.items() if file is not None}
     evaluation = named.pop("val", None) or named.pop("test", None)
     return named if evaluation is None else {"train": named.pop("train"), "validation": evaluation, **named}
