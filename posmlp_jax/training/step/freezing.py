@@ -44,7 +44,12 @@ def frozen_mask(params: Arrays, pattern: str) -> Arrays:
 
 
 def check_probe(config: BackboneConfig, pattern: str) -> None:
-    """Raises a ConfigError unless `pattern` freezes everything but the head, as `optimizer.standardize_head` needs."""
+    """Raises a ConfigError unless `pattern` freezes everything but the head, as `optimizer.standardize_head` needs.
+
+    The head is a classifier's: a detector's sees more than the average of a map.
+    """
+    if config.is_detector:
+        raise ConfigError("optimizer.standardize_head is for a classifier's head, and this is a detector")
     mask = frozen_mask(abstract_weights(config).params, pattern)
     if not all(frozen != name.startswith("head.") for name, frozen in _named(mask)):
         raise ConfigError(

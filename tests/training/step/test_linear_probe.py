@@ -18,11 +18,11 @@ from posmlp_jax.checkpoints.state import TrainState, module_weights
 from posmlp_jax.checkpoints.store import Checkpoints
 from posmlp_jax.data import eval_batches, open_source
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.models import create_model
+from posmlp_jax.models import create_model, model_config
 from posmlp_jax.tasks.task import normalize_images
 from posmlp_jax.training import first_state, train
 from posmlp_jax.training.experiment import open_training
-from posmlp_jax.training.step.freezing import training_bind
+from posmlp_jax.training.step.freezing import check_probe, training_bind
 from posmlp_jax.training.step.probe import standardized_head, with_statistics
 
 pytestmark = pytest.mark.heavy
@@ -107,6 +107,11 @@ def test_standardised_features_have_to_stay(tiny_config):
     config = tiny_config(freeze="stem", **{"optimizer.standardize_head": True})
     with pytest.raises(ConfigError, match=r"standardize_head is for a head that learns alone, but freeze is 'stem'"):
         open_training(config)
+
+
+def test_a_detector_has_no_such_head():
+    with pytest.raises(ConfigError, match=r"standardize_head is for a classifier's head, and this is a detector"):
+        check_probe(model_config("retinanet_posmlp_t", num_classes=3), "(?!head)")
 
 
 def test_what_is_frozen_drops_nothing(model):
