@@ -1,12 +1,13 @@
 """What a batch holds of an image's objects: their boxes, classes and masks where augmentation has put them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from posmlp_jax.data.augment.placement import Placement
 from posmlp_jax.data.sources.annotated import AnnotatedSource
 from posmlp_jax.data.sources.objects import Objects
+from posmlp_jax.data.targets import flipped_labels
 from posmlp_jax.errors import DataError
 from posmlp_jax.tasks.detection.columns import target_columns
 from posmlp_jax.tasks.detection.object_masks import crop_mask
@@ -24,18 +25,23 @@ class DetectionTargets:
       source: the images.
       max_objects: of an image with more objects, the smallest are left out (`left_out`).
       masks: whether there are masks.
+      label_pairs: of names of classes that a mirror exchanges (`flipped_labels`).
 
     Raises:
+      ConfigError: as `flipped_labels`.
       DataError: when there are masks to be, and objects without one.
     """
 
-    def __init__(self, source: AnnotatedSource, max_objects: int, masks: bool):
+    def __init__(
+        self, source: AnnotatedSource, max_objects: int, masks: bool, label_pairs: Sequence[Sequence[str]] = ()
+    ):
         if masks and not source.has_masks:
             raise DataError(
                 f"not all objects have masks, which Mask R-CNN learns from: {source.description}; a RetinaNet does "
                 "without, as --config.model.name=retinanet_posmlp_t"
             )
         self._most, self._masks = max_objects, masks
+        self._mirrored = flipped_labels(source, label_pairs) if label_pairs else None
         self.columns = target_columns(max_objects, masks)
 
     def __call__(self, target: Objects, placement: Placement) -> Mapping[str, np.ndarray]:
@@ -52,7 +58,10 @@ class DetectionTargets:
         values["size"][:] = size
         values["boxes"][: len(chosen)] = boxes[chosen]
         values["classes"][:] = -1
-        values["classes"][: len(chosen)] = target.classes[chosen]
+        classes = target.classes[chosen]
+        if placement.mirrored and self._mirrored is not None:
+            classes = self._mirrored[classes]
+        values["classes"][: len(chosen)] = classes
         if self._masks:
             for row, number in enumerate(chosen.tolist()):
                 bits = crop_mask(target.segmentations[number], whole[number], target.size)

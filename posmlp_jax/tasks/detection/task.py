@@ -62,7 +62,7 @@ class Detection(Task):
             std=tuple(config.data.std),
             samples=Samples(**config.mask_rcnn.to_dict()) if self._with_masks else None,
         )
-        self.targets(source)  # It finds out about masks that are missing.
+        self.targets(source)  # It finds out about masks that are missing, and classes that there are none of.
 
     @classmethod
     def fields(cls) -> dict[str, Any]:
@@ -117,8 +117,10 @@ class Detection(Task):
         return {"num_classes": source.num_classes}
 
     def targets(self, source: AnnotatedSource) -> DetectionTargets:
-        """Boxes, classes and, for Mask R-CNN, masks."""
-        return DetectionTargets(source, self.config.max_objects, self._with_masks)
+        """Boxes, classes, those of mirrored images as `data.flip_label_pairs` has them, and for Mask R-CNN masks."""
+        data = self.config.data
+        pairs = data.flip_label_pairs if data.flip else ()
+        return DetectionTargets(source, self.config.max_objects, self._with_masks, pairs)
 
     def names(self, source: AnnotatedSource) -> tuple[str, ...]:
         """The classes' names."""

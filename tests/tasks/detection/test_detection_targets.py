@@ -197,6 +197,17 @@ def test_what_is_no_target():
     assert left_out(np.array([1, 4]), 4) == []
 
 
+def test_a_mirror_exchanges_classes_that_have_a_side():
+    names = ("left hand", "head", "right hand")
+    source = SimpleNamespace(has_masks=False, num_classes=3, class_names=names, generated=False, description="boxes")
+    target = objects_of([], (40, 30), boxes=[[0, 0, 9, 9], [5, 5, 9, 20], [10, 5, 20, 9]])
+    targets = DetectionTargets(source, 4, masks=False, label_pairs=(("left hand", "right hand"),))
+    assert targets(target, placement_of((40, 30), (80, 60)))["classes"].tolist() == [0, 1, 2, -1]
+    assert targets(target, placement_of((40, 30), (80, 60), mirrored=True))["classes"].tolist() == [2, 1, 0, -1]
+    with pytest.raises(ConfigError, match="no class of boxes is called 'left'"):
+        DetectionTargets(source, 4, masks=False, label_pairs=(("left", "right hand"),))
+
+
 def test_no_object_is_turned():
     config = default_config("retinanet_posmlp_t", "detection")
     config.data.update(crop="fit", randaugment="rand-m6-n3")
