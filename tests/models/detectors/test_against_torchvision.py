@@ -75,7 +75,7 @@ def test_fpn(sizes):
         coarsest = halving(coarsest)
         expected.append(coarsest)
     for actual, level in zip(ours([*map(jnp.asarray, maps)]), expected, strict=True):
-        naive.assert_close(actual, channels_last(level), 1e-4)
+        naive.assert_close(actual, channels_last(level), 1e-5)
 
 
 def retinanet_head(ours: RetinaNetHead, channels: int, anchors: int, classes: int):
