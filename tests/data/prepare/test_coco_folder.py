@@ -258,6 +258,16 @@ def test_folders_without_the_right_json(tmp_path, refusal):
     )
 
 
+def test_hidden_files_are_no_json(mine, tmp_path, capsys):
+    """What macOS writes beside files on disks of others."""
+    arguments = mine()
+    (tmp_path / "source/train.json").rename(tmp_path / "source/coco.json")
+    for name in ("._coco.json", "train/._a.json"):
+        (tmp_path / "source" / name).write_bytes(b"\x00\x05\x16\x07")
+    run_prepare([*arguments])
+    assert "train: images 3 (0 without objects), objects 3, crowds 0, categories 1" in capsys.readouterr().out
+
+
 def test_another_source_under_the_same_name(mine, refusal, capsys):
     run_prepare([*mine()])
     run_prepare([*mine()])

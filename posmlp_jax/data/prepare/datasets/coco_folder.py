@@ -48,7 +48,7 @@ def build(source: Path | None, name: str) -> Recipe:
 
 def _find_files(source: Path, store: Folders) -> dict[str, tuple[str, Sequence[str]]]:
     """The JSON of each split, and the names that its folder may have."""
-    files = sorted(file for file in store.sizes if file.endswith(".json") and file.count("/") < 2)
+    files = sorted(file for file in store.sizes if re.fullmatch(r"([^/]+/)?[^/.][^/]*\.json", file))
     found = {names: _find_json(source, files, names) for names in (_TRAIN, _VALIDATION, _TEST)}
     if found[_TRAIN] is None:
         # Also where it is called val.json: what is trained on is not for evaluation, too.
