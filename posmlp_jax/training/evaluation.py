@@ -141,9 +141,9 @@ class _Totals:
             # What a model says in numbers that are none is not worth scoring.
             nothing = dict.fromkeys(("loss", *(metric.name for metric in task.metrics)), math.nan)
             return Evaluation(nothing | {"count": count}, None)
-        rows = {name: np.concatenate(values) for name, values in self._rows.items()}
-        order = np.argsort(rows.pop("index"))
-        rows = {name: values[order] for name, values in rows.items()}
+        order = np.argsort(np.concatenate(self._rows.pop("index")))
+        # One after the other: of a large split all masks are most of a gigabyte.
+        rows = {name: np.concatenate(self._rows.pop(name))[order] for name in list(self._rows)}
         details = None
 
         def score() -> dict[str, float]:
