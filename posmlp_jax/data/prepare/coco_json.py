@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from posmlp_jax.data.decoding.images import MAX_PIXELS
 from posmlp_jax.data.prepare.annotated_images import AnnotatedImage
-from posmlp_jax.data.prepare.coco_objects import Noted, check_boxes, read_box, read_object, short
+from posmlp_jax.data.prepare.coco_objects import Noted, check_boxes, check_corners, read_box, read_object, short
 from posmlp_jax.data.sources.objects import Category
 from posmlp_jax.errors import DataError
 
@@ -143,14 +143,16 @@ def _objects(
     boxes = [read_box(*each, noted) for each in located]
     check_boxes(boxes, [image.size for _, image, _ in located], [at for *_, at in located], where, noted)
     objects: dict[int, list[dict[str, Any]]] = {}
-    without_mask = 0
+    named, without_mask = [], 0
     checked = tqdm(located, desc="checking annotations", unit_scale=True, delay=1, leave=False)
     for (entry, image, at), box in zip(checked, boxes, strict=True):
         if min(box[2:]) == 0:
             continue
         found = read_object(entry, box, image, at, noted)
         objects.setdefault(image.id, []).append(found)
+        named.append((found, at))
         without_mask += found["segmentation"] is None and not found["iscrowd"]
+    check_corners(named, where)
     if not objects:
         raise DataError(f"{where}: no annotation has a box of any width and height")
     if 0 in ids:

@@ -114,6 +114,30 @@ def check_boxes(
             noted.add(kind, _name(names[number]))
 
 
+def check_corners(objects: Sequence[tuple[Mapping[str, Any], str]], where: str) -> None:
+    """Makes sure that boxes are no corners, which small objects in the upper left would not show by their boxes alone.
+
+    Args:
+      objects: by `read_object`, and their annotations' names. Those with polygons say where they reach.
+      where: the file.
+
+    Raises:
+      DataError: when most polygons reach from the box's first two numbers to its other two.
+    """
+    outlined = [(each, at) for each, at in objects if isinstance(each["segmentation"], list)]
+    boxes = np.array([each["bbox"] for each, _ in outlined], np.float64).reshape(-1, 4)
+    extents = np.array([_extent(each["segmentation"]) for each, _ in outlined], np.float64).reshape(-1, 4)
+    ends = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    as_corners, as_sizes = (np.abs(each - extents).max(axis=1, initial=0) for each in (boxes, ends))
+    wrong = (as_corners <= _TOLERANCE) & (as_sizes > 2 * _TOLERANCE)
+    if len(wrong) and wrong.mean() > 0.5:
+        first = int(np.argmax(wrong))
+        raise DataError(
+            f"{where}: {int(wrong.sum())} of {len(wrong)} boxes are [x1, y1, x2, y2] by their polygons, as "
+            f"{_name(outlined[first][1])} with {_numbers(boxes[first])}; they should be [x, y, width, height]"
+        )
+
+
 def read_object(entry: Mapping[str, Any], box: Box, image: AnnotatedImage, at: str, noted: Noted) -> dict[str, Any]:
     """An annotation as `AnnotatedImage` has them."""
     crowd = entry.get("iscrowd", 0)
@@ -210,11 +234,16 @@ def decode_counts(text: str) -> list[int] | None:
     return None if shift else runs
 
 
+def _extent(polygons: list[list[float]]) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2: how far polygons reach."""
+    return tuple(fold(fold(polygon[axis::2]) for polygon in polygons) for fold in (min, max) for axis in (0, 1))
+
+
 def _meet(polygons: list[list[float]], box: Box) -> bool:
     """Whether polygons are where a box is, but for rounding: otherwise they are in other units or of another object."""
+    extent = _extent(polygons)
     return all(
-        min(min(polygon[axis::2]) for polygon in polygons) <= box[axis] + box[axis + 2] + _TOLERANCE
-        and max(max(polygon[axis::2]) for polygon in polygons) >= box[axis] - _TOLERANCE
+        extent[axis] <= box[axis] + box[axis + 2] + _TOLERANCE and extent[axis + 2] >= box[axis] - _TOLERANCE
         for axis in (0, 1)
     )
 

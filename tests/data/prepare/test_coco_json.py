@@ -29,6 +29,16 @@ def every_box(box: list[float]):
     return change
 
 
+def every_outline(box: list[float], left: float, top: float, right: float, bottom: float):
+    """Objects whose polygons are rectangles."""
+
+    def change(content: dict) -> None:
+        for one in content["annotations"]:
+            one.update(bbox=box, segmentation=[[left, top, right, top, right, bottom, left, bottom]])
+
+    return change
+
+
 def twice(part: str):
     return lambda content: content[part].append(dict(content[part][0]))
 
@@ -62,6 +72,7 @@ def twice(part: str):
         (of("annotations", bbox=[9, 9, -5, 3]), r"annotation 1: bbox \[9, 9, -5, 3\] has a negative width or height"),
         (every_box([30, 20, 50, 38]), r"3 of 3 boxes reach out .*annotation 1 .*: they look like \[x1, y1, x2, y2\]"),
         (every_box([200, 20, 50, 38]), "3 of 3 boxes reach out of their images, .* in pixels of the images that"),
+        (every_outline([4, 5, 12, 14], 4, 5, 12, 14), r"3 of 3 boxes are \[x1, y1, x2, y2\] by their polygons"),
         (every_box([0.2, 0.3, 0.5, 0.5]), r"the boxes are parts of their images, as \[0.2, 0.3, 0.5, 0.5\]"),
         (of("annotations", bbox=[60, 2, 1, 1], segmentation=[]), r"annotation 1: bbox \[60, 2, 1, 1\] is outside of"),
         (of("annotations", segmentation=[[1, 2, 3, 4]]), "annotation 1: a polygon has 4 numbers, and should have"),
