@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from runs import Process, metrics
+from runs import Process, metrics, on_devices
 
 pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 
@@ -27,7 +27,7 @@ print(json.dumps([float(value) for value in scored.stats[:2]]))
 
 @pytest.mark.parametrize("name", LEAST)
 def test_training_on_two_cores(name, tmp_path):
-    run = Process(f"--config=configs/detection/{name}.py", f"--workdir={tmp_path}")
+    run = Process(f"--config=configs/detection/{name}.py", f"--workdir={tmp_path}", XLA_FLAGS=on_devices(1))
     assert run.end(1800) == 0, run.errors
     found = [line for line in metrics(tmp_path) if line["split"] == "eval"][-1]
     assert {metric: found[metric] >= least for metric, least in LEAST[name].items()} == dict.fromkeys(LEAST[name], True)
