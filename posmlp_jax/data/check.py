@@ -8,6 +8,7 @@ from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
 from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.source import Source
+from posmlp_jax.data.sources.subjects import CLIP_ENDS
 from posmlp_jax.data.targets import Labels
 from posmlp_jax.errors import ConfigError
 
@@ -39,6 +40,8 @@ def check_config(config: Any) -> None:
         raise ConfigError(f"data.frame_side is {config.frame_side}, and should be 0 (as stored) or up to {_MAX_SIDE}")
     if config.test_crops not in (1, 3):
         raise ConfigError(f"data.test_crops is {config.test_crops}, and should be 1 or 3")
+    if config.clip_end not in CLIP_ENDS:
+        raise ConfigError(f"unknown data.clip_end '{config.clip_end}': one of {', '.join(CLIP_ENDS)}")
     if config.test_average not in _AVERAGES:
         raise ConfigError(f"unknown data.test_average '{config.test_average}': one of {', '.join(_AVERAGES)}")
     for field in ("train_sizes", "canvases"):

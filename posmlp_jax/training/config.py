@@ -111,6 +111,10 @@ def default_config(model: str = "posmlp_t", task: str = "classification") -> Con
                 "test_crops": 1,
                 # What of the views is averaged: 'softmax', their scores, or 'logits'.
                 "test_average": "softmax",
+                # Micro-expressions: the subject that is evaluated and not trained on, as 'casme2/sub01', and where
+                # clips, which begin at the onset, end: at the 'apex' or the 'offset'.
+                "left_out": "",
+                "clip_end": "apex",
                 # Evaluation: the shorter side is resized to image_size / eval_crop, then the centre is cut out.
                 "eval_crop": 0.9,
                 # Of the pixels, in units of 1 (white); (): those that `init_from` was trained with.

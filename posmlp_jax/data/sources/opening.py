@@ -7,12 +7,14 @@ from etils import epath
 
 from posmlp_jax.data.prepare.datasets import BUILDERS
 from posmlp_jax.data.sources.annotated import AnnotatedSource
+from posmlp_jax.data.sources.clip_index import SPLIT, read_index
 from posmlp_jax.data.sources.image_folder import ImageFolderSource
 from posmlp_jax.data.sources.labelled import LabelledSource
+from posmlp_jax.data.sources.subjects import SubjectSource, subjects_in_order
 from posmlp_jax.data.sources.subset import stratified_subset
 from posmlp_jax.data.sources.synthetic import SyntheticSource, SyntheticVideos
 from posmlp_jax.data.sources.tfds_layout import PreparedSource, data_folder, find_prepared, find_version
-from posmlp_jax.errors import ConfigError, DataError
+from posmlp_jax.errors import ConfigError, DataError, nearest
 
 
 def open_source(
@@ -39,12 +41,16 @@ def open_source(
         what was looked for and how to get it.
     """
     source = _open(config, split, num_classes, kind)
+    _check_classes(source, num_classes)
+    return stratified_subset(source, config.train_fraction) if split == "train" else source
+
+
+def _check_classes(source: LabelledSource, num_classes: int | None) -> None:
     if num_classes is not None and source.num_classes > num_classes:
         raise DataError(
             f"the model has {num_classes} classes, but the data {source.num_classes} ({source.description}): "
             f"set --config.model.num_classes={source.num_classes}"
         )
-    return stratified_subset(source, config.train_fraction) if split == "train" else source
 
 
 def _open(config: Any, split: str, num_classes: int | None, kind: str) -> LabelledSource:
@@ -91,6 +97,58 @@ def open_annotated(config: Any, split: Literal["train", "eval"]) -> AnnotatedSou
         )
     name = config.train_split if split == "train" else config.eval_split
     return AnnotatedSource(_prepared_folder(config), name, for_training=split == "train")
+
+
+def open_subjects(config: Any, split: Literal["train", "eval"], *, num_classes: int | None = None) -> SubjectSource:
+    """The clips of micro-expressions to train on, or those to evaluate with.
+
+    Args:
+      config: the `data` section of a config.
+      split: 'train' is everybody but `config.left_out`, 'eval' that subject alone.
+      num_classes: how many classes the model has; a data set with more is refused.
+
+    Raises:
+      ConfigError: when `config.left_out` names no subject of the data set, and for a `config.train_fraction`, which
+        takes no account of persons.
+      DataError: when the data set is not prepared, broken, has clips of no other subject, or has more classes than the
+        model.
+    """
+    if config.train_fraction != 1:
+        raise ConfigError(
+            f"data.train_fraction is {config.train_fraction}, and should be 1 where subjects are left out one by one"
+        )
+    subjects = read_subjects(config)
+    if not config.left_out:
+        raise ConfigError(
+            "data.left_out is '', and should be the subject that is evaluated and not trained on: all of them in turn "
+            f"with --mode=leave_one_out, or one of {config.name}'s {len(subjects)} with "
+            f"--config.data.left_out={subjects[0]}"
+        )
+    if config.left_out not in subjects:
+        raise ConfigError(
+            f"data.left_out is '{config.left_out}', no subject of {config.name}: {nearest(config.left_out, subjects)}"
+        )
+    chosen = {config.left_out} if split == "eval" else set(subjects) - {config.left_out}
+    source = SubjectSource(_prepared_folder(config), chosen, config.clip_end)
+    _check_classes(source, num_classes)
+    return source
+
+
+def read_subjects(config: Any) -> tuple[str, ...]:
+    """All subjects of the data set of micro-expressions that a config names, in order, as 'casme2/sub01'.
+
+    Args:
+      config: the `data` section of a config.
+
+    Raises:
+      DataError: when the data set is not prepared, or does not say whose its clips are.
+    """
+    if config.name in ("image_folder", "synthetic"):
+        raise DataError(
+            f"micro-expressions need clips that say whose they are, which '{config.name}' has none of: take casme2, "
+            "samm, smic_hs, megc2019 or micro_motions"
+        )
+    return subjects_in_order(read_index(config.name, _prepared_folder(config)).get(SPLIT, ()))
 
 
 def _prepared_folder(config: Any) -> epath.Path:
