@@ -37,6 +37,7 @@ from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import evaluation_sizes
 from posmlp_jax.errors import CheckpointError, ConfigError, nearest, refusal
 from posmlp_jax.models.backbone import Backbone
+from posmlp_jax.models.detectors.config import ActionDetectorConfig
 from posmlp_jax.paths import as_path, file_size
 from posmlp_jax.training.saved_config import data_config
 from posmlp_jax.writing import atomic_write, check_output
@@ -66,8 +67,13 @@ def export_model(
       `[batch, 2]`, the images' sizes in it, to a dict of its `Detections`.
 
     Raises:
-      ConfigError: for an unknown platform, or none.
+      ConfigError: for an unknown platform, or none, and for the logits of a detector of actions, which takes boxes.
     """
+    if isinstance(model.config, ActionDetectorConfig) and not features:
+        raise ConfigError(
+            "a detector of actions takes boxes beside clips, and an exported function clips alone: its maps can be "
+            "exported, with --features"
+        )
     for platform in platforms:
         if platform not in PLATFORMS:
             # Not the nearest: that of 'gpu' is 'tpu'.

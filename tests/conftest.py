@@ -67,6 +67,7 @@ CHECKED = [
     "posmlp_jax.fused_branch",
     "posmlp_jax.layers",
     "posmlp_jax.models.backbone",
+    "posmlp_jax.models.detectors.action_detector",
     "posmlp_jax.models.detectors.detector",
     "posmlp_jax.models.detectors.fpn",
     "posmlp_jax.models.detectors.heads",

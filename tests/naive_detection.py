@@ -1,4 +1,7 @@
-"""What detectors are trained on, as float64 loops over boxes and anchors: mmdetection's conventions, written down."""
+"""What detectors see and are trained on, as float64 loops over samples and anchors: mmdetection's conventions."""
+
+import itertools
+import math
 
 import numpy as np
 
@@ -71,3 +74,37 @@ def assigned(anchors, objects, size, positive: float, negative: float, low_quali
                 number = int(column.argmax())
         result.append(number)
     return result
+
+
+def roi_align(map, box, size: int, scale: float, sampling_ratio: int = 0, aligned: bool = True) -> np.ndarray:
+    """What a map [height, width, channels] holds in a box: loops over the samples of each of size² bins."""
+    start, length = [], []
+    for axis in (1, 0):
+        begin, end = (float(np.float32(box[axis + side]) * np.float32(scale)) for side in (0, 2))
+        start.append(begin - 0.5 * aligned)
+        length.append(end - begin if aligned else max(end - begin, 1))
+    counts = [sampling_ratio or math.ceil(side / size) for side in length]
+    bins = np.zeros((size, size, map.shape[-1]))
+    for place in itertools.product(range(size), repeat=2):
+        for sample in itertools.product(*[range(max(count, 0)) for count in counts]):
+            y, x = (
+                begin + (bin_ + (index + 0.5) / count) * side / size
+                for begin, bin_, index, count, side in zip(start, place, sample, counts, length, strict=True)
+            )
+            bins[place] += interpolate(map, y, x) / math.prod(counts)
+    return bins
+
+
+def interpolate(map, y: float, x: float):
+    """0 beyond a cell outside of the map, and within that the value at the border."""
+    height, width, _ = map.shape
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return 0.0
+    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+    top, left = int(y), int(x)
+    value = 0.0
+    for row, column in itertools.product((top, top + 1), (left, left + 1)):
+        share = (1 - abs(y - row)) * (1 - abs(x - column))
+        if share:
+            value = value + share * map[row, column]
+    return value

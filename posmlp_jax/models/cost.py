@@ -10,6 +10,7 @@ from jax.extend import core
 from posmlp_jax.downsampling import depthwise_conv
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models import parameter_count, registry
+from posmlp_jax.models.detectors.config import ActionDetectorConfig
 
 
 def count_macs(jaxpr: core.ClosedJaxpr) -> int:
@@ -37,11 +38,16 @@ def kept_bytes(function, *args) -> int:
 
 
 def model_cost(name: str, **overrides) -> tuple[int, int]:
-    """Parameters, and multiply-accumulates for one image or clip of the model's size; no parameters are made."""
+    """Parameters, and multiply-accumulates for one image or clip of the model's size; no parameters are made.
+
+    Those of a detector of actions are for one box in the clip.
+    """
     model = registry.abstract_model(registry.model_config(name, **overrides))
     graph, state = nnx.split(model)
-    image = jax.ShapeDtypeStruct((1, *model.config.input_size, 3), jnp.float32)
-    return parameter_count(model), forward_macs(lambda state, image: nnx.merge(graph, state)(image), state, image)
+    inputs = [jax.ShapeDtypeStruct((1, *model.config.input_size, 3), jnp.float32)]
+    if isinstance(model.config, ActionDetectorConfig):
+        inputs.append(jax.ShapeDtypeStruct((1, 1, 4), jnp.float32))
+    return parameter_count(model), forward_macs(lambda state, *inputs: nnx.merge(graph, state)(*inputs), state, *inputs)
 
 
 def model_memory(name: str, batch_size: int = 1, **overrides) -> int:
@@ -54,7 +60,10 @@ def model_memory(name: str, batch_size: int = 1, **overrides) -> int:
     """
     model = registry.abstract_model(registry.model_config(name, **overrides | {"dropout": 0.0, "drop_path": 0.0}))
     if model.config.is_detector:
-        raise ConfigError(f"{name} is a detector, whose memory in training analysis.complexity.detector_memory counts")
+        raise ConfigError(
+            f"{name} is a detector; of RetinaNet and Mask R-CNN analysis.complexity.detector_memory counts the memory "
+            "in training"
+        )
     graph, state = nnx.split(model)
     images = jax.ShapeDtypeStruct((batch_size, *model.config.input_size, 3), jnp.float32)
     return kept_bytes(lambda state, images: nnx.merge(graph, state)(images, train=True), state, images)

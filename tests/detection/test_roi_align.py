@@ -1,13 +1,13 @@
 """RoIAlign against loops over samples in float64, and against torchvision, of maps of several sizes."""
 
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import OPTIMIZED
+from naive_detection import roi_align as naive_roi_align
 
 from posmlp_jax.detection import roi_align as module
 from posmlp_jax.detection.roi_align import roi_align, roi_levels
@@ -33,48 +33,13 @@ def regions(random_boxes) -> np.ndarray:
     return boxes
 
 
-def naive_roi_align(map, box, sampling_ratio: int, aligned: bool) -> np.ndarray:
-    start, length = [], []
-    for axis in (1, 0):
-        begin, end = (float(np.float32(box[axis + side]) * np.float32(SCALE)) for side in (0, 2))
-        start.append(begin - 0.5 * aligned)
-        length.append(end - begin if aligned else max(end - begin, 1))
-    counts = [sampling_ratio or math.ceil(side / SIZE) for side in length]
-    bins = np.zeros((SIZE, SIZE, map.shape[-1]))
-    for place in itertools.product(range(SIZE), repeat=2):
-        for sample in itertools.product(*map_ranges(counts)):
-            y, x = (
-                begin + (bin_ + (index + 0.5) / count) * side / SIZE
-                for begin, bin_, index, count, side in zip(start, place, sample, counts, length, strict=True)
-            )
-            bins[place] += interpolate(map, y, x) / math.prod(counts)
-    return bins
-
-
-def map_ranges(counts):
-    return [range(max(count, 0)) for count in counts]
-
-
-def interpolate(map, y: float, x: float):
-    """0 beyond a cell outside of the map, and within that the value at the border."""
-    height, width, _ = map.shape
-    if not (-1 <= y <= height and -1 <= x <= width):
-        return 0.0
-    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
-    top, left = int(y), int(x)
-    value = 0.0
-    for row, column in itertools.product((top, top + 1), (left, left + 1)):
-        share = (1 - abs(y - row)) * (1 - abs(x - column))
-        if share:
-            value = value + share * map[row, column]
-    return value
-
-
 @pytest.mark.parametrize(("sampling_ratio", "aligned"), WAYS)
 def test_against_loops(random_boxes, sampling_ratio, aligned):
     map, boxes = feature_map(), regions(random_boxes)[:30]
     boxes = np.delete(boxes, [10, 11], axis=0)  # Thousands of samples, mostly outside.
-    expected = np.array([naive_roi_align(map.astype(float), box, sampling_ratio, aligned) for box in boxes])
+    expected = np.array(
+        [naive_roi_align(map.astype(float), box, SIZE, SCALE, sampling_ratio, aligned) for box in boxes]
+    )
     found, pull = jax.vjp(lambda map: aligned_regions(map, boxes, SIZE, SCALE, sampling_ratio, aligned), map)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     # The results are linear in the map: the gradient of any of their sums, times the map, is that sum.

@@ -1,10 +1,12 @@
 """What detectors are made of: fields that come on top of a backbone's, in one flat config.
 
-`RetinaNetConfig` and `MaskRCNNConfig` have the detectors' own fields. They are no configs until they are joined to
-those of a family of backbones (`families`): a run's `config.model`, and checkpoints, have all of them side by side.
+`RetinaNetConfig`, `MaskRCNNConfig` and `ActionDetectorConfig` have the detectors' own fields. They are no configs until
+they are joined to those of a family of backbones (`families`): a run's `config.model`, and checkpoints, have all of
+them side by side.
 """
 
 from dataclasses import dataclass, fields
+from typing import ClassVar, Literal
 
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import BackboneConfig
@@ -14,14 +16,63 @@ FINDING = ("score_threshold", "nms_threshold", "max_detections", "candidates", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorConfig:
-    """What RetinaNet and Mask R-CNN have in common. The defaults are mmdetection's.
+class OnBackboneConfig:
+    """What every detector has: a backbone whose maps its head sees, of images or clips of any size.
 
     Attributes:
-      backbone: the model whose network, without its head, makes the maps, one of `list_models()` that takes images. To
-        replace it takes all of its fields, but for those that are replaced, too, and shifts its windows. Its
+      takes: what the backbone is to take.
+      backbone: the model whose network, without its head, makes the maps, one of `list_models()`. To replace it takes
+        all of its fields, but for those that are replaced, too, and shifts its windows where they can be shifted. Its
         `image_size` is that for which `absolute_position` is learned; other maps have it interpolated.
-      num_classes: classes of objects, 1 or more.
+      num_classes: what is told apart, 1 or more.
+    """
+
+    takes: ClassVar[Literal["image", "video"]]
+    backbone: str
+    num_classes: int = 80
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.kind != self.takes:
+            frames = self.input_size[0]
+            raise ConfigError(
+                f"a detector takes images, and backbone '{self.backbone}' clips of {frames} frames"
+                if self.takes == "image"
+                else f"an action detector takes clips, and backbone '{self.backbone}' images"
+            )
+        check_positive(self, "num_classes")
+
+    @property
+    def is_detector(self) -> bool:
+        """It is one."""
+        return True
+
+    @property
+    def of_backbone(self) -> BackboneConfig:
+        """The config of the backbone by itself, without a head."""
+        own = {field.name: getattr(self, field.name) for field in fields(self.family)}
+        return self.family(**own | {"num_classes": 0})
+
+    def replace(self, **overrides):
+        """A copy with some fields changed; another `backbone` brings its own.
+
+        Raises:
+          ConfigError: as `BackboneConfig.replace`, and for a backbone that is none.
+        """
+        backbone = overrides.pop("backbone", self.backbone)
+        if backbone == self.backbone:
+            return super().replace(**overrides)
+        from posmlp_jax.models.detectors.families import on_backbone  # Which joins these fields to a backbone's.
+
+        kept = {field.name: getattr(self, field.name) for field in fields(self.detector) if field.name != "backbone"}
+        return on_backbone(self.detector, backbone, **kept | overrides)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig(OnBackboneConfig):
+    """What RetinaNet and Mask R-CNN have in common: `OnBackboneConfig`'s fields, and these. Defaults are mmdetection's.
+
+    Attributes:
       fpn_width: channels of the pyramid's levels, and of the heads' convolutions.
       first_map: the first of the backbone's maps that has a level in the pyramid, from 0.
       levels: of the pyramid. Those after the backbone's last map are made from it, each of half the side.
@@ -32,8 +83,8 @@ class DetectorConfig:
       max_detections: in an image; detections are an array of so many.
     """
 
+    takes: ClassVar = "image"
     backbone: str = "posmlp_t"
-    num_classes: int = 80
     fpn_width: int = 256
     first_map: int = 0
     levels: int = 5
@@ -46,11 +97,7 @@ class DetectorConfig:
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "anchor_ratios", tuple(self.anchor_ratios))
-        if self.kind != "image":
-            raise ConfigError(
-                f"a detector takes images, and backbone '{self.backbone}' clips of {self.num_frames} frames"
-            )
-        for field in ("num_classes", "fpn_width", "max_detections"):
+        for field in ("fpn_width", "max_detections"):
             check_positive(self, field)
         maps = len(self.maps)
         if not 0 <= self.first_map < maps:
@@ -71,37 +118,12 @@ class DetectorConfig:
             check_share(self, field)
 
     @property
-    def is_detector(self) -> bool:
-        """It is one."""
-        return True
-
-    @property
-    def of_backbone(self) -> BackboneConfig:
-        """The config of the backbone by itself, without a head."""
-        own = {field.name: getattr(self, field.name) for field in fields(self.family)}
-        return self.family(**own | {"num_classes": 0})
-
-    @property
     def strides(self) -> tuple[int, ...]:
         """Pixels of the image between the cells of each of the pyramid's levels."""
         strides = [stride for _, stride in self.maps[self.first_map :]]
         while len(strides) < self.levels:
             strides.append(2 * strides[-1])
         return tuple(strides)
-
-    def replace(self, **overrides):
-        """A copy with some fields changed; another `backbone` brings its own.
-
-        Raises:
-          ConfigError: as `BackboneConfig.replace`, and for a backbone that is none.
-        """
-        backbone = overrides.pop("backbone", self.backbone)
-        if backbone == self.backbone:
-            return super().replace(**overrides)
-        from posmlp_jax.models.detectors.families import on_backbone  # Which joins these fields to a backbone's.
-
-        kept = {field.name: getattr(self, field.name) for field in fields(self.detector) if field.name != "backbone"}
-        return on_backbone(self.detector, backbone, **kept | overrides)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +202,33 @@ class MaskRCNNConfig(DetectorConfig):
         return (self.anchor_scale,)
 
 
-def check_positive(config: DetectorConfig, field: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ActionDetectorConfig(OnBackboneConfig):
+    """What people in given boxes do: `OnBackboneConfig`'s fields, and these. The defaults are those in use on AVA.
+
+    Attributes:
+      box_side: cells along the sides of a box as the head sees it.
+      box_dropout: a probability for each of the values that a box comes to.
+    """
+
+    takes: ClassVar = "video"
+    backbone: str = "posmlp_video_s"
+    box_side: int = 7
+    box_dropout: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "box_side")
+        if not 0 <= self.box_dropout < 1:
+            raise ConfigError(f"box_dropout {self.box_dropout} should be at least 0 and less than 1")
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """As `BackboneConfig.class_layers`."""
+        return ("head.classes",)
+
+
+def check_positive(config: OnBackboneConfig, field: str) -> None:
     """Raises a ConfigError unless a field is 1 or more."""
     if getattr(config, field) < 1:
         raise ConfigError(f"{field} {getattr(config, field)} should be 1 or more")

@@ -37,11 +37,24 @@ class Detections(NamedTuple):
     valid: Bool[Array, "batch n"]
 
 
-class Detector(Backbone):
-    """A backbone with a detector's `head` on all of its maps: the first base of the detectors' families.
+class OnBackbone(Backbone):
+    """A backbone with a detector's `head`: the first base of the detectors' families.
 
-    Its config is a `DetectorConfig` as well as that of its backbone, whose networks it has under the backbone's names.
-    All that is the detector's own is in `head`, also the feature pyramid, `head.fpn`.
+    Its config is an `OnBackboneConfig` as well as that of its backbone, whose networks it has under the backbone's
+    names. All that is the detector's own is in `head`.
+    """
+
+    def _positions(self, size: tuple[int, int], tokens: tuple[int, int]) -> Float[Array, "height width channels"]:
+        """Detectors take images of many sizes, for which learned positions are interpolated."""
+        del size
+        channels = self.position.shape[-1]
+        return jax.image.resize(self.position[...], (*tokens, channels), "bicubic")
+
+
+class Detector(OnBackbone):
+    """A detector of objects, whose `head` sees all of the backbone's maps, by the feature pyramid `head.fpn`.
+
+    Its config is a `DetectorConfig`.
     """
 
     def pyramid(self, images: Images, *, train: bool = False, rngs: nnx.Rngs | None = None) -> list[Level]:
@@ -61,12 +74,6 @@ class Detector(Backbone):
         """The anchors on a pyramid's levels of these (height, width), in the order in which the head speaks of them."""
         config = self.config
         return pyramid_anchors(tuple(sizes), config.strides, config.anchor_scales, config.anchor_ratios)
-
-    def _positions(self, size: tuple[int, int], tokens: tuple[int, int]) -> Float[Array, "height width channels"]:
-        """Detectors take images of many sizes, for which learned positions are interpolated."""
-        del size
-        channels = self.position.shape[-1]
-        return jax.image.resize(self.position[...], (*tokens, channels), "bicubic")
 
     def _sizes(self, images: Images, sizes: Sizes | None) -> Float32[Array, "batch 2"]:
         """Of each image in its padding, in pixels; the whole array's if none are given."""

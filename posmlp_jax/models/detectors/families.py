@@ -9,25 +9,27 @@ from flax import nnx
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.models import registry
 from posmlp_jax.models.backbone import BackboneConfig, check_known
-from posmlp_jax.models.detectors.config import DetectorConfig, MaskRCNNConfig, RetinaNetConfig
-from posmlp_jax.models.detectors.detector import Detector
+from posmlp_jax.models.detectors.action_detector import ActionDetector
+from posmlp_jax.models.detectors.config import ActionDetectorConfig, MaskRCNNConfig, OnBackboneConfig, RetinaNetConfig
+from posmlp_jax.models.detectors.detector import OnBackbone
 from posmlp_jax.models.detectors.mask_rcnn import MaskRCNN
 from posmlp_jax.models.detectors.retinanet import RetinaNet
 
-_MODULES = {RetinaNetConfig: RetinaNet, MaskRCNNConfig: MaskRCNN}
+_MODULES = {RetinaNetConfig: RetinaNet, MaskRCNNConfig: MaskRCNN, ActionDetectorConfig: ActionDetector}
 
 
-def create_detector(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> Detector:
+def create_detector(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> OnBackbone:
     """Builds a detector with random parameters.
 
     Args:
       name: one of `list_detectors()`.
       rngs: where the parameters come from; by default the keys of `nnx.Rngs(0)`.
-      **overrides: fields of the detector's config (`RetinaNetConfig`, `MaskRCNNConfig`) and of its backbone's, as
-        `num_classes`, `backbone` or `shift_windows`.
+      **overrides: fields of the detector's config (`RetinaNetConfig`, `MaskRCNNConfig`, `ActionDetectorConfig`) and of
+        its backbone's, as `num_classes`, `backbone` or `shift_windows`.
 
     Returns:
-      A module: `detector(images, sizes)` takes float `[B, H, W, 3]` and gives `Detections`, or `MaskedDetections`.
+      A module: `detector(images, sizes)` takes float `[B, H, W, 3]` and gives `Detections`, or `MaskedDetections`;
+      one of actions, `detector(clips, boxes)`, takes `[B, T, H, W, 3]` and boxes `[B, N, 4]`, and gives logits.
 
     Raises:
       ConfigError: for an unknown name or field (the message has the nearest), or a value that cannot be.
@@ -38,7 +40,7 @@ def create_detector(name: str, *, rngs: nnx.Rngs | None = None, **overrides) -> 
 
 
 @functools.cache
-def joined(detector: type[DetectorConfig], family: type[BackboneConfig]) -> type[BackboneConfig]:
+def joined(detector: type[OnBackboneConfig], family: type[BackboneConfig]) -> type[BackboneConfig]:
     """The config of a detector on a family of backbones, which is made known with its module."""
     name = detector.__name__.removesuffix("Config") + family.__name__
     body = {
@@ -56,11 +58,11 @@ def joined(detector: type[DetectorConfig], family: type[BackboneConfig]) -> type
     return config
 
 
-def on_backbone(detector: type[DetectorConfig], backbone: str, **others) -> BackboneConfig:
+def on_backbone(detector: type[OnBackboneConfig], backbone: str, **others) -> BackboneConfig:
     """A detector's config with all fields of a named backbone; windows that can be shifted are.
 
     Args:
-      detector: `RetinaNetConfig` or `MaskRCNNConfig`.
+      detector: `RetinaNetConfig`, `MaskRCNNConfig` or `ActionDetectorConfig`.
       backbone: one of `list_models()`.
       **others: fields of the detector, and those that are to be others than the named backbone's.
 
@@ -78,7 +80,15 @@ def on_backbone(detector: type[DetectorConfig], backbone: str, **others) -> Back
     return config(**known | {"backbone": backbone} | others)
 
 
-for _name, _detector in {"retinanet": RetinaNetConfig, "mask_rcnn": MaskRCNNConfig}.items():
-    for _backbone in ("posmlp_t", "posmlp_s"):
+_ON = {
+    "retinanet": (RetinaNetConfig, ("posmlp_t", "posmlp_s")),
+    "mask_rcnn": (MaskRCNNConfig, ("posmlp_t", "posmlp_s")),
+    "action": (
+        ActionDetectorConfig,
+        ("posmlp_video_s", "posmlp_video_b", "posmlp_video_s_32", "posmlp_video_b_32"),
+    ),
+}
+for _name, (_detector, _backbones) in _ON.items():
+    for _backbone in _backbones:
         _config = on_backbone(_detector, _backbone)
         registry.register(registry.family_of(type(_config)), {f"{_name}_{_backbone}": _config})

@@ -22,6 +22,11 @@ PARAMETERS = {
     "mask_rcnn_posmlp_t": 40_430_442,
     "retinanet_posmlp_s": 47_434_062,
     "mask_rcnn_posmlp_s": 56_188_234,
+    # The backbones' for 80 classes: the head has nothing else to learn.
+    "action_posmlp_video_s": 13_455_299,
+    "action_posmlp_video_s_32": 13_457_243,
+    "action_posmlp_video_b": 44_956_488,
+    "action_posmlp_video_b_32": 44_959_512,
 }
 DETECTORS = pytest.mark.parametrize("name", list_detectors())
 BOTH = pytest.mark.parametrize("name", ["retinanet_posmlp_t", "mask_rcnn_posmlp_t"])
