@@ -6,6 +6,7 @@ boxes, of which nobody knows yet what is done in them, an empty action. mmaction
 """
 
 import csv
+import io
 import itertools
 import re
 import sys
@@ -20,7 +21,6 @@ from posmlp_jax.data.sources.box_pickles import is_pickle, read_box_pickle
 from posmlp_jax.data.sources.objects import Category
 from posmlp_jax.errors import DataError, refusal
 from posmlp_jax.paths import as_path
-from posmlp_jax.writing import atomic_file
 
 # Rows that are in memory as texts at a time: a table of scored boxes has millions.
 _CHUNK = 1 << 16
@@ -134,25 +134,21 @@ def read_label_map(file: str | PathLike) -> tuple[Category, ...]:
     return tuple(Category(number, found[number]) for number in sorted(found))
 
 
-def write_boxes(file: str | PathLike, boxes: Boxes) -> None:
-    """Writes a table as it is read: the scores in column 8 or, where there are none, the people.
+def boxes_csv(boxes: Boxes) -> str:
+    """A table as it is read: the scores in column 8 or, where there are none, the people.
 
     Nothing is rounded: scores are float32 and corners float64, each with as many digits as it takes.
-
-    Raises:
-      OSError: what the disk raises; a file is written whole or not at all.
     """
-    with atomic_file(as_path(file)) as partial, partial.open("w") as opened:
-        for start in range(0, len(boxes.videos), _CHUNK):
-            part = boxes.take(np.arange(start, min(start + _CHUNK, len(boxes.videos))))
-            scored = ~np.isnan(part.scores)
-            last = np.where(scored, part.scores.astype(np.float32).astype(str), part.people.astype(str))
-            last[~scored & (part.people < 0)] = ""
-            columns = part.videos, part.seconds.tolist(), part.boxes.tolist(), part.actions.tolist(), last
-            csv.writer(opened, lineterminator="\n").writerows(
-                (video, f"{second:04d}", *map(repr, box), action or "", *([end] if end else []))
-                for video, second, box, action, end in zip(*columns, strict=True)
-            )
+    scored = ~np.isnan(boxes.scores)
+    last = np.where(scored, boxes.scores.astype(np.float32).astype(str), boxes.people.astype(str))
+    last[~scored & (boxes.people < 0)] = ""
+    columns = boxes.videos, boxes.seconds.tolist(), boxes.boxes.tolist(), boxes.actions.tolist(), last.tolist()
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        (video, f"{second:04d}", *map(repr, box), action or "", *([end] if end else []))
+        for video, second, box, action, end in zip(*columns, strict=True)
+    )
+    return text.getvalue()
 
 
 def _read_boxes(path: epath.Path, kind: Literal["ground truth", "detections"]) -> Boxes:
