@@ -35,6 +35,7 @@ from posmlp_jax.checkpoints.pretrained import Pretrained, open_pretrained
 from posmlp_jax.checkpoints.selection import CHECKPOINT_HELP, add_selection
 from posmlp_jax.command_line import CommandParser, run_program
 from posmlp_jax.data import evaluation_sizes
+from posmlp_jax.data.augment.augmentation import WHOLE
 from posmlp_jax.errors import CheckpointError, ConfigError, nearest, refusal
 from posmlp_jax.models.backbone import Backbone
 from posmlp_jax.models.detectors.config import ActionDetectorConfig
@@ -188,7 +189,7 @@ def describe(pretrained: Pretrained, exported: jax.export.Exported, dtype: str) 
         "crop": "bicubic resize to just cover height / eval_crop by width / eval_crop, then the centre",
     }
     outputs = [about(output) for output in exported.out_avals]
-    if data.get("crop") == "fit":
+    if data.get("crop") in WHOLE:
         crop = {
             "crop": "resized, in its own shape, to just fit into height by width and, where they are given, short_side "
             "and long_side: bilinearly or, where it shrinks, averaged over pixels; in the upper left, the rest 0",

@@ -67,7 +67,7 @@ def read_input(pretrained: Pretrained, path: StrPath) -> np.ndarray:
     data.update(short_side=0, long_side=0)
     pixels = np.zeros((*pretrained.config.input_size, 3), np.uint8)
     try:
-        EvalViews(FileSource(files, kind), data, pretrained.config.input_size).fill(pixels, 0)
+        EvalViews(FileSource(files, kind), data, [pretrained.config.input_size]).fill(pixels, 0)
     except BrokenExampleError as error:
         raise DataError(f"cannot read {path}: {error.reason}") from error
     except OSError as error:

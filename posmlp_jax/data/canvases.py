@@ -1,10 +1,14 @@
-"""The sizes that batches have, and with the crop 'fit' which of them, the canvases, each image belongs to."""
+"""The sizes that batches have, and where they hold whole images which of them, the canvases, each image belongs to.
+
+With `data.crop` 'fit' that is so in training and evaluation, with 'scaled' in evaluation alone.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from posmlp_jax.data.augment.augmentation import WHOLE
 from posmlp_jax.data.augment.crops import does_not_fit, fitted_size
 from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.data.decoding.images import Size
@@ -23,22 +27,28 @@ def evaluation_sizes(config: Any, input_size: InputSize) -> tuple[InputSize, ...
 
 
 def training_sizes(config: Any, input_size: InputSize) -> tuple[InputSize, ...]:
-    """The input sizes that steps of training have: those of `config.train_sizes`, or else as in an evaluation.
+    """The input sizes that steps of training have: canvases, those of `config.train_sizes`, or else the model's own.
 
     Args:
       config: the `data` section of a config.
       input_size: the model's, (height, width) or (frames, height, width); clips keep their frames.
     """
-    return _sizes(config.train_sizes, input_size) or evaluation_sizes(config, input_size)
+    given = config.canvases if trains_on_whole(config) else config.train_sizes
+    return _sizes(given, input_size) or (tuple(input_size),)
+
+
+def trains_on_whole(config: Any) -> bool:
+    """Whether training sees all of an image, in a canvas."""
+    return config.crop == "fit" or (config.crop in WHOLE and config.augment == "none")
 
 
 def used_sizes(sizes: Sequence[InputSize], config: Any, source: Source) -> tuple[InputSize, ...]:
-    """Those of some sizes that there will be batches of: not the canvases that no image of a source belongs to.
+    """Those of some sizes that training has batches of: not the canvases that no image of a source belongs to.
 
     Raises:
       ConfigError: as `Canvases.of_source`.
     """
-    if config.crop != "fit":
+    if not trains_on_whole(config):
         return tuple(sizes)
     return tuple(sizes[canvas] for canvas in np.unique(Canvases(sizes, config).of_source(source)))
 
@@ -49,18 +59,19 @@ def _sizes(given: Sequence[int | Size], input_size: InputSize) -> tuple[InputSiz
 
 
 class Canvases:
-    """Which of some canvases each image belongs to: `canvases(sizes)`.
+    """Which of some canvases each image, or all frames of each video, belong to: `canvases(sizes)`.
 
     It is the one of least area among those that hold the image at its `fitted_size`; where that is as large as a canvas
     allows, the one of which the image fills the largest share.
 
     Args:
-      sizes: the canvases', (height, width) each.
+      sizes: the canvases', (height, width) or (frames, height, width) each.
       config: the `data` section of a config.
     """
 
-    def __init__(self, sizes: Sequence[Size], config: Any):
-        self._sizes, self._limits = np.array(sizes, np.int64), (config.short_side, config.long_side)
+    def __init__(self, sizes: Sequence[InputSize], config: Any):
+        self._sizes = np.array([size[-2:] for size in sizes], np.int64)
+        self._limits = config.short_side, config.long_side
 
     def __call__(self, image_sizes: np.ndarray) -> np.ndarray:
         """The canvas of each image, int64 [n], by its place among all; −1 where none holds it.
@@ -98,8 +109,8 @@ class Canvases:
             if len(self._sizes) == 1 and not self._limits[0]:
                 return np.zeros(len(source), np.int64)
             raise ConfigError(
-                "several data.canvases, and data.short_side, need images whose sizes are known before they are read, "
-                f"as those of data sets of detection are; these are not: {source.description}"
+                f"several data.canvases, and data.short_side, need {source.kind}s whose sizes are known before they "
+                f"are read, as those of data sets of detection are; these are not: {source.description}"
             )
         found = self(source.sizes)
         if (found < 0).any():

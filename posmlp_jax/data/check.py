@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from posmlp_jax.data.augment.augmentation import Augmentation
-from posmlp_jax.data.canvases import Canvases, evaluation_sizes
+from posmlp_jax.data.augment.augmentation import WHOLE, Augmentation
+from posmlp_jax.data.canvases import Canvases, evaluation_sizes, training_sizes, trains_on_whole
 from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
 from posmlp_jax.data.sources.labelled import LabelledSource
@@ -59,26 +59,29 @@ def _check_sizes(field: str, sizes: Any) -> None:
 
 
 def _check_fit(config: Any) -> None:
-    """Checks what only the crop 'fit' reads, and what does not go with it."""
+    """Checks what only the crops that show whole images read, and what does not go with them."""
     short, long = config.short_side, config.long_side
     if not (short == long == 0 or (_is_side(short) and _is_side(long) and short <= long)):
         raise ConfigError(
             f"data.short_side is {short!r} and data.long_side {long!r}, and should be sides, the long one no less than "
             "the short one, or 0 and 0"
         )
-    if config.crop != "fit":
+    if config.crop not in WHOLE:
         for field in ("canvases", "short_side", "long_side"):
             if config[field]:
-                raise ConfigError(f"data.{field} is {config[field]}, which only data.crop 'fit' reads: {config.crop!r}")
+                raise ConfigError(
+                    f"data.{field} is {config[field]}, which only data.crop 'fit' and 'scaled' read: {config.crop!r}"
+                )
         return
-    others = {"train_sizes": (), "test_clips": 1, "test_crops": 1}
-    if len(config.canvases) > 1:
-        others["balance"] = "none"
+    others = {"test_clips": 1, "test_crops": 1, "frame_side": 0}
+    if trains_on_whole(config):
+        others |= {"train_sizes": ()} | ({"balance": "none"} if len(config.canvases) > 1 else {})
     for field, value in others.items():
         if config[field] != value:
+            reasons = {"frame_side": ", which resizes frames itself", "balance": " and several data.canvases"}
             raise ConfigError(
-                f"data.{field} is {config[field]!r}, and should be {value!r} with data.crop 'fit'"
-                f"{' and several data.canvases' if field == 'balance' else ', which shows all of an image in a canvas'}"
+                f"data.{field} is {config[field]!r}, and should be {value!r} with data.crop '{config.crop}'"
+                f"{reasons.get(field, ', which shows all of an image in a canvas')}"
             )
 
 
@@ -109,10 +112,15 @@ def check_source(source: Source, config: Any, input_size: InputSize) -> None:
         )
     if source.kind == "image" and config.test_clips > 1:
         raise ConfigError(f"data.test_clips is {config.test_clips}, but these are images: {source.description}")
-    if config.crop == "fit":
-        if source.kind == "video":
-            raise ConfigError(f"data.crop 'fit' is for images, and these are videos: {source.description}")
+    if config.crop in WHOLE:
         Canvases(evaluation_sizes(config, input_size), config).of_source(source)
+    if config.crop == "scaled":
+        side = max(max(size[-2:]) for size in training_sizes(config, input_size))
+        if config.scale_sides[0] < side and not trains_on_whole(config):
+            raise ConfigError(
+                f"data.scale_sides is {tuple(config.scale_sides)}, but crops of {side} pixels are cut out of what they "
+                f"make: set --config.data.scale_sides='({side}, {max(side, config.scale_sides[1])})'"
+            )
     if isinstance(source, LabelledSource):
         Labels(source, config)  # Classes of `flip_label_pairs` that there are none of.
     elif config.balance == "classes":

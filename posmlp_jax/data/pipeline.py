@@ -12,8 +12,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from posmlp_jax.data.augment.augmentation import Augmentation
-from posmlp_jax.data.canvases import Canvases, used_sizes
+from posmlp_jax.data.augment.augmentation import WHOLE, Augmentation
+from posmlp_jax.data.canvases import Canvases, trains_on_whole, used_sizes
 from posmlp_jax.data.check import check_config, check_source
 from posmlp_jax.data.decoding.examples import InputSize, create_decoder
 from posmlp_jax.data.decoding.replacement import BrokenExamples, DamagedVideos, read_decodable
@@ -55,7 +55,7 @@ def train_batches(
       config: the `data` section of a config.
       input_size: (height, width), or (frames, height, width) of clips; or several of these, of which each step has one
         at random (`StepSizes`) or, with the crop 'fit', by the images, which then are
-        `config.canvases` (`StepCanvases`).
+        `config.canvases` (`StepCanvases`): `canvases.training_sizes`.
       batch_size: samples a step, over all processes.
       seed: of order and augmentation.
       start_step: the step of the first batch; the stream is the one that a run from step 0 has there.
@@ -114,8 +114,8 @@ def eval_batches(
     Args:
       source: the images or videos.
       config: the `data` section of a config.
-      input_size: (height, width), or (frames, height, width) of clips; with the crop 'fit' also those of
-        `config.canvases`.
+      input_size: (height, width), or (frames, height, width) of clips; with the crops 'fit' and 'scaled' also those of
+        `config.canvases`: `canvases.evaluation_sizes`.
       batch_size: examples a step, over all processes.
       clips: views in time of each video (`FrameSampling.test`); 1 of images.
       crops: views in space of each image or clip, 1 or 3 (`crops.uniform_crops`).
@@ -134,7 +134,7 @@ def eval_batches(
     check_source(source, config, sizes[0])
     targets = Labels(source, config) if targets is None else targets
     places = Places(batch_size, process_index, process_count)
-    views = EvalViews(source, config, sizes[0], clips, crops)
+    views = EvalViews(source, config, sizes, clips, crops)
     plan = _eval_steps(source, config, sizes, batch_size)
     steps = grain.MapDataset.range(len(plan)).map(_EvalBatch(plan, targets, views, places))
     return Batches(load(steps, config), DamagedVideos(source, report))
@@ -148,8 +148,8 @@ def _eval_steps(
     source: Source, config: Any, sizes: Sequence[InputSize], batch_size: int
 ) -> list[tuple[InputSize, np.ndarray]]:
     """Of each step the size and the examples' indices, no more than `batch_size`: canvas by canvas, in order."""
-    fits = config.crop == "fit"
-    belongs, steps = Canvases(sizes, config).of_source(source) if fits else np.zeros(len(source), np.int64), []
+    whole = config.crop in WHOLE
+    belongs, steps = Canvases(sizes, config).of_source(source) if whole else np.zeros(len(source), np.int64), []
     for canvas, size in enumerate(sizes):
         members = np.flatnonzero(belongs == canvas)
         steps += [(size, members[at : at + batch_size]) for at in range(0, len(members), batch_size)]
@@ -163,7 +163,7 @@ class _TrainBatch:
         self, source: Source, targets: Targets, config: Any, sizes: Sequence[InputSize], seed: int, places: Places
     ):
         self._places, self._targets, order = places, targets, None
-        if config.crop == "fit" and len(sizes) > 1:
+        if trains_on_whole(config) and len(sizes) > 1:
             order = CanvasOrder(Canvases(sizes, config).of_source(source), config, places.batch_size, seed)
         self._order = TrainingOrder(source, config, seed, order)
         self._sizes = StepSizes(sizes, seed, None if order is None else order.steps)

@@ -55,8 +55,8 @@ class Loader:
         self._clips, self._batch_size = clips, batch_size
         source, data = FileSource(files, self._kind), data_config(pretrained)
         self._sizes = evaluation_sizes(data, pretrained.config.input_size)
-        self._canvases = Canvases([size[-2:] for size in self._sizes], data)
-        self._views = EvalViews(source, data, self._sizes[0], clips, crops)
+        self._canvases = Canvases(self._sizes, data)
+        self._views = EvalViews(source, data, self._sizes, clips, crops)
 
     def batches(self) -> Generator[FileBatch, None, None]:
         """Batches in the order of the files, each of one size: of several canvases, as files have filled one.
@@ -108,11 +108,9 @@ class Loader:
         except OSError as error:
             reason = error.strerror or str(error)
         else:
-            # Of a crop the image has more than there is.
-            fitted = tuple(map(min, placement.extent, self._sizes[canvas][-2:]))
             frames = () if example.frames is None else example.frames.reshape(self._clips, -1).tolist()
             seen = {"frames": tuple(map(tuple, frames)), "replaced": example.damaged}
-            return FilePrediction(file, **seen, size=example.size, fitted=fitted), canvas, pixels
+            return FilePrediction(file, **seen, size=example.size, fitted=placement.extent), canvas, pixels
         other = VIDEOS if self._kind is IMAGES else IMAGES
         hint = f"; the model takes {self._kind.noun}" if has_suffix(file, other) else ""
         return FilePrediction(file, error=reason + hint), 0, None

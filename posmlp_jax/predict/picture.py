@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from posmlp_jax.checkpoints.pretrained import Pretrained
+from posmlp_jax.data.augment.augmentation import WHOLE
 from posmlp_jax.data.augment.crops import uniform_crop_boxes
 from posmlp_jax.data.decoding.frames import decode_frames
 from posmlp_jax.data.decoding.images import decode
@@ -110,8 +111,9 @@ def _look_again(pretrained: Pretrained, crops: int | None, prediction: FilePredi
     boxes = []
 
     def small(image: np.ndarray) -> np.ndarray:
-        if data.crop == "fit":  # All of it is looked at.
-            return prediction.drawn_into(_thumbnail(image, prediction.picture_side))
+        if data.crop in WHOLE:  # All of it is looked at.
+            side = prediction.picture_side if not prediction.frames else _FRAME
+            return prediction.drawn_into(_thumbnail(image, side))
         height, width = image.shape[:2]
         found = uniform_crop_boxes((height, width), size, data.eval_crop, count)
         boxes[:] = [(top / height, left / width, h / height, w / width) for top, left, h, w in found]

@@ -44,6 +44,22 @@ def default_config(model: str = "posmlp_t", task: str = "classification") -> Con
                 "name": "imagenet2012",
                 # Where it lies: '' is tfds' own folder (TFDS_DATA_DIR, else ~/tensorflow_datasets).
                 "data_dir": "",
+                # Action detection: the files beside videos/ or frames/, in AVA's formats, and '' for none.
+                "films": {
+                    "train_labels": "annotations/ava_train_v2.2.csv",
+                    "eval_labels": "annotations/ava_val_v2.2.csv",
+                    "label_map": "annotations/ava_action_list_v2.2_for_activitynet_2019.pbtxt",
+                    "train_excluded": "annotations/ava_train_excluded_timestamps_v2.2.csv",
+                    "eval_excluded": "annotations/ava_val_excluded_timestamps_v2.2.csv",
+                    # What a detector has found: boxes to train on besides those of the labels, boxes to evaluate in
+                    # place of those, and the least score that each has to have.
+                    "train_boxes": "",
+                    "eval_boxes": "",
+                    "train_score": 0.9,
+                    "eval_score": 0.8,
+                    # The second, as the files above count them, at which films and folders of frames begin.
+                    "begin": 900.0,
+                },
                 # tfds splits and sub-splits, e.g. 'train[:90%]'. image_folder takes train/ and val/ or test/.
                 "train_split": "train",
                 "eval_split": "validation",
@@ -58,17 +74,21 @@ def default_config(model: str = "posmlp_t", task: str = "classification") -> Con
                 "max_broken": 0.01,
                 # 'standard': crop, flip and what is set below; 'none': what evaluation sees, whatever is set below.
                 "augment": "standard",
-                # 'random_resized' (Inception crops), 'pad' (random shifts, for small images), 'resize' (no crop) or
-                # 'fit': all of the image in its own shape, in the upper left of a canvas, in evaluation too.
+                # 'random_resized' (Inception crops), 'pad' (random shifts, for small images), 'resize' (no crop),
+                # 'fit': all of the image in its own shape, in the upper left of a canvas, in evaluation too; or
+                # 'scaled': a random part, after the shorter side was drawn from scale_sides, (least, most), and in
+                # evaluation as 'fit', as SlowFast has it on AVA.
                 "crop": "random_resized",
+                "scale_sides": (256, 320),
                 "crop_scale": (0.08, 1.0),
                 "crop_ratio": (3 / 4, 4 / 3),
                 "crop_padding": 4,
-                # 'fit': the canvases' sizes, as ((800, 1088), (1088, 800)), of which each step has one and each image
-                # the smallest that holds it; (): the model's own. A step is compiled for each.
+                # 'fit', and in evaluation 'scaled': the canvases' sizes, as ((800, 1088), (1088, 800)), of which each
+                # step has one and each image the smallest that holds it; (): the model's own. A step is compiled for
+                # each.
                 "canvases": (),
-                # 'fit': no image is larger, as mmdetection's Resize has it with 800 and 1333; 0 and 0: each is as large
-                # as its canvas allows, the one that it fills most of.
+                # Likewise: no image is larger, as mmdetection's Resize has it with 800 and 1333; 0 and 0: each is as
+                # large as its canvas allows, the one that it fills most of.
                 "short_side": 0,
                 "long_side": 0,
                 # How random_resized crops are resized: 'bicubic', nearly Pillow's in a sixth of the time; 'random',
@@ -103,6 +123,8 @@ def default_config(model: str = "posmlp_t", task: str = "classification") -> Con
                 "sampling": "segment",
                 "stride": 4,
                 # 'dense': how many frames a second `stride` counts, whatever the video has; 0: the video's own frames.
+                # Clips round the key frames of films are always such, and those of folders of frames have been taken
+                # out at this rate.
                 "fps": 0.0,
                 # The shorter side that a video's frames are brought to before anything else; 0: they stay as stored.
                 "frame_side": 0,

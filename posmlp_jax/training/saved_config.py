@@ -15,6 +15,7 @@ from posmlp_jax.checkpoints.folders import folder_of
 from posmlp_jax.checkpoints.pretrained import Pretrained
 from posmlp_jax.checkpoints.run import as_tuples, newest_config, task_of
 from posmlp_jax.data import Source, evaluation_sizes
+from posmlp_jax.data.augment.augmentation import WHOLE
 from posmlp_jax.data.fingerprint import fingerprint, hash_lines
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import COMPUTING
@@ -93,7 +94,8 @@ def protocol(config: ConfigDict, pretrained: Pretrained, source: Source) -> str:
     if data_changes(pretrained.workdir, {"evaluation": data}):
         parts.append(f"data_{hash_lines([json.dumps(data, sort_keys=True)])[:8]}")
     parts += [f"{name}={here[name]}" for name in _OF_CLIPS_AND_CROPS if here[name] != there[name]]
-    parts += [f"crop={here.crop}"] if here.crop != there.crop and "fit" in (here.crop, there.crop) else []
+    # What evaluation sees is one of two things, whatever crop training takes.
+    parts += [f"crop={here.crop}"] if (here.crop in WHOLE) != (there.crop in WHOLE) else []
     canvases, before = (evaluation_sizes(data, pretrained.config.input_size) for data in (here, there))
     if canvases != before:
         parts.append(f"canvases={'+'.join('x'.join(map(str, size)) for size in canvases)}")

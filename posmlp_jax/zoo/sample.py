@@ -75,7 +75,7 @@ def take_sample(source: LabelledSource, pretrained: Pretrained, count: int) -> S
       count: at most.
     """
     size = pretrained.config.input_size
-    views = EvalViews(source, data_config(pretrained), size)
+    views = EvalViews(source, data_config(pretrained), [size])
     indices = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)
     pixels = np.zeros((len(indices), *size, 3), np.uint8)
     decoded = [views.fill(row, int(index))[0] for row, index in zip(pixels, indices, strict=True)]

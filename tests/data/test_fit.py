@@ -172,7 +172,10 @@ def test_evaluation_goes_canvas_by_canvas(make_config):
         ({"short_side": 800}, r"data\.short_side is 800 and data\.long_side 0, and should be sides, the long one no "),
         ({"short_side": 9, "long_side": 8}, r"data\.short_side is 9 and data\.long_side 8, and should be sides"),
         ({"short_side": -1, "long_side": 8}, r"data\.short_side is -1"),
-        ({"crop": "pad", "canvases": (8,)}, r"data\.canvases is \(8,\), which only data\.crop 'fit' reads: 'pad'"),
+        (
+            {"crop": "pad", "canvases": (8,)},
+            r"data\.canvases is \(8,\), which only data\.crop 'fit' and 'scaled'",
+        ),
         ({"crop": "resize", "short_side": 8, "long_side": 9}, r"data\.short_side is 8, which only data\.crop 'fit'"),
         ({"train_sizes": (8,)}, r"data\.train_sizes is \(8,\), and should be \(\) with data\.crop 'fit', which shows"),
         ({"test_crops": 3}, r"data\.test_crops is 3, and should be 1 with data\.crop 'fit'"),
@@ -192,7 +195,8 @@ def test_mistakes_of_use(make_config):
     config = make_config(crop="fit")
     with pytest.raises(ConfigError, match=r"1 clips × 3 crops are asked for, and data\.crop 'fit' shows all of an"):
         eval_batches(Photos([(8, 8)]), config, (8, 8), batch_size=1, crops=3, targets=NoTargets())
-    videos = Photos([(8, 8)])
+    videos = Photos([(8, 8)], known=False)
     videos.kind = "video"
-    with pytest.raises(ConfigError, match=r"data\.crop 'fit' is for images, and these are videos: photos"):
-        check_source(videos, config, (4, 8, 8))
+    check_source(videos, config, (4, 8, 8))
+    with pytest.raises(ConfigError, match=r"several data\.canvases, .*, need videos whose sizes are known .*: photos"):
+        check_source(videos, make_config(crop="fit", canvases=((8, 8), (8, 16))), (4, 8, 8))

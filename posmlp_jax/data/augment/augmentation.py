@@ -13,7 +13,9 @@ from posmlp_jax.data.augment.randaugment import RandAugment
 from posmlp_jax.data.decoding.images import Size
 from posmlp_jax.errors import ConfigError, nearest
 
-CROPS = ("random_resized", "pad", "resize", "fit")
+CROPS = ("random_resized", "pad", "resize", "fit", "scaled")
+# Those whose evaluation sees all of an image, in a canvas.
+WHOLE = ("fit", "scaled")
 _AUGMENT = ("standard", "none")
 _RANDAUGMENT_ON = ("crop", "frame")
 
@@ -29,7 +31,7 @@ class Augmentation:
     Args:
       config: the `data` section of a config. `augment='none'` gives what evaluation sees, whatever the other fields
         say; `color_jitter` is left out where there is RandAugment, as in the published recipes.
-      image_size: (height, width) of the result; with the crop 'fit' of the canvas that the image is laid into.
+      image_size: (height, width) of the result; of the canvas where all of an image is laid into one.
 
     Raises:
       ConfigError: for a value that makes no sense.
@@ -59,6 +61,9 @@ class Augmentation:
                 f"unknown data.interpolation '{config.interpolation}': "
                 f"{nearest(config.interpolation, crops.INTERPOLATIONS)}"
             )
+        least, most = config.scale_sides
+        if not (all(isinstance(side, int) for side in (least, most)) and 1 <= least <= most):
+            raise ConfigError(f"data.scale_sides is {tuple(config.scale_sides)}, and should be (least, most) pixels")
         if config.crop_padding < 0:
             raise ConfigError(f"crop_padding must not be negative, but is {config.crop_padding}")
         self._none = config.augment == "none"
@@ -70,6 +75,7 @@ class Augmentation:
         self._interpolation = config.interpolation
         self._padding = config.crop_padding
         self._sides = config.short_side, config.long_side
+        self._scale_sides = least, most
         self._flip = config.flip
         mean, std = tuple(config.mean), tuple(config.std)
         jitter = ColorJitter(config.color_jitter)
@@ -91,6 +97,8 @@ class Augmentation:
         # Of a fraction, whose sides are rounded, others would be made than of the whole.
         if self._none or self._on_frame is not None or self._crop == "fit":
             return None
+        if self._crop == "scaled":
+            return self._scale_sides[1], self._scale_sides[1]
         if self._crop != "random_resized":
             # The resizing that follows is antialiased over at least two pixels.
             return 2 * height, 2 * width
@@ -117,7 +125,7 @@ class Augmentation:
         if pixels.ndim == 3:
             image, movement = self._apply(pixels, rng)
             crops.lay(out, self._erase(image, rng))
-            return Placement.of(pixels.shape[:2], movement)
+            return Placement.of(pixels.shape[:2], movement, image.shape[:2])
         start = rng.bit_generator.state
         for place, frame in zip(out, pixels, strict=True):
             rng.bit_generator.state = start
@@ -127,11 +135,11 @@ class Augmentation:
         erased = self._erase(inside, rng)
         if erased is not inside:
             inside[...] = erased
-        return Placement.of(pixels.shape[1:3], movement)
+        return Placement.of(pixels.shape[1:3], movement, image.shape[:2])
 
     def _apply(self, image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Movement]:
         """The image augmented up to erasing, and where its pixels went; it may be smaller than the result."""
-        if self._none and self._crop == "fit":
+        if self._none and self._crop in WHOLE:
             return crops.fit(image, self._size, *self._sides)
         if self._none:
             (box,) = crops.uniform_crop_boxes(image.shape[:2], self._size, self._eval_crop, 1)
@@ -145,6 +153,9 @@ class Augmentation:
             movement = moved @ movement
         elif self._crop == "fit":
             image, moved = crops.fit(image, self._size, *self._sides)
+            movement = moved @ movement
+        elif self._crop == "scaled":
+            image, moved = crops.scaled_crop(image, self._size, self._scale_sides, rng)
             movement = moved @ movement
         else:
             movement = cut_out((0, 0, *image.shape[:2]), self._size) @ movement

@@ -67,6 +67,28 @@ def random_resized_crop(
     return part, cut_out(box, size)
 
 
+def scaled_crop(
+    image: np.ndarray, size: Size, sides: tuple[int, int], rng: np.random.Generator
+) -> tuple[np.ndarray, Movement]:
+    """A random part of `size` of the image, whose shorter side is drawn first, from `sides`, both of them included.
+
+    As SlowFast has it for clips: the image keeps its shape, and is interpolated bilinearly. Of one that is more than 16
+    times as long as wide the middle is taken.
+
+    Raises:
+      ValueError: when `size` is larger than the shorter side may be.
+    """
+    top, left, height, width = box = _not_too_long(image.shape[:2])
+    side = int(rng.integers(sides[0], sides[1] + 1))
+    scaled = tuple(side * one // min(height, width) for one in (height, width))
+    image = image[top : top + height, left : left + width]
+    if scaled != (height, width):
+        image = cv2.resize(image, scaled[::-1], interpolation=cv2.INTER_LINEAR)
+    corner = [int(rng.integers(have - want + 1)) for have, want in zip(scaled, size, strict=True)]
+    part = image[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
+    return part, cut_out((*corner, *size), size) @ cut_out(box, scaled)
+
+
 def fast_resize(image: np.ndarray, size: Size) -> np.ndarray:
     """Antialiased bicubic resizing for training: nearly `resize`, in a sixth of the time.
 
@@ -150,11 +172,11 @@ def does_not_fit(image_size: Size, fitted: Size, canvases: Sequence[Size]) -> st
 
 
 def lay(out: np.ndarray, image: np.ndarray) -> None:
-    """Writes an image into the upper left of `out`, and zeros beside and below it."""
-    height, width = image.shape[:2]
-    out[:height, :width] = image
-    out[height:] = 0
-    out[:height, width:] = 0
+    """Writes an image, or each frame of a clip, into the upper left of `out`, and zeros beside and below it."""
+    height, width = image.shape[-3:-1]
+    out[..., :height, :width, :] = image
+    out[..., height:, :, :] = 0
+    out[..., :height, width:, :] = 0
 
 
 def random_flip(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Movement]:
@@ -198,9 +220,7 @@ def _crop_plan(
     image_size: Size, size: Size, eval_crop: float, count: int
 ) -> tuple[tuple[int, int, int, int], Size, list[tuple[int, int]]]:
     """(the box of the image that is resized, to which size, the corners of the crops of that)."""
-    # Of an image that is more than 16 times as long as wide the middle: it would be resized to gigabytes.
-    height, width = (min(side, 16 * min(image_size)) for side in image_size)
-    box = (image_size[0] - height) // 2, (image_size[1] - width) // 2, height, width
+    _, _, height, width = box = _not_too_long(image_size)
     target = [math.floor(side / eval_crop) for side in size]
     shrink = min(height / target[0], width / target[1])
     resized = tuple(max(goal, int(side / shrink)) for goal, side in zip(target, (height, width), strict=True))
@@ -211,3 +231,12 @@ def _crop_plan(
     if spare[1] >= spare[0]:
         return box, resized, [(top, 0), (top, left), (top, spare[1])]
     return box, resized, [(0, left), (top, left), (spare[0], left)]
+
+
+def _not_too_long(image_size: Size) -> tuple[int, int, int, int]:
+    """The box of an image to be resized: where it is more than 16 times as long as wide, its middle.
+
+    All of it would become gigabytes.
+    """
+    height, width = (min(side, 16 * min(image_size)) for side in image_size)
+    return (image_size[0] - height) // 2, (image_size[1] - width) // 2, height, width

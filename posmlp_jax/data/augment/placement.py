@@ -41,20 +41,18 @@ class Placement:
       matrix: takes (x, y, 1), x being a share of the image's width and y of its height, as it is seen upright, to
         pixels of the result. A point may come to lie outside of that. What was decoded at a fraction of its size (see
         `images.decode`) may be up to a pixel off at its right and lower edges.
+      extent: (height, width) of what is seen of it there, from the upper left corner: a crop's, or in a canvas that of
+        the whole image.
     """
 
     matrix: Float64[np.ndarray, "2 3"]
+    extent: Size
 
     @classmethod
-    def of(cls, size: Size, movement: Movement) -> "Placement":
+    def of(cls, size: Size, movement: Movement, extent: Size) -> "Placement":
         """What moving its pixels makes of an image of a size (height, width)."""
         height, width = size
-        return cls(movement[:2] * (width, height, 1.0))
-
-    @property
-    def extent(self) -> Size:
-        """(height, width) of the whole image in the result, where it was resized to whole pixels and not turned."""
-        return round(abs(self.matrix[1, 1])), round(abs(self.matrix[0, 0]))
+        return cls(movement[:2] * (width, height, 1.0), tuple(extent))
 
     @property
     def mirrored(self) -> bool:

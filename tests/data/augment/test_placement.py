@@ -58,7 +58,7 @@ def compare(image: np.ndarray, placement: Placement, before: np.ndarray, within:
 
 def augmentation(size, **changes) -> Augmentation:
     config = default_config().data
-    config.update(crop_scale=(0.3, 1.0), randaugment_fill=(0, 0, 0), **changes)
+    config.update(crop_scale=(0.3, 1.0), scale_sides=(120, 140), randaugment_fill=(0, 0, 0), **changes)
     return Augmentation(config, size)
 
 
@@ -113,7 +113,7 @@ def test_each_operation_by_itself(operation, monkeypatch):
     for seed in range(30):
         augment = RandAugment.from_string("rand-m5-n1-mstd3-p1", mean=(0.0, 0.0, 0.0))
         result, movement = augment(image, np.random.default_rng(seed))
-        count += compare(result, Placement.of((90, 121), movement), image, within=0.25)
+        count += compare(result, Placement.of((90, 121), movement, (90, 121)), image, within=0.25)
     assert count > 40
 
 
@@ -139,7 +139,7 @@ def test_what_evaluation_sees(shape, eval_crop):
     assert compare(out, placement, image) >= 1
     for box in uniform_crop_boxes(shape, (48, 40), eval_crop, 3):
         top, left, height, width = box
-        matrix = Placement.of(shape, cut_out(box, (48, 40))).matrix
+        matrix = Placement.of(shape, cut_out(box, (48, 40)), (48, 40)).matrix
         corners = np.array([[left, top], [left + width, top + height]]) / (shape[1], shape[0])
         np.testing.assert_allclose(np.c_[corners, np.ones(2)] @ matrix.T, [[0, 0], [40, 48]], atol=1e-9)
 

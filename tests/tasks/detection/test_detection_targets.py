@@ -171,7 +171,7 @@ def test_targets_from_crops_are_those_from_full_masks():
 
 def placement_of(size, fitted, mirrored=False) -> Placement:
     movement = cut_out((0, 0, *size), fitted)
-    return Placement.of(size, mirror(fitted[1]) @ movement if mirrored else movement)
+    return Placement.of(size, mirror(fitted[1]) @ movement if mirrored else movement, fitted)
 
 
 def test_what_is_no_target():
