@@ -38,6 +38,8 @@ _WAY = (1.0, 2.0)
 _ROWS = {"mouth": 46.0, "brow": 19.0}
 _REACH = (6.0, 14.0)
 _QUALITY = 95
+# In CASME II's layout, the first frame's number: sorted as texts, later frames would come first.
+_ONSET = 95
 
 
 @functools.cache
@@ -119,6 +121,20 @@ def make_clip(subject: int, emotion: str, number: int) -> np.ndarray:
 def encode(frames: np.ndarray) -> list[bytes]:
     """Each frame as a JPEG."""
     return [cv2.imencode(".jpg", frame, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))[1].tobytes() for frame in frames]
+
+
+def write_casme2(folder: Path) -> None:
+    """Writes the faces as CASME II is given away: a coding table, and a folder of JPEGs for each clip of a subject."""
+    columns = ("Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame", "Action Units", "Estimated Emotion")
+    lines = [",".join(columns)]
+    for subject, emotion, number in _listed():
+        clip = folder / "Cropped" / f"sub{subject:02d}" / f"EP{number:02d}"
+        clip.mkdir(parents=True)
+        for place, image in enumerate(encode(make_clip(subject, emotion, number))):
+            (clip / f"reg_img{_ONSET + place}.jpg").write_bytes(image)
+        apex, offset = _ONSET + RISE - 1, _ONSET + RISE + FALL - 1
+        lines.append(f"{subject},{clip.name},{_ONSET},{apex},{offset},,{emotion}")
+    (folder / "CASME2-coding-made-up.csv").write_text("\n".join(lines) + "\n")
 
 
 def build(source: Path | None, name: str) -> Recipe:
