@@ -126,12 +126,5 @@ def test_another_process_makes_the_same_clips():
         "import hashlib; from posmlp_jax.data.prepare.datasets.micro_motions import encode, make_clip\n"
         "print(hashlib.sha256(b''.join(encode(make_clip(9, 'disgust', 11)))).hexdigest())"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == hashlib.sha256(b"".join(encode(make_clip(9, "disgust", 11)))).hexdigest()

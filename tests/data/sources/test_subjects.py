@@ -97,10 +97,10 @@ def test_an_index_that_is_damaged(config):
     folder = prepare("micro_motions", data_dir=config.data_dir)
     content = json.loads((folder / "clips.json").read_text())
     (folder / "clips.json").write_text(json.dumps({"clips": content["clips"][1:]}))
-    with pytest.raises(DataError, match="clips.json is of 23 clips, and there are 24: delete"):
+    with pytest.raises(DataError, match=r"clips.json is of 23 clips, and there are 24: delete"):
         open_subjects(config, "train")
     (folder / "clips.json").write_text('{"clips": [{"id": 3}]}')
-    with pytest.raises(DataError, match="clips.json is damaged"):
+    with pytest.raises(DataError, match=r"clips.json is damaged"):
         open_subjects(config, "train")
 
 
