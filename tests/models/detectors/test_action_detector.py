@@ -139,7 +139,7 @@ def test_wrong_calls():
     for boxes in (BOXES[0], BOXES[:1], BOXES[..., :3]):
         with pytest.raises(ConfigError, match=r"boxes should be \[batch, n, 4\] of 2 clips, not \("):
             jax.eval_shape(lambda detector, *args: detector(*args), detector, CLIPS, boxes)
-    with pytest.raises(ConfigError, match="a detector of actions takes boxes beside clips, .* with --features"):
+    with pytest.raises(ConfigError, match=r"a detector of actions takes boxes beside clips, .* with --features"):
         export_model(detector)
     with pytest.raises(ConfigError, match="train=True with box_dropout needs rngs"):
         jax.eval_shape(lambda detector, *args: detector(*args, train=True), detector, CLIPS, BOXES)
