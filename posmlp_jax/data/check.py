@@ -1,9 +1,10 @@
 """Whether a config makes sense, and a source is what it says, before any batch is made."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from posmlp_jax.data.augment.augmentation import WHOLE, Augmentation
-from posmlp_jax.data.canvases import Canvases, evaluation_sizes, training_sizes, trains_on_whole
+from posmlp_jax.data.canvases import Canvases, evaluation_sizes, trains_on_whole
 from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
 from posmlp_jax.data.sources.labelled import LabelledSource
@@ -114,14 +115,22 @@ def check_source(source: Source, config: Any, input_size: InputSize) -> None:
         raise ConfigError(f"data.test_clips is {config.test_clips}, but these are images: {source.description}")
     if config.crop in WHOLE:
         Canvases(evaluation_sizes(config, input_size), config).of_source(source)
-    if config.crop == "scaled":
-        side = max(max(size[-2:]) for size in training_sizes(config, input_size))
-        if config.scale_sides[0] < side and not trains_on_whole(config):
-            raise ConfigError(
-                f"data.scale_sides is {tuple(config.scale_sides)}, but crops of {side} pixels are cut out of what they "
-                f"make: set --config.data.scale_sides='({side}, {max(side, config.scale_sides[1])})'"
-            )
     if isinstance(source, LabelledSource):
         Labels(source, config)  # Classes of `flip_label_pairs` that there are none of.
     elif config.balance == "classes":
         raise ConfigError(f"data.balance is 'classes', but these {source.kind}s have none: {source.description}")
+
+
+def check_scales(config: Any, sizes: Sequence[InputSize]) -> None:
+    """Raises a ConfigError where the crop 'scaled' would make frames smaller than what training cuts out of them.
+
+    Args:
+      config: the `data` section of a config.
+      sizes: that training has (`canvases.training_sizes`).
+    """
+    side = max(max(size[-2:]) for size in sizes)
+    if config.crop == "scaled" and config.scale_sides[0] < side and not trains_on_whole(config):
+        raise ConfigError(
+            f"data.scale_sides is {tuple(config.scale_sides)}, but crops of {side} pixels are cut out of what they "
+            f"make: set --config.data.scale_sides='({side}, {max(side, config.scale_sides[1])})'"
+        )

@@ -14,7 +14,7 @@ import numpy as np
 
 from posmlp_jax.data.augment.augmentation import WHOLE, Augmentation
 from posmlp_jax.data.canvases import Canvases, trains_on_whole, used_sizes
-from posmlp_jax.data.check import check_config, check_source
+from posmlp_jax.data.check import check_config, check_scales, check_source
 from posmlp_jax.data.decoding.examples import InputSize, create_decoder
 from posmlp_jax.data.decoding.replacement import BrokenExamples, DamagedVideos, read_decodable
 from posmlp_jax.data.loading import Batch, Batches, load
@@ -72,13 +72,14 @@ def train_batches(
       Close it when it is done with.
 
     Raises:
-      ConfigError: when the batch size is not divisible, or as `check_config` and `check_source`.
+      ConfigError: when the batch size is not divisible, or as `check_config`, `check_source` and `check_scales`.
       DataError: when there is no example, or no label where `targets` is None; from the iterator, when a label is out
         of range, a file cannot be read, or more images or videos are broken than `config.max_broken` allows.
     """
     check_config(config)
     sizes = _several(input_size)
     check_source(source, config, sizes[0])
+    check_scales(config, sizes)
     if len(source) == 0:
         raise DataError(f"no {source.kind}s to train on ({source.description})")
     sizes = used_sizes(sizes, config, source)

@@ -17,7 +17,15 @@ from posmlp_jax.checkpoints.pretrained import Pretrained, open_newest, open_toge
 from posmlp_jax.checkpoints.selection import check_selection
 from posmlp_jax.checkpoints.state import Bind, TrainState, bind_model, create_state, initial_state
 from posmlp_jax.checkpoints.transfer import Transferred, transfer
-from posmlp_jax.data import Batches, Source, check_source, evaluation_sizes, train_batches, training_sizes
+from posmlp_jax.data import (
+    Batches,
+    Source,
+    check_scales,
+    check_source,
+    evaluation_sizes,
+    train_batches,
+    training_sizes,
+)
 from posmlp_jax.data.canvases import used_sizes
 from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.devices.memory import check_batch_memory
@@ -181,6 +189,7 @@ def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Trai
     # Each part's examples are shared by the devices, and so then are the whole batch's.
     check_batch_size("batch_size", config.batch_size // config.accumulate, common["mesh"])
     check_source(source, config.data, common["model"].input_size)
+    check_scales(config.data, training_sizes(config.data, common["model"].input_size))
     _check_batches(config, common)
     if not len(source):
         raise DataError(f"there is no {source.kind} to train on: {source.description}")

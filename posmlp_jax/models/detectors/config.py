@@ -6,7 +6,6 @@ them side by side.
 """
 
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
 
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import BackboneConfig
@@ -20,14 +19,14 @@ class OnBackboneConfig:
     """What every detector has: a backbone whose maps its head sees, of images or clips of any size.
 
     Attributes:
-      takes: what the backbone is to take.
+      takes: what the backbone is to take, 'image' or 'video'; of a class of detectors.
       backbone: the model whose network, without its head, makes the maps, one of `list_models()`. To replace it takes
         all of its fields, but for those that are replaced, too, and shifts its windows where they can be shifted. Its
         `image_size` is that for which `absolute_position` is learned; other maps have it interpolated.
       num_classes: what is told apart, 1 or more.
     """
 
-    takes: ClassVar[Literal["image", "video"]]
+    takes = "image"  # No annotation: it would be among a dataclass's fields.
     backbone: str
     num_classes: int = 80
 
@@ -83,7 +82,6 @@ class DetectorConfig(OnBackboneConfig):
       max_detections: in an image; detections are an array of so many.
     """
 
-    takes: ClassVar = "image"
     backbone: str = "posmlp_t"
     fpn_width: int = 256
     first_map: int = 0
@@ -211,7 +209,7 @@ class ActionDetectorConfig(OnBackboneConfig):
       box_dropout: a probability for each of the values that a box comes to.
     """
 
-    takes: ClassVar = "video"
+    takes = "video"
     backbone: str = "posmlp_video_s"
     box_side: int = 7
     box_dropout: float = 0.5
