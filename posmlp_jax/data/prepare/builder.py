@@ -37,7 +37,8 @@ class Recipe:
       description: one paragraph for dataset_info.json.
       homepage: where the examples come from.
       noun: what the examples are, for messages.
-      files: what else belongs to it, by the file's name, for those who know what it is.
+      files: what else belongs to it, by the file's name, which may have folders, for those who know what it is. What is
+        costly to make is a function. A data set in a format of its own is files alone, without splits.
       notes: what there is to say to whoever prepares it, in lines.
     """
 
@@ -49,7 +50,7 @@ class Recipe:
     description: str
     homepage: str = ""
     noun: str = "images"
-    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, bytes | Callable[[], bytes]] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
 
 

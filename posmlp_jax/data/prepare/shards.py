@@ -3,7 +3,7 @@
 `download_and_prepare` of tfds starts from the beginning after a stop, which for ImageNet costs hours. Here the shards
 go one by one into a folder `VERSION.incomplete`, each under a temporary name until it lies safely on the disk; the
 next run skips those that are there. The folder gets its name when everything is in it. Examples that cannot be read
-are left out (`left_out`).
+are left out (`left_out`). Files that belong to it, or that it consists of, are written in the same way.
 
 In a bucket, where folders have no names to change, the shards go to where they stay, and `dataset_info.json`, without
 which nothing is taken for a data set, comes last. Nothing can be locked there: one program at a time may prepare it.
@@ -68,7 +68,8 @@ def _write(recipe: Recipe, folder: epath.Path, max_broken: float) -> epath.Path:
     for name in names:
         if name.endswith(PARTIAL):
             (staging / name).unlink()
-    total = sum(split.num_examples for split in recipe.splits.values())
+    made = {name: content for name, content in recipe.files.items() if callable(content)}
+    total = sum(split.num_examples for split in recipe.splits.values()) + len(made)
     # Shards get their names when they are complete, so those that are there need no second look.
     shards = [name for name in names if name.startswith(f"{recipe.name}-") and not name.endswith(PARTIAL)]
     done = {name: _count(staging / name) for name in shards}
@@ -87,9 +88,15 @@ def _write(recipe: Recipe, folder: epath.Path, max_broken: float) -> epath.Path:
                     f"the source of {recipe.name} has {found} {split} {recipe.noun} instead of "
                     f"{contents.num_examples}: get it anew, delete {staging} and start again"
                 )
+        for name, make in made.items():
+            # A file has its name when it is complete, as a shard.
+            if not (staging / name).exists():
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                atomic_write(staging / name, make())
+            bar.update()
     left_out.write_list()
-    for name, content in recipe.files.items():
-        atomic_write(staging / name, content)
+    for name in recipe.files.keys() - made.keys():
+        atomic_write(staging / name, recipe.files[name])
     _write_metadata(recipe, staging, lengths)
     if staging != target:
         staging.rename(target)

@@ -1,7 +1,4 @@
-"""Pickles of detected boxes, as mmaction2 publishes them, read without running what is in them.
-
-A pickle is a program: Python's own reader calls whatever it names. This one knows nothing but what arrays are made of.
-"""
+"""Pickles of detected boxes, as mmaction2 publishes them."""
 
 import pickle
 from typing import Any
@@ -9,6 +6,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from posmlp_jax.data.array_pickles import ArraysOnly
 from posmlp_jax.errors import DataError, refusal
 
 _SUFFIXES = (".pkl", ".pickle")
@@ -30,47 +28,17 @@ def read_box_pickle(path: epath.Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as opened:
             # What Python 2 has written as bytes are texts, and the bytes of arrays.
-            content = _ArraysOnly(opened, encoding="latin1").load()
+            content = ArraysOnly(opened, encoding="latin1").load()
     except OSError as error:
         raise DataError(f"cannot read {path}: {refusal(error)}") from error
     except pickle.UnpicklingError as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+        raise DataError(f"cannot read {path}: {error}, and boxes are arrays of numbers alone") from error
     # What a damaged pickle raises depends on where the damage is.
     except Exception as error:
         raise DataError(f"cannot read {path}: it is no pickle, or a damaged one ({type(error).__name__})") from error
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path} holds no boxes: expected a dict of an array [n, 5] for each 'video,second'")
     return {_key(path, key): _rows(path, key, value) for key, value in content.items()}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """What a pickle calls by name: of NumPy, whatever version wrote it, what makes an array, and nothing else."""
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _new_array
-        if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
-            return _from_buffer
-        if (module, name) == ("numpy", "ndarray"):
-            return np.ndarray
-        if (module, name) == ("numpy", "dtype"):
-            return np.dtype
-        if (module, name) == ("_codecs", "encode"):
-            return _as_bytes
-        raise pickle.UnpicklingError(f"it names {module}.{name}, and boxes are arrays of numbers alone")
-
-
-def _new_array(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
-    """An array that the pickle fills afterwards."""
-    return np.ndarray((0,), np.int8)
-
-
-def _from_buffer(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
-
-
-def _as_bytes(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes for Python 2: as a text of one character a byte."""
-    return text.encode("latin1")
 
 
 def _key(path: epath.Path, key: Any) -> str:

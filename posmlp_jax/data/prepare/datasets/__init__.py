@@ -7,6 +7,7 @@ What it takes besides stands in `prepare`: `builder` for everything, `videos` an
 
 from posmlp_jax.data.prepare.builder import Builder
 from posmlp_jax.data.prepare.datasets import (
+    acting_digits,
     casme2,
     cifar10,
     coco2017,
@@ -26,6 +27,7 @@ from posmlp_jax.data.prepare.datasets import (
 )
 
 BUILDERS: dict[str, Builder] = {
+    "acting_digits": acting_digits.BUILDER,
     "casme2": casme2.BUILDER,
     "casme2_five": casme2.BUILDER_FIVE,
     "cifar10": cifar10.BUILDER,

@@ -7,12 +7,12 @@ import pickle
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from posmlp_jax.data.array_pickles import ArraysOnly
 from posmlp_jax.data.prepare.builder import Builder, Example, Recipe, Split, cut
 from posmlp_jax.errors import DataError
 
@@ -97,7 +97,7 @@ def _files(source: Path) -> dict[str, Callable[[], bytes]]:
 
 def _python_batches(files: dict[str, Callable[[], bytes]], split: str) -> list[Arrays]:
     names = [f"data_batch_{i}" for i in range(1, 6)] if split == "train" else ["test_batch"]
-    batches = [_ArraysOnly(io.BytesIO(files[name]()), encoding="bytes").load() for name in names]
+    batches = [ArraysOnly(io.BytesIO(files[name]()), encoding="bytes").load() for name in names]
     return [(_planar(batch[b"data"]), np.asarray(batch[b"labels"])) for batch in batches]
 
 
@@ -128,21 +128,6 @@ def _checked(batches: list[Arrays], split: str, source: Path) -> Arrays:
             f"{source} holds {len(images)} {split} images and {labels.size} labels instead of {expected}: get it anew"
         )
     return images, labels.astype(np.int64)
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Reads the official pickles, but nothing that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The constructors that NumPy arrays and Python 2 strings need."""
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            # `_reconstruct` under neither of its private names: it makes an empty array of the given class.
-            return lambda kind, shape, dtype: np.ndarray.__new__(kind, shape, dtype)
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        if (module, name) == ("_codecs", "encode"):
-            return lambda text, encoding: text.encode(encoding)
-        raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
 
 
 BUILDER = Builder(build, source="cifar-10-python.tar.gz", official=OFFICIAL)

@@ -88,36 +88,56 @@ def render(digit: np.ndarray, path: Path2D) -> np.ndarray:
     Returns:
       uint8 [NUM_FRAMES, SIZE, SIZE], white on black. The path backwards gives exactly these frames, backwards.
     """
-    ink = np.pad(digit.astype(np.float32) * (255 / 16), 1)
     frames = np.empty((NUM_FRAMES, SIZE, SIZE), np.uint8)
     for number in range(NUM_FRAMES):
         time = number - (NUM_FRAMES - 1) / 2
-        scale = path.side / 8 * math.exp(path.growth * time)
-        radians = math.radians(path.angle + path.turn * time)
-        cosine, sine = scale * math.cos(radians), scale * math.sin(radians)
-        rotation = np.array([[cosine, -sine], [sine, cosine]])
         center = np.array([place + change * time for place, change in zip(path.center, path.shift, strict=True)])
-        # Pixel centres are at integers: the middle of the padded 10×10 pixels is at 4.5. A digit's pixels are always
-        # larger than the canvas's, so that linear interpolation shows shifts by a part of a pixel without aliasing.
-        offset = center - 0.5 - rotation @ np.array([4.5, 4.5])
-        frames[number] = np.rint(cv2.warpAffine(ink, np.column_stack([rotation, offset]), (SIZE, SIZE)))
+        side, angle = path.side * math.exp(path.growth * time), path.angle + path.turn * time
+        frames[number] = draw(digit, center, side, angle, (SIZE, SIZE))
     return frames
 
 
-def encode(frames: np.ndarray) -> bytes:
-    """An MP4 file of grey frames, uint8 [n, height, width]; equal frames give equal bytes.
+def draw(digit: np.ndarray, center: np.ndarray, side: float, angle: float, size: tuple[int, int]) -> np.ndarray:
+    """One digit on a black canvas.
+
+    Args:
+      digit: [8, 8] in 0..16.
+      center: x and y of its middle, in pixels of the canvas.
+      side: of its 8×8 pixels, likewise.
+      angle: in degrees, clockwise.
+      size: (height, width) of the canvas.
+
+    Returns:
+      Whole numbers in 0..255, float32 of that size.
+    """
+    ink = np.zeros((10, 10), np.float32)
+    ink[1:9, 1:9] = digit * (255 / 16)
+    scale, radians = side / 8, math.radians(angle)
+    cosine, sine = scale * math.cos(radians), scale * math.sin(radians)
+    rotation = np.array([[cosine, -sine], [sine, cosine]])
+    # Pixel centres are at integers: the middle of the padded 10×10 pixels is at 4.5. A digit's pixels are always
+    # larger than the canvas's, so that linear interpolation shows shifts by a part of a pixel without aliasing.
+    offset = center - 0.5 - rotation @ np.array([4.5, 4.5])
+    return np.rint(cv2.warpAffine(ink, np.column_stack([rotation, offset]), size[::-1]))
+
+
+def encode(frames: np.ndarray, rate: Fraction = Fraction(FPS)) -> bytes:
+    """An MP4 file of grey frames, uint8 [n, height, width], `rate` a second; equal frames give equal bytes.
 
     Every frame is a key frame: one that is predicted from those before it would show, by its slightly other quality,
     where it stands in the clip. The encoder is FFmpeg's own, which is part of every build of it.
     """
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("mpeg4", rate=FPS, options={"qmin": "2", "qmax": "2", "flags": "+bitexact"})
+        stream = container.add_stream("mpeg4", rate=rate, options={"qmin": "2", "qmax": "2", "flags": "+bitexact"})
         stream.height, stream.width = frames.shape[1:]
         stream.pix_fmt, stream.gop_size, stream.thread_count = "yuv420p", 1, 1
+        # One for all frames: setting it up takes longer than the rest.
+        colours = av.video.reformatter.VideoReformatter()
         for number, grey in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(grey), format="gray").reformat(format="yuv420p")
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(grey), format="gray")
+            frame = colours.reformat(frame, format="yuv420p")
+            frame.pts, frame.time_base = number, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return buffer.getvalue()
