@@ -1,5 +1,6 @@
 """Trains what a config describes, `python main.py --config=configs/digits.py`, or evaluates a run, `--mode=eval
---workdir=runs/digits`.
+--workdir=runs/digits`. With `--mode=leave_one_out` it trains a model for each person of the data, without that person's
+examples, and evaluates all of them together (`training/leave_one_out.py`).
 
 Any field is overridden with `--config.x.y=…`; a run is evaluated by its own config, and what it learned is not to be
 overridden (`training/saved_config.py`). On several hosts each runs the same command: on SLURM and Cloud TPUs they
@@ -35,11 +36,16 @@ from posmlp_jax.training import saved_config
 from posmlp_jax.training.flags import given_value, overridden, parse_config_flags
 from posmlp_jax.training.stopping import RunEnded
 
-MODES = ("train", "eval")
+MODES = ("train", "eval", "leave_one_out")
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and metrics go; by default runs/<config name>.")
-_MODE = flags.DEFINE_string("mode", "train", "train, or eval: a checkpoint of the workdir on the evaluation split.")
+_MODE = flags.DEFINE_string(
+    "mode",
+    "train",
+    "train; eval: a checkpoint of the workdir on the evaluation split; or leave_one_out: a model for each person of the "
+    "data, trained on the others.",
+)
 _STEP = flags.DEFINE_string("step", "latest", f"For eval, which checkpoint: {STEP_HELP}.")
 _WEIGHTS = flags.DEFINE_string(
     "weights", None, f"For eval, which of its weights: raw, ema (the moving average) or best ({BEST_WEIGHTS}); all."
@@ -69,7 +75,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         saved_config.get_config(workdir)  # Its mistakes are no mistakes in flags.
         argv = [argv[0], f"--config={saved_config.__file__}:{workdir}", *argv[1:]]
     rest = parse_config_flags(argv)
-    if _MODE.value == "train" and (_STEP.present or _WEIGHTS.present):
+    if not evaluates and (_STEP.present or _WEIGHTS.present):
         raise ConfigError(
             "--step and --weights are for --mode=eval; a run goes on from its newest checkpoint, and starts from what "
             "--config.init_from, init_step and init_weights name"
@@ -90,6 +96,9 @@ def main(argv: list[str]) -> None:
         # What comes with the package is nothing to write into.
         output = f"runs/{zoo}" if (zoo := name_of(folder_of(workdir))) else None
         training.evaluate(_CONFIG.value, workdir, _STEP.value, _WEIGHTS.value, output=output)
+        return
+    if _MODE.value == "leave_one_out":
+        training.leave_one_out(_CONFIG.value, workdir)
         return
     results = training.train(_CONFIG.value, workdir)
     if jax.process_index():

@@ -3,9 +3,14 @@
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.tasks.classification.task import Classification
 from posmlp_jax.tasks.detection.task import Detection
+from posmlp_jax.tasks.micro_expressions.task import MicroExpressions
 from posmlp_jax.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {"classification": Classification, "detection": Detection}
+TASKS: dict[str, type[Task]] = {
+    "classification": Classification,
+    "detection": Detection,
+    "micro_expressions": MicroExpressions,
+}
 
 
 def find_task(name: str) -> type[Task]:

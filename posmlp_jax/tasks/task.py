@@ -50,10 +50,13 @@ class Task(abc.ABC):
 
     Attributes:
       metrics: what an evaluation measures besides the loss; the first decides which weights are the better ones.
+      chooses_weights: whether evaluations say which of a run's steps and weights are the best: not where what they are
+        of should have no say in that.
       output, outputs: what people call one that `names` names, and several.
     """
 
     metrics: ClassVar[tuple[Metric, ...]]
+    chooses_weights: ClassVar[bool] = True
     output, outputs = "output", "outputs"
 
     def __init__(self, config: ConfigDict, model: BackboneConfig, source: Source):
@@ -107,6 +110,14 @@ class Task(abc.ABC):
         """What a batch holds of an example besides its pixels, moved as augmentation moves these."""
         del source
         return NoTargets()
+
+    def epoch(self, source: Source) -> int:
+        """How many examples an epoch has, by which lengths of time are counted: those to train on."""
+        return len(source)
+
+    def check_training(self, source: Source) -> None:
+        """Raises a DataError if examples are not to be trained on, as those of a person that the evaluation is of."""
+        del source
 
     def names(self, source: Source) -> tuple[str, ...] | None:
         """What the model's outputs are called, in their order; None where they have no names."""
@@ -202,6 +213,46 @@ class Task(abc.ABC):
             does.
         """
         del workdir, step, evaluations, protocol
+
+    # Folds, in each of which a part of the examples is left out and evaluated: `--mode=leave_one_out`.
+
+    @classmethod
+    def left_out(cls, config: ConfigDict) -> tuple[str, ...]:
+        """What is left out, one part in each fold, as `data.left_out` names it.
+
+        Args:
+          config: the `data` section of a config, without a `left_out`.
+
+        Raises:
+          ConfigError: for a task whose examples have no such parts.
+        """
+        del config
+        raise ConfigError(f"--mode=leave_one_out is for data of several people, which {cls.__name__} knows nothing of")
+
+    def fold_table(self, evaluations: Mapping[str, Evaluation]) -> str:
+        """What is kept of a fold, whose model is trained to the end: a CSV table of what it says of each example.
+
+        Args:
+          evaluations: as in `report`; the first host alone calls it. Which of the weights count must not be a matter
+            of what they make of the examples that were left out.
+
+        Raises:
+          CheckpointError: where the weights that count give no finite numbers.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def report_folds(cls, folder: epath.Path, tables: Mapping[str, str]) -> dict[str, float]:
+        """Prints and writes what all folds come to, their examples put together; the first host alone calls it.
+
+        Args:
+          folder: for what is written.
+          tables: `fold_table` of each of `left_out`.
+
+        Returns:
+          `metrics`, by name.
+        """
+        raise NotImplementedError
 
     # What is shown.
 

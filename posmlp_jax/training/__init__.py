@@ -2,13 +2,14 @@
 
 from posmlp_jax.lazy import lazily
 
-__all__ = ["default_config", "evaluate", "from_pretrained", "open_pretrained", "train"]
+__all__ = ["default_config", "evaluate", "from_pretrained", "leave_one_out", "open_pretrained", "train"]
 
 __getattr__ = lazily(
     __name__,
     {
         "default_config": "config",
         "evaluate": "evaluation",
+        "leave_one_out": "leave_one_out",
         "train": "loop",
         "from_pretrained": ".checkpoints",
         "open_pretrained": ".checkpoints",

@@ -1,5 +1,6 @@
 """What a run does before its first step: it looks at everything that could end it later, and says what it will do."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,9 +19,12 @@ from posmlp_jax.terminal import report
 from posmlp_jax.training.compiled import CompiledSteps
 from posmlp_jax.training.config import check_fields
 from posmlp_jax.training.experiment import Training, open_training
+from posmlp_jax.training.programs import Programs
 from posmlp_jax.training.step.moving_average import has_average
 from posmlp_jax.training.workdir import as_begun, check_experiment, claim_workdir, data_changes, read_config
 
+# What a run's record of its data calls those that it is trained and evaluated on.
+SPLITS = {"training": "train", "evaluation": "eval"}
 # The share of its start that a moving average may hold at the end of a run before the run says so.
 _FORGOTTEN = 0.05
 
@@ -40,8 +44,19 @@ class Beginning:
     first: Transferred | None
 
 
-def begin(config: ConfigDict, workdir: epath.Path) -> Beginning:
+def begin(
+    config: ConfigDict,
+    workdir: epath.Path,
+    programs: Programs | None = None,
+    first_weights: Callable[[Training], Transferred | None] = Training.first_weights,
+) -> Beginning:
     """Opens a run in a working directory that is locked; what is wrong shows before anything is written to it.
+
+    Args:
+      config: the run's.
+      workdir: the working directory.
+      programs: as in `open_training`.
+      first_weights: what a new run starts from.
 
     Raises:
       PosMLPError: for a mistake in the config, the data or the working directory.
@@ -53,15 +68,10 @@ def begin(config: ConfigDict, workdir: epath.Path) -> Beginning:
         report(f"{workdir} began before there was ema_warmup, and goes on as it began: ema_warmup=False")
     from_host_0(partial(check_experiment, workdir, saved, config))
     goes_on = from_host_0(partial(has_checkpoint, workdir))
-    run = together(partial(open_training, config, workdir if goes_on else None))
-    first = None if goes_on else together(run.first_weights)
+    run = together(partial(open_training, config, workdir if goes_on else None, programs))
+    first = None if goes_on else together(partial(first_weights, run))
     data = from_host_0(partial(_fingerprints, run))
-    changed = from_host_0(partial(data_changes, workdir, data)) if goes_on else []
-    if changed and not config.accept_changed_data:
-        raise CheckpointError(
-            f"{workdir} began with other data: {'; '.join(changed)}; put them back, choose another --workdir, or go on "
-            "with these by --config.accept_changed_data=True"
-        )
+    changed = from_host_0(partial(changed_data, workdir, data, config)) if goes_on else []
     if changed is None or changed or not goes_on:
         together(partial(_check_evaluation, run))
     _describe(run)
@@ -76,7 +86,23 @@ def begin(config: ConfigDict, workdir: epath.Path) -> Beginning:
 
 
 def _fingerprints(run: Training) -> dict[str, dict]:
-    return {"training": fingerprint(run.train_source), "evaluation": fingerprint(run.eval_source)}
+    sources = {"train": run.train_source, "eval": run.eval_source}
+    return {what: fingerprint(sources[split]) for what, split in SPLITS.items()}
+
+
+def changed_data(workdir: epath.Path, data: Mapping, config: ConfigDict) -> list[str] | None:
+    """`data_changes` of a working directory where something has begun, for whoever goes on all the same.
+
+    Raises:
+      CheckpointError: for others, unless the config says that it is to go on.
+    """
+    changed = data_changes(workdir, data)
+    if changed and not config.accept_changed_data:
+        raise CheckpointError(
+            f"{workdir} began with other data: {'; '.join(changed)}; put them back, choose another --workdir, or go on "
+            "with these by --config.accept_changed_data=True"
+        )
+    return changed
 
 
 def _check_evaluation(run: Training) -> None:

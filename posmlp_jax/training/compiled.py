@@ -40,14 +40,15 @@ class CompiledSteps:
     """
 
     def __init__(self, run: "Training"):
-        start = time.perf_counter()
+        start, before = time.perf_counter(), len(run.programs)
         self._state, self._run = run.abstract_state(), run
         parts = run.train_bind, run.task, run.optimizer, run.schedule, run.options
         self._step = jit_train_step(*parts, state=self._state, mesh=run.mesh)
         self._programs = {size: self._compile(size) for size in dict.fromkeys(run.input_sizes)}
         self.memory = max(program.memory for program in self._programs.values())
         sizes = f" for {len(self._programs)} sizes" if len(self._programs) > 1 else ""
-        report(f"compiled the training step{sizes} in {time.perf_counter() - start:.1f} s")
+        done = "compiled the training step" if len(run.programs) > before else "the training step is that of before"
+        report(f"{done}{sizes} in {time.perf_counter() - start:.1f} s")
 
     def _compile(self, size: "InputSize") -> _Program:
         run = self._run
@@ -55,7 +56,7 @@ class CompiledSteps:
         traced = self._step.trace(
             self._state, batch_shapes(run.config.batch_size, size, columns, batch_sharding(run.mesh))
         )
-        compiled = traced.lower().compile()
+        compiled = run.programs.compile(traced.lower(), run.mesh)
         return _Program(compiled, count_macs(traced.jaxpr), program_memory(compiled))
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:

@@ -204,6 +204,8 @@ def default_config(model: str = "posmlp_t", task: str = "classification") -> Con
             # The newest so many are kept, and the best by a metric, as 'eval/top1' or 'ema/loss' ('': none).
             "keep_checkpoints": 3,
             "keep_best": "",
+            # Of --mode=leave_one_out: whether the checkpoints of folds stay when these have ended.
+            "keep_folds": False,
             # Whether a run goes on although the data are others than when it began.
             "accept_changed_data": False,
             # The steps, as '100:105' from the 100th up to before the 105th, whose profile is written to the working

@@ -47,7 +47,8 @@ class Evaluator:
     def __init__(self, experiment: Experiment, *, clips: int = 1, crops: int = 1):
         bind = of_whole(experiment.bind, experiment.mesh)
         step = on_mesh(make_eval_step(bind, experiment.task), experiment.mesh)
-        self._step = jax.jit(step, out_shardings=replicated(experiment.mesh))
+        step = jax.jit(step, out_shardings=replicated(experiment.mesh))
+        self._step = experiment.programs.shared(step, experiment.mesh)
         self._experiment, self._views = experiment, {"clips": clips, "crops": crops}
         self._report_once = functools.cache(report)
         self._prepared: Batches | None = None
@@ -210,7 +211,7 @@ def evaluate(
     )
     for split, evaluation in evaluations.items():
         report(format_result(task, split, evaluation.metrics))
-    if len(evaluations) > 1:
+    if len(evaluations) > 1 and task.chooses_weights:
         results = {split: evaluation.metrics for split, evaluation in evaluations.items()}
         better = better_split(results, task.metrics[0])
         report(f"better: the {WHOSE[better]}")

@@ -37,6 +37,7 @@ from posmlp_jax.tasks import find_task
 from posmlp_jax.tasks.task import Task
 from posmlp_jax.terminal import report
 from posmlp_jax.training.config import check_fields, check_values, resolve_model
+from posmlp_jax.training.programs import Programs
 from posmlp_jax.training.records.profile import profiled_steps
 from posmlp_jax.training.step.freezing import check_probe, training_bind
 from posmlp_jax.training.step.moving_average import decay_of, has_average
@@ -70,6 +71,7 @@ class Experiment:
     task: Task
     eval_source: Source
     eval_batch_size: int
+    programs: Programs
 
     @property
     def named_model(self) -> NamedModel:
@@ -87,7 +89,7 @@ class Training(Experiment):
     """What training needs besides."""
 
     train_source: Source
-    epoch: int  # How many samples it has: `data.repeats` of every example.
+    epoch: int  # How many samples it has: `data.repeats` of every example that an epoch counts.
     lengths: Lengths
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
@@ -136,14 +138,14 @@ class Training(Experiment):
         """The state before the first step, on the mesh: from `first_weights`, or else from the config's seed."""
         target = self.abstract_state()
         if first is None:
-            return jax.jit(self._create, out_shardings=shardings(target))()
+            return self.programs.shared(jax.jit(self._create, out_shardings=shardings(target)), self.mesh)()
         weights = jax.tree.map(
             lambda leaf, array: jax.make_array_from_callback(leaf.shape, leaf.sharding, array.__getitem__),
             target.weights,
             first.weights,
         )
         create = partial(initial_state, optimizer=self.optimizer, ema=has_average(self.config))
-        return jax.jit(create, out_shardings=shardings(target))(weights)
+        return self.programs.shared(jax.jit(create, out_shardings=shardings(target)), self.mesh)(weights)
 
     def abstract_state(self) -> TrainState:
         """The shapes, types and shardings of a state."""
@@ -170,15 +172,16 @@ def open_evaluation(config: ConfigDict, model: NamedModel) -> Experiment:
     """
     check_fields(config)
     check_values(config)
-    return Experiment(**_common(config, model.name, lambda fields: model.config))
+    return Experiment(**_common(config, model.name, lambda fields: model.config), programs=Programs())
 
 
-def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Training:
+def open_training(config: ConfigDict, workdir: epath.Path | None = None, programs: Programs | None = None) -> Training:
     """Opens what training a config takes.
 
     Args:
       config: of the experiment.
       workdir: the working directory whose checkpoint says what the config leaves to one, if there is one yet.
+      programs: those of other runs of this process, which may be of use to this one; None: there are none.
 
     Raises:
       PosMLPError: for a config, a data set or a machine that will not do.
@@ -193,7 +196,8 @@ def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Trai
     _check_batches(config, common)
     if not len(source):
         raise DataError(f"there is no {source.kind} to train on: {source.description}")
-    epoch = len(source) * config.data.repeats
+    common["task"].check_training(source)
+    epoch = common["task"].epoch(source) * config.data.repeats
     steps = partial(to_steps, batch_size=config.batch_size, num_examples=epoch)
     exactly = partial(in_steps, batch_size=config.batch_size, num_examples=epoch)
     decay = steps(config.length)
@@ -219,6 +223,7 @@ def open_training(config: ConfigDict, workdir: epath.Path | None = None) -> Trai
     schedule = learning_rate(config.optimizer, config.length, batch_size=config.batch_size, num_examples=epoch)
     return Training(
         **common,
+        programs=Programs() if programs is None else programs,
         train_source=source,
         epoch=epoch,
         lengths=lengths,

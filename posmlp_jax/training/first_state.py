@@ -74,6 +74,7 @@ def _standardized(run: Training, state: TrainState) -> TrainState:
         return model(normalize_images(images, run.config.data.mean, run.config.data.std))
 
     pooled = jax.jit(on_mesh(pooled, run.mesh), out_shardings=replicated(run.mesh))
+    pooled = run.programs.shared(pooled, run.mesh)
     count = -(-min(run.epoch, _STANDARDIZED) // run.config.batch_size)
     with closing(run.batches(0)) as batches:
         chosen = itertools.islice(to_devices(batches, run.mesh), count)

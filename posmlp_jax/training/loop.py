@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 
@@ -49,14 +50,38 @@ def train(config: ConfigDict, workdir: epath.PathLike) -> dict[str, dict[str, fl
       NonFiniteLoss: when the loss or its gradient is infinite or not a number; such a state is not saved.
     """
     started, workdir = time.perf_counter(), as_path(workdir)
+    with locked(workdir), out_of_memory():
+        evaluations = train_to_end(begin(config, workdir), workdir, started)
+    return {split: evaluation.metrics for split, evaluation in evaluations.items()}
+
+
+@contextlib.contextmanager
+def locked(workdir: epath.Path) -> Iterator[None]:
+    """Holds a working directory inside, on all hosts.
+
+    Raises:
+      CheckpointError: as `WorkdirLock.acquire`.
+    """
     with contextlib.closing(WorkdirLock(workdir)) as lock:
         # Before data are looked at, which may take minutes.
         from_host_0(lock.acquire)
-        with out_of_memory():
-            return _train(begin(config, workdir), workdir, started)
+        yield
 
 
-def _train(beginning: Beginning, workdir: epath.Path, started: float) -> dict[str, dict[str, float]]:
+def train_to_end(beginning: Beginning, workdir: epath.Path, started: float) -> dict[str, Evaluation]:
+    """Takes the steps of a run that are left, in its working directory, which is locked.
+
+    Args:
+      beginning: the run.
+      workdir: its working directory.
+      started: when the program began with the run, by `time.perf_counter`.
+
+    Returns:
+      The last evaluation, of the weights, 'eval', and of their moving average, 'ema', if there is one.
+
+    Raises:
+      PosMLPError, Stopped, NonFiniteLoss: as `train`.
+    """
     run = beginning.run
     with ExitStack() as closing:
         kept = {"keep": run.config.keep_checkpoints, "keep_best": run.config.keep_best}
@@ -139,19 +164,19 @@ class _Loop:
                 self._clock.restart()
         return stop
 
-    def results(self) -> dict[str, dict[str, float]]:
-        """The last evaluation's metrics, once the run has said what there is to say of it."""
+    def results(self) -> dict[str, Evaluation]:
+        """The last evaluation, once the run has said what there is to say of it."""
         run, task = self._run, self._run.task
         # A finished run that is started again has nothing left to train, and still answers.
         found = self._evaluations or self._evaluator(_variants(self._state))
         record, metric = self._checkpoints.evaluations, task.metrics[0]
-        for split, whose in WHOSE.items():
+        for split, whose in WHOSE.items() if task.chooses_weights else ():
             # What is published of a model is of its best epoch.
             if step := record.best(Criterion(split, metric)):
                 value, epoch = metric.format(record[step][split][metric.name]), step * run.config.batch_size / run.epoch
                 report(f"best {whose}: {metric.label} {value} at step {step} (epoch {epoch:.1f})")
         task.report(self._workdir, self.step, found)
-        return {split: evaluation.metrics for split, evaluation in found.items()}
+        return found
 
     def _due(self, every: float) -> bool:
         return is_due(self.step, every, self._run.lengths.total)

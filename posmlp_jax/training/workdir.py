@@ -34,6 +34,7 @@ _NOT_THE_EXPERIMENT = (
     "profile",
     "keep_checkpoints",
     "keep_best",
+    "keep_folds",
     "devices",
     "fsdp",
 )

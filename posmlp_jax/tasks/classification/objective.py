@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
@@ -25,6 +26,7 @@ class ClassificationObjective:
       mixing: of training.
       ranks: an evaluation counts how often the label is among so many highest logits, for each of these numbers.
       average: of several views of an example, as in `classifier.evaluation_logits`.
+      with_scores: whether an evaluation gives each example's softmax scores, too.
     """
 
     num_classes: int
@@ -34,6 +36,7 @@ class ClassificationObjective:
     mixing: MixOptions
     ranks: Sequence[int] = (1, 5)
     average: str = "softmax"
+    with_scores: bool = False
 
     def draw(self, key: Key[Array, ""], batch: Batch) -> tuple[Batch, Float[Array, "groups height width"] | None]:
         """How much each image keeps of each of its pixels where the batch is mixed (`mixing.draw_masks`)."""
@@ -60,7 +63,7 @@ class ClassificationObjective:
         return cross_entropy(logits, targets).mean(), {"top1": top1}
 
     def evaluate(self, model: Backbone, batch: Batch) -> tuple[Scalars, Rows]:
-        """Loss and correct answers; of each example the label, and the class with the highest logit.
+        """Loss and correct answers; of each example `label` and `prediction`, the class with the highest logit.
 
         Where `image` has several views of each example, it is judged as `evaluation_logits` says, and the loss is that
         of these logits.
@@ -70,4 +73,6 @@ class ClassificationObjective:
         losses = cross_entropy(logits, soft_targets(labels, self.num_classes))
         sums = {f"top{rank}": jnp.sum(correct_top(logits, labels, rank) * weight) for rank in self.ranks}
         rows = {"label": labels, "prediction": jnp.argmax(logits, axis=-1)}
+        if self.with_scores:
+            rows["scores"] = jax.nn.softmax(logits.astype(jnp.float32))
         return {"loss": jnp.sum(losses * weight), **sums}, rows

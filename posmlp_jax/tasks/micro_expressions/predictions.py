@@ -1,0 +1,107 @@
+"""What a model says of clips, as it is kept of each fold and put together in the end: a CSV table, a row for each clip.
+
+Its columns: the subject, the clip, its class, the class that it was taken for, then the score of each class, as many
+digits of it as tell float32 numbers apart.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from posmlp_jax.errors import CheckpointError
+from posmlp_jax.tasks.classification.outcomes import Outcomes
+from posmlp_jax.tasks.micro_expressions.scoring import Scores, score_predictions
+from posmlp_jax.tasks.reporting import csv_table
+
+_COLUMNS = ("subject", "clip", "label", "prediction")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of some clips.
+
+    Attributes:
+      subjects: who each clip shows, as 'casme2/sub01'.
+      clips: each one's name, as 'casme2/sub01/EP02_01f'.
+      labels: each one's class, int64 [n].
+      predictions: the class that it was taken for, int64 [n].
+      scores: of each class, float32 [n, K].
+      class_names: K names.
+    """
+
+    subjects: tuple[str, ...]
+    clips: tuple[str, ...]
+    labels: np.ndarray
+    predictions: np.ndarray
+    scores: np.ndarray
+    class_names: tuple[str, ...]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Which data set each clip is of, as 'casme2'."""
+        return tuple(subject.partition("/")[0] for subject in self.subjects)
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """The labels and what clips were taken for, as they are counted class by class."""
+        return Outcomes(self.labels, self.predictions, self.class_names)
+
+    def judged(self) -> Scores:
+        """How good they are, all of them together."""
+        return score_predictions(self.labels, self.predictions, len(self.class_names))
+
+    def of_dataset(self, name: str) -> "Predictions":
+        """Those of one data set's clips."""
+        return self._chosen([index for index, dataset in enumerate(self.datasets) if dataset == name])
+
+    def _chosen(self, indices: Sequence[int]) -> "Predictions":
+        subjects, clips = (tuple(each[index] for index in indices) for each in (self.subjects, self.clips))
+        arrays = (each[np.asarray(indices)] for each in (self.labels, self.predictions, self.scores))
+        return Predictions(subjects, clips, *arrays, self.class_names)
+
+    def table(self) -> str:
+        """The CSV table."""
+        rows = [(*_COLUMNS, *self.class_names)]
+        for subject, clip, label, prediction, scores in zip(
+            self.subjects, self.clips, self.labels, self.predictions, self.scores, strict=True
+        ):
+            classes = self.class_names[label], self.class_names[prediction]
+            rows.append((subject, clip, *classes, *map(str, scores.astype(np.float32))))
+        return csv_table(rows)
+
+
+def read_table(text: str, name: str) -> Predictions:
+    """Predictions from their CSV table.
+
+    Args:
+      text: of one or more clips.
+      name: the file's, for the message.
+
+    Raises:
+      CheckpointError: if it is damaged.
+    """
+    try:
+        head, *rows = csv.reader(io.StringIO(text))
+        if tuple(head[: len(_COLUMNS)]) != _COLUMNS or not rows or any(len(row) != len(head) for row in rows):
+            raise ValueError
+        class_names = tuple(head[len(_COLUMNS) :])
+        subjects, clips, labels, predictions, *scores = zip(*rows, strict=True)
+        numbers = {class_name: number for number, class_name in enumerate(class_names)}
+        classes = [np.array([numbers[each] for each in column], np.int64) for column in (labels, predictions)]
+        return Predictions(subjects, clips, *classes, np.array(scores, np.float32).T, class_names)
+    except (ValueError, KeyError):
+        raise CheckpointError(
+            f"{name} is damaged: it should be a table of predictions, a row for each clip; delete it, and its fold is "
+            "trained again"
+        ) from None
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of several folds as those of one model."""
+    first = parts[0]
+    subjects, clips = (tuple(each for part in parts for each in getattr(part, of)) for of in ("subjects", "clips"))
+    arrays = (np.concatenate([getattr(part, of) for part in parts]) for of in ("labels", "predictions", "scores"))
+    return Predictions(subjects, clips, *arrays, first.class_names)
