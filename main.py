@@ -1,6 +1,6 @@
 """Trains what a config describes, `python main.py --config=configs/digits.py`, or evaluates a run, `--mode=eval
 --workdir=runs/digits`. With `--mode=leave_one_out` it trains a model for each person of the data, without that person's
-examples, and evaluates all of them together (`training/leave_one_out.py`).
+examples, and evaluates all of them together (`training/folds.py`).
 
 Any field is overridden with `--config.x.y=…`; a run is evaluated by its own config, and what it learned is not to be
 overridden (`training/saved_config.py`). On several hosts each runs the same command: on SLURM and Cloud TPUs they
@@ -43,8 +43,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and metrics g
 _MODE = flags.DEFINE_string(
     "mode",
     "train",
-    "train; eval: a checkpoint of the workdir on the evaluation split; or leave_one_out: a model for each person of the "
-    "data, trained on the others.",
+    "train; eval: a checkpoint of the workdir on the evaluation split; or leave_one_out: a model for each person of "
+    "the data, trained on the others.",
 )
 _STEP = flags.DEFINE_string("step", "latest", f"For eval, which checkpoint: {STEP_HELP}.")
 _WEIGHTS = flags.DEFINE_string(

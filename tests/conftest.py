@@ -93,6 +93,7 @@ CHECKED = [
     "posmlp_jax.tasks.detection.results",
     "posmlp_jax.tasks.detection.retinanet_loss",
     "posmlp_jax.tasks.detection.task",
+    "posmlp_jax.tasks.micro_expressions.scoring",
     "posmlp_jax.tasks.objective",
     "posmlp_jax.tasks.task",
     "posmlp_jax.training.step.step",

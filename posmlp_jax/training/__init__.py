@@ -9,7 +9,7 @@ __getattr__ = lazily(
     {
         "default_config": "config",
         "evaluate": "evaluation",
-        "leave_one_out": "leave_one_out",
+        "leave_one_out": "folds",
         "train": "loop",
         "from_pretrained": ".checkpoints",
         "open_pretrained": ".checkpoints",

@@ -38,7 +38,7 @@ class Programs:
         return self._programs[key]
 
     def shared(self, function: jax.stages.Wrapped, mesh: Mesh) -> Callable[..., Any]:
-        """`function` of arrays that lie on a mesh, which compiles, for each shape of them, what no other has compiled."""
+        """`function` of arrays that lie on a mesh; it compiles, for each shape of them, what no other has compiled."""
         own: dict[tuple, jax.stages.Compiled] = {}
 
         def call(*arrays: Any) -> Any:

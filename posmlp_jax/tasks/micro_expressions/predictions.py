@@ -55,11 +55,9 @@ class Predictions:
 
     def of_dataset(self, name: str) -> "Predictions":
         """Those of one data set's clips."""
-        return self._chosen([index for index, dataset in enumerate(self.datasets) if dataset == name])
-
-    def _chosen(self, indices: Sequence[int]) -> "Predictions":
+        indices = np.flatnonzero([dataset == name for dataset in self.datasets])
         subjects, clips = (tuple(each[index] for index in indices) for each in (self.subjects, self.clips))
-        arrays = (each[np.asarray(indices)] for each in (self.labels, self.predictions, self.scores))
+        arrays = (each[indices] for each in (self.labels, self.predictions, self.scores))
         return Predictions(subjects, clips, *arrays, self.class_names)
 
     def table(self) -> str:
