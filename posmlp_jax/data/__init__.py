@@ -9,6 +9,7 @@ lie, is one in `sources`.
 from posmlp_jax.lazy import lazily
 
 __all__ = [
+    "ActionSource",
     "AnnotatedSource",
     "Batches",
     "LabelledSource",
@@ -22,6 +23,7 @@ __all__ = [
     "eval_batches",
     "evaluation_sizes",
     "open_annotated",
+    "open_films",
     "open_source",
     "open_subjects",
     "read_subjects",
@@ -40,9 +42,11 @@ __getattr__ = lazily(
         "Batches": "loading",
         "eval_batches": "pipeline",
         "train_batches": "pipeline",
+        "ActionSource": "sources.films",
         "AnnotatedSource": "sources.annotated",
         "LabelledSource": "sources.labelled",
         "open_annotated": "sources.opening",
+        "open_films": "sources.opening",
         "open_source": "sources.opening",
         "open_subjects": "sources.opening",
         "read_subjects": "sources.opening",

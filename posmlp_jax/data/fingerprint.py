@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from posmlp_jax.data.sources.annotated import AnnotatedSource
+from posmlp_jax.data.sources.films import ActionSource
 from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.source import Source
 
@@ -14,13 +15,14 @@ def fingerprint(source: Source) -> dict:
     """What a source is, as JSON: the number of its examples, its classes, each one's count, and a hash of its files.
 
     Counts are None where everything would have to be read for them (`LabelledSource.class_counts`), and of images with
-    objects of several classes. Of a source that has neither labels nor objects there are no classes either.
+    objects, or films with actions, of several classes. Of a source that has nothing of these there are no classes
+    either.
     """
     names, counts = (), None
     if isinstance(source, LabelledSource):
         counts = source.class_counts()
         names = source.class_names or [str(label) for label in range(source.num_classes)]
-    elif isinstance(source, AnnotatedSource):
+    elif isinstance(source, AnnotatedSource | ActionSource):
         names = source.class_names
     return {
         "examples": len(source),

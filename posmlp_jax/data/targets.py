@@ -7,6 +7,7 @@ import numpy as np
 
 from posmlp_jax.data.augment.placement import Placement
 from posmlp_jax.data.sources.annotated import AnnotatedSource
+from posmlp_jax.data.sources.films import ActionSource
 from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.source import Source
 from posmlp_jax.errors import ConfigError, DataError, nearest
@@ -59,7 +60,9 @@ class Labels:
         return {"label": self._mirrored[target] if placement.mirrored else target}
 
 
-def flipped_labels(source: LabelledSource | AnnotatedSource, pairs: Sequence[Sequence[str]]) -> np.ndarray:
+def flipped_labels(
+    source: LabelledSource | AnnotatedSource | ActionSource, pairs: Sequence[Sequence[str]]
+) -> np.ndarray:
     """Each class's label after mirroring, int64 [num_classes].
 
     Args:

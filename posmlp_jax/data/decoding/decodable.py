@@ -6,14 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
+from posmlp_jax.data.decoding.frame_sampling import FrameSampling
 from posmlp_jax.data.decoding.frames import decode_frames
 from posmlp_jax.data.decoding.images import decode, looks_whole
+from posmlp_jax.data.decoding.moments import Moment, decode_moment
 from posmlp_jax.data.sources.source import Source
 from posmlp_jax.errors import BrokenExampleError, DataError
 
 # Images are decoded for so many seconds; what is left then is only looked at.
 DECODE_SECONDS = 10.0
 _CHUNK = 32
+_ONE_FRAME = FrameSampling("dense", 1, fps=30.0)
 _NAMED = 10
 
 
@@ -30,7 +33,8 @@ def check_decodable(
 
     Images are decoded while `decode_seconds` last. Of the others the header is read, and whether the file ends as its
     format says; only what does not look whole is decoded. Of each video one frame is decoded, which is enough, since
-    good frames take the places of others. A bar shows on a terminal when it takes more than a second.
+    good frames take the places of others, and of a film the last frame that somebody has annotated
+    (`Source.to_check`). A bar shows on a terminal when it takes more than a second.
 
     Args:
       source: the images or videos. Of one whose first image is not encoded, nothing is looked at.
@@ -43,8 +47,8 @@ def check_decodable(
     Raises:
       DataError: for what cannot be decoded or read: how many, and the first ten by name.
     """
-    indices = range(process_index, len(source), process_count)
-    if not indices or (not isinstance(source.read(indices[0])[0], bytes) and source.kind == "image"):
+    indices = source.to_check()[process_index::process_count]
+    if not len(indices) or (not isinstance(source.read(indices[0])[0], bytes) and source.kind == "image"):
         return
     start = time.perf_counter()
     check = _Check(source, start + decode_seconds)
@@ -106,6 +110,9 @@ class _Check:
     def _decode(self, index: int) -> bool:
         """Whether the example was decoded, and not only looked at."""
         encoded, _ = self._source[index]
+        if isinstance(encoded, Moment):
+            decode_moment(encoded, _ONE_FRAME)
+            return True
         if self._source.kind == "video":
             decode_frames(encoded, [0])
             return True

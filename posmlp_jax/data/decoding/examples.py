@@ -7,9 +7,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from posmlp_jax.data.decoding.encoded_video import EncodedVideo
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
 from posmlp_jax.data.decoding.frames import decode_frames
 from posmlp_jax.data.decoding.images import Size, decode
+from posmlp_jax.data.decoding.moments import Moment, decode_moment
 from posmlp_jax.data.sources.source import Source
 from posmlp_jax.errors import BrokenExampleError
 
@@ -25,7 +27,7 @@ class Decoded(NamedTuple):
       target: as its source gives it.
       size: (height, width) of the image or of each frame, where pixels are what a `transform` kept of it.
       damaged: how many of its frames could not be decoded, and are others.
-      frames: the numbers of a video's frames, int64 [n], as they were decoded; None of an image.
+      frames: the numbers of a video's frames, int64 [n], as they were decoded; None of an image, and of a `Moment`.
     """
 
     pixels: np.ndarray
@@ -92,6 +94,8 @@ class DecodedImages:
 class DecodedClips:
     """The clips of a source's videos as uint8 arrays: sampled and decoded. `kind` is the source's.
 
+    Of a `Moment` there is one clip, round it (`FrameSampling.around`).
+
     Args:
       source: the videos.
       sampling: which frames are taken.
@@ -124,26 +128,33 @@ class DecodedClips:
           DataError: when it cannot be read, or its target cannot be.
         """
         video, target = self._source[index]
-        # A video file that is none may have been prepared elsewhere as one without frames.
-        length = max(video.num_frames, 1)
-        if self._sampling.timed and not video.fps > 0:
-            _say_once(f"some videos do not say their frames a second, and are taken for ones of {self._sampling.fps:g}")
-        if rng is None:
-            frames = self._sampling.test(length, self._test_clips, video.fps).ravel()
-        else:
-            frames = self._sampling.train(length, rng, video.fps)
-        sizes = []
+        sizes, numbers = [], None
 
         def keep(frame: np.ndarray) -> np.ndarray:
             sizes.append(frame.shape[:2])
             return frame if self._transform is None else self._transform(frame)
 
         try:
-            pixels, decoded = decode_frames(video, frames, self._min_size, keep, self._shorter_side)
+            if isinstance(video, Moment):
+                pixels, damaged = decode_moment(video, self._sampling, self._min_size, keep, self._shorter_side)
+            else:
+                frames = self._sample(video, rng)
+                pixels, numbers = decode_frames(video, frames, self._min_size, keep, self._shorter_side)
+                damaged = int(np.sum(numbers != frames))
         except BrokenExampleError as error:
             raise BrokenExampleError(error.reason, self._source.example_id(index), self._source.description) from error
         # All are as large as the first.
-        return Decoded(pixels, target, sizes[0], int(np.sum(decoded != frames)), decoded)
+        return Decoded(pixels, target, sizes[0], damaged, numbers)
+
+    def _sample(self, video: EncodedVideo, rng: np.random.Generator | None) -> np.ndarray:
+        """The numbers of the frames to decode."""
+        # A video file that is none may have been prepared elsewhere as one without frames.
+        length = max(video.num_frames, 1)
+        if self._sampling.timed and not video.fps > 0:
+            _say_once(f"some videos do not say their frames a second, and are taken for ones of {self._sampling.fps:g}")
+        if rng is None:
+            return self._sampling.test(length, self._test_clips, video.fps).ravel()
+        return self._sampling.train(length, rng, video.fps)
 
 
 def create_decoder(

@@ -7,6 +7,7 @@ import numpy as np
 
 from posmlp_jax.errors import ConfigError, nearest
 
+_USUAL_FPS = 30.0
 KINDS = ("segment", "rounded_segment", "dense")
 
 
@@ -103,6 +104,15 @@ class FrameSampling:
         last = self._last_start(length)
         starts = [last // 2] if clips == 1 else [k * last // (clips - 1) for k in range(clips)]
         return np.stack([self._dense(start, length) for start in starts])
+
+    def around(self) -> np.ndarray:
+        """The times of a clip round a key frame, in seconds after it: float64 [T], of which the T // 2-th is 0.
+
+        As SlowFast has it for AVA: `stride` frames of `fps` a second lie between each and the next. The kind is of no
+        matter.
+        """
+        count = self.num_frames
+        return np.arange(-(count // 2), (count + 1) // 2) * (self.stride / (self.fps or _USUAL_FPS))
 
     def _borders(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Each rounded segment's first and last frame."""

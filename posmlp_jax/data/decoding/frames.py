@@ -5,7 +5,7 @@ import itertools
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import av
 import cv2
@@ -88,9 +88,16 @@ def decode_frames(
     wanted = sorted(set(map(int, indices)))
     keep = transform or (lambda frame: frame)
     if isinstance(video.data, tuple):
-        frames = _from_images(video.data, wanted, min_size, keep, shorter_side)
+        frames = from_images(video.data, wanted, min_size, keep, shorter_side)
     else:
-        frames = _from_file(video.data, wanted, keep, shorter_side)
+        with open_video(video.data) as (container, stream):
+            packets = read_packets(container, stream, video.data)
+            frames = from_packets(stream.codec_context, packets, wanted, keep, shorter_side)
+    return stack_frames(frames, indices)
+
+
+def stack_frames(frames: Mapping[int, np.ndarray], indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """What `decode_frames` gives, of frames by their numbers."""
     numbers = np.asarray(sorted(frames))
     # The last good frame that is not after the wanted one; the first good one where there is none.
     taken = numbers[np.maximum(np.searchsorted(numbers, indices, side="right") - 1, 0)]
@@ -101,25 +108,33 @@ def decode_frames(
     return stacked, taken
 
 
-def _from_file(
-    data: bytes | os.PathLike, wanted: list[int], keep: Callable, shorter_side: int
+def from_packets(
+    codec: CodecContext, packets: Packets, wanted: Iterable[int], keep: Callable, shorter_side: int
 ) -> dict[int, np.ndarray]:
-    """The wanted frames by their numbers; for those that cannot be decoded, the good ones that take their places."""
-    with open_video(data) as (container, stream):
-        packets = read_packets(container, stream, data)
-        codec = stream.codec_context
-        convert = _Converter(shorter_side)
-        targets = {min(number, packets.num_frames - 1) for number in wanted}
-        frames: dict[int, np.ndarray] = {}
-        if packets.can_seek:
-            for frame in _decode_around_key_frames(codec, packets, targets):
-                if frame.pts in targets and not frame.is_corrupt:
-                    frames[frame.pts] = keep(convert(frame))
-        missing = sorted(targets - set(frames))
-        if missing:
-            for number, frame in _replacements(_decode_in_order(codec, packets), missing):
-                if number not in frames:
-                    frames[number] = keep(convert(frame))
+    """The wanted frames by their numbers; for those that cannot be decoded, the good ones that take their places.
+
+    Args:
+      codec: of the packets.
+      packets: of a file, or a part of it.
+      wanted: numbers of frames.
+      keep: see `decode_frames`' `transform`.
+      shorter_side: see `decode_frames`.
+
+    Raises:
+      BrokenExampleError: when no frame can be decoded.
+    """
+    convert = _Converter(shorter_side)
+    targets = {min(number, packets.num_frames - 1) for number in wanted}
+    frames: dict[int, np.ndarray] = {}
+    if packets.can_seek:
+        for frame in _decode_around_key_frames(codec, packets, targets):
+            if frame.pts in targets and not frame.is_corrupt:
+                frames[frame.pts] = keep(convert(frame))
+    missing = sorted(targets - set(frames))
+    if missing:
+        for number, frame in _replacements(_decode_in_order(codec, packets), missing):
+            if number not in frames:
+                frames[number] = keep(convert(frame))
     if not frames:
         raise BrokenExampleError("no frame of the video can be decoded")
     return frames
@@ -216,7 +231,7 @@ class _Converter:
         if self._size is None:
             if frame.height * frame.width > MAX_PIXELS:
                 raise BrokenExampleError(f"frames of {frame.width}×{frame.height} pixels are too large")
-            self._size = _sized((frame.height, frame.width), self._shorter_side)
+            self._size = sized((frame.height, frame.width), self._shorter_side)
         height, width = self._size
         # Where the size changes, the mean of what a pixel covers.
         how = None if self._size == (frame.height, frame.width) else "AREA"
@@ -224,8 +239,8 @@ class _Converter:
         return _upright(rgb.to_ndarray(), _turns(frame))
 
 
-def _sized(size: Size, shorter_side: int) -> Size:
-    """`size` with another shorter side and the same shape."""
+def sized(size: Size, shorter_side: int) -> Size:
+    """`size` with another shorter side and the same shape, where `decode_frames` would change it."""
     height, width = size
     least = min(size)
     if not shorter_side or least == shorter_side or max(size) > 16 * least:
@@ -254,10 +269,10 @@ def _upright(pixels: np.ndarray, turns: tuple[bool, bool, bool]) -> np.ndarray:
     return pixels[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1]
 
 
-def _from_images(
-    images: tuple[bytes, ...], wanted: list[int], min_size: Size | None, keep: Callable, shorter_side: int
+def from_images(
+    images: Sequence[bytes], wanted: Sequence[int], min_size: Size | None, keep: Callable, shorter_side: int
 ) -> dict[int, np.ndarray]:
-    """As `_from_file`, of frames that are image files; all become as large as the first."""
+    """As `from_packets`, of frames that are image files; all become as large as the first."""
     frames: dict[int, np.ndarray] = {}
     size = None
     for number in wanted:
@@ -267,7 +282,7 @@ def _from_images(
                 break
             try:
                 frame = decode(images[candidate], min_size)
-                size = size or _sized(frame.shape[:2], shorter_side)
+                size = size or sized(frame.shape[:2], shorter_side)
                 if frame.shape[:2] != size:
                     frame = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA)
                 frames[candidate] = keep(frame)

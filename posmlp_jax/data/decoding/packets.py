@@ -8,11 +8,13 @@ from which key frame on packets have to be decoded to get it.
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
 import stat
 from collections.abc import Iterator
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -22,6 +24,8 @@ from posmlp_jax.errors import BrokenExampleError
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,m4v,h264,hevc,ivf"
 # One read for a whole clip, instead of a call of Python's for every 32 KB.
 _BUFFER_BYTES = 1 << 18
+# How far before the time that is looked for a film is entered, in seconds, until there is a key frame before it.
+_STEPS_BACK = (0.0, 1.0, 4.0, 16.0, 64.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +124,87 @@ def read_packets(container: InputContainer, stream: VideoStream, file: bytes | s
     for number, i in enumerate(shown):
         numbers[i] = number
     return Packets(numbers, are_keys, len(shown), fps, known, held if isinstance(file, bytes) else file)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """The packets of a part of a film.
+
+    Attributes:
+      packets: their frames are numbered from the first of them that is shown.
+      times: of each frame by its number, ascending, in seconds since the film begins: float64 [packets.num_frames].
+      ends: where the last of them ends, as far as the file says.
+      is_last: whether nothing comes after them.
+    """
+
+    packets: Packets
+    times: np.ndarray
+    ends: float
+    is_last: bool
+
+
+def read_window(container: InputContainer, stream: VideoStream, first: float, last: float) -> Window:
+    """The packets of the frames that are shown from one time to another, and those before that they refer to.
+
+    Times are seconds since the film begins, as players count them: whatever its first frame's own time is. The file is
+    entered at a key frame, not read from its start.
+
+    Args:
+      container: what `open_video` gave.
+      stream: likewise.
+      first: before the beginning of the film: from its first frame on.
+      last: the frame that is shown then is among them.
+
+    Raises:
+      BrokenExampleError: when there are none, or the file does not say when frames are shown.
+    """
+    codec, unit = stream.codec_context, float(stream.time_base)
+    begins = (container.start_time or 0) / av.time_base
+    held, shown, is_last = [], [], True
+    for packet in _from_key_frame(container, stream, (begins + first) / unit):
+        # No frame is shown before it is decoded.
+        if shown and packet.dts is not None and packet.dts * unit - begins > last:
+            is_last = False
+            break
+        if _is_shown(packet, codec.name):
+            shown.append(len(held))
+        held.append(packet)
+    if not shown:
+        raise BrokenExampleError("the file holds no frame")
+    if any(held[place].pts is None for place in shown) or (container.format.name == "avi" and codec.has_b_frames):
+        raise BrokenExampleError(
+            f"the file ({container.format.name}) does not say when its frames are shown; one that does is made by: "
+            "ffmpeg -i FILE FILE.mp4"
+        )
+    shown.sort(key=lambda place: held[place].pts)
+    numbers: list[int | None] = [None] * len(held)
+    for number, place in enumerate(shown):
+        numbers[place] = number
+    times = np.array([held[place].pts * unit - begins for place in shown])
+    ends = times[-1] + (held[shown[-1]].duration or 0) * unit
+    packets = Packets(numbers, [packet.is_keyframe for packet in held], len(shown), 0.0, True, held)
+    return Window(packets, times, float(ends), is_last)
+
+
+def _from_key_frame(container: InputContainer, stream: VideoStream, time: float) -> Iterator[av.Packet]:
+    """The packets from a key frame on that is shown no later than `time`, in the stream's units, or from the first."""
+    unit = float(stream.time_base)
+    begins = (container.start_time or 0) / av.time_base / unit
+    # By some containers' tables the file is entered where decoding has come to that time, which is too late.
+    for back in _STEPS_BACK:
+        at = time - back / unit
+        if at <= begins:
+            break
+        with contextlib.suppress(av.FFmpegError):
+            container.seek(int(at), stream=stream)
+            packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, _demux(container, stream))
+            key = next(packets, None)
+            if key is not None and key.pts is not None and key.pts <= time:
+                yield from itertools.chain((key,), packets)
+                return
+    with contextlib.suppress(av.FFmpegError):  # Where it cannot be done, nothing was read before.
+        container.seek(min(container.start_time or 0, 0))
+    yield from _demux(container, stream)
 
 
 def _demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:

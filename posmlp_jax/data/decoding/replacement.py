@@ -15,6 +15,7 @@ from posmlp_jax.errors import BrokenExampleError, DataError
 
 _TRIES = 50
 _NAMED = 10
+_ONE_FRAME = FrameSampling("segment", 1, fps=30.0)
 
 
 def read_decodable(
@@ -111,7 +112,7 @@ class BrokenExamples:
 
     def _reason(self, index: int) -> str:
         video = self._source.kind == "video"
-        decoder = DecodedClips(self._source, FrameSampling("segment", 1)) if video else DecodedImages(self._source)
+        decoder = DecodedClips(self._source, _ONE_FRAME) if video else DecodedImages(self._source)
         try:
             decoder(index)
         except BrokenExampleError as error:

@@ -1,6 +1,7 @@
 """Opens the data set that a config names."""
 
 import logging
+from pathlib import Path
 from typing import Any, Literal
 
 from etils import epath
@@ -8,6 +9,7 @@ from etils import epath
 from posmlp_jax.data.prepare.datasets import BUILDERS
 from posmlp_jax.data.sources.annotated import AnnotatedSource
 from posmlp_jax.data.sources.clip_index import SPLIT, read_index
+from posmlp_jax.data.sources.films import ActionSource
 from posmlp_jax.data.sources.image_folder import ImageFolderSource
 from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.subjects import SubjectSource, subjects_in_order
@@ -15,6 +17,7 @@ from posmlp_jax.data.sources.subset import stratified_subset
 from posmlp_jax.data.sources.synthetic import SyntheticSource, SyntheticVideos
 from posmlp_jax.data.sources.tfds_layout import PreparedSource, data_folder, find_prepared, find_version
 from posmlp_jax.errors import ConfigError, DataError, nearest
+from posmlp_jax.paths import as_path, in_bucket
 
 
 def open_source(
@@ -149,6 +152,36 @@ def read_subjects(config: Any) -> tuple[str, ...]:
             "samm, smic_hs, megc2019 or micro_motions"
         )
     return subjects_in_order(read_index(config.name, _prepared_folder(config)).get(SPLIT, ()))
+
+
+def open_films(config: Any, split: Literal["train", "eval"]) -> ActionSource:
+    """The key frames of films to train on, or those to evaluate with: action detection's data.
+
+    Args:
+      config: the `data` section of a config. With the name 'ava', `data_dir` is the folder with the films and their
+        tables (`config.films`); any other is a prepared data set's.
+      split: 'train' or 'eval'.
+
+    Raises:
+      ConfigError: for a `config.train_fraction`, and as `ActionSource`.
+      DataError: for a folder in a bucket, and as `ActionSource`.
+    """
+    if split == "train" and config.train_fraction != 1:
+        raise ConfigError(
+            f"data.train_fraction is {config.train_fraction}, a share of each class, but in key frames people do "
+            "several things: name other labels by --config.data.films.train_labels"
+        )
+    if config.name in ("image_folder", "synthetic"):
+        raise DataError(
+            f"action detection needs films with labelled boxes, which '{config.name}' has none of: take ava or "
+            "acting_digits"
+        )
+    if config.name == "ava" and not config.data_dir:
+        raise DataError("ava needs the folder with videos/ or frames/ and annotations/: --config.data.data_dir=DIR")
+    folder = as_path(config.data_dir) if config.name == "ava" else _prepared_folder(config)
+    if in_bucket(folder):
+        raise DataError(f"films are entered here and there, so they have to lie on a disk: copy {folder} to one")
+    return ActionSource(Path(folder), config, split)
 
 
 def _prepared_folder(config: Any) -> epath.Path:

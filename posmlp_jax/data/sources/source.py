@@ -1,7 +1,7 @@
 """What every data set looks like from here on: random access to images or videos that are still encoded."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,15 +11,15 @@ class Source(abc.ABC):
     """Images or videos with what is to be told from them, by index. Sources can be pickled, for loading processes.
 
     An example is `(encoded, target)`. Encoded, an image is bytes (JPEG, PNG, …) or a uint8 array [H, W, 3], a video an
-    `EncodedVideo`. What the target is, the `Targets` know that put it into batches: of a `LabelledSource` it is a
-    label, of files of which nothing is known None.
+    `EncodedVideo` or, of a film, a `Moment`. What the target is, the `Targets` know that put it into batches: of a
+    `LabelledSource` it is a label, of files of which nothing is known None.
 
     Attributes:
       kind: which of the two.
       description: one line, what the examples are and where they lie.
       generated: whether they are made up; what they show then has neither left nor right.
-      sizes: (height, width) of each image as it is seen upright, int64 [n, 2], where that is known without reading
-        any; else None.
+      sizes: (height, width) of each image, or of each video's frames, as it is seen upright, int64 [n, 2], where
+        that is known without reading any; else None.
     """
 
     kind: Literal["image", "video"] = "image"
@@ -42,6 +42,10 @@ class Source(abc.ABC):
     def identity(self) -> Iterator[str]:
         """Texts that are others where the data are, and cheap to make (`fingerprint`): none where nothing is."""
         yield from ()
+
+    def to_check(self) -> Sequence[int]:
+        """The examples that can all be decoded if the data set can: all, where it does not know of files they share."""
+        return range(len(self))
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """One example, `(encoded, target)`.

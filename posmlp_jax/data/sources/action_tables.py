@@ -1,0 +1,117 @@
+"""What a config's tables say of a split of films: `data.films`."""
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from posmlp_jax.data.sources.ava_tables import (
+    Boxes,
+    read_detections,
+    read_excluded,
+    read_ground_truth,
+    read_label_map,
+)
+from posmlp_jax.data.sources.objects import Category
+from posmlp_jax.errors import DataError
+
+_OTHER = {"train": "eval", "eval": "train"}
+_OPTIONAL = ("excluded", "boxes")
+
+
+class ActionTables(NamedTuple):
+    """The tables of a split.
+
+    Attributes:
+      files: those that were read, the labels first.
+      categories: the label map's actions.
+      num_classes: the highest id of an action there or in the labels of either split.
+      truth: the labels.
+      detected: a detector's boxes, of the films of `truth` and with scores that are high enough; None: there are none.
+      excluded: key frames, (video, second), that are left out.
+      remarks: lines about what is left out.
+    """
+
+    files: tuple[Path, ...]
+    categories: tuple[Category, ...]
+    num_classes: int
+    truth: Boxes
+    detected: Boxes | None
+    excluded: frozenset[tuple[str, int]]
+    remarks: tuple[str, ...]
+
+
+def read_action_tables(folder: Path, films: Mapping[str, Any], split: Literal["train", "eval"]) -> ActionTables:
+    """Reads the tables of a split.
+
+    Args:
+      folder: in which they are.
+      films: `data.films` of a config.
+      split: 'train' or 'eval'.
+
+    Raises:
+      DataError: when one is missing or broken, or the detector's boxes are not of the labels' films.
+    """
+    labels, label_map = _find(folder, films, f"{split}_labels"), _find(folder, films, "label_map")
+    truth, categories = _read_truth(labels), read_label_map(label_map)
+    other = folder / films[f"{_OTHER[split]}_labels"]
+    # A model that is trained on one split and evaluated on the other has outputs for both.
+    ids = [truth.actions, *([_read_truth(other).actions] if other.is_file() else ())]
+    excluded, boxes = (_find(folder, films, f"{split}_{name}") for name in _OPTIONAL)
+    detected, remarks = None, ()
+    if boxes is not None:
+        detected, remarks = _read_detected(boxes, films[f"{split}_score"], labels, truth)
+    return ActionTables(
+        files=tuple(file for file in (labels, label_map, excluded, boxes) if file is not None),
+        categories=categories,
+        num_classes=max(categories[-1].id, *(int(actions.max()) for actions in ids)),
+        truth=truth,
+        detected=detected,
+        excluded=frozenset() if excluded is None else read_excluded(excluded),
+        remarks=remarks,
+    )
+
+
+def _find(folder: Path, films: Mapping[str, Any], field: str) -> Path | None:
+    """The file that a field names; None for '', which those may be that a data set can do without."""
+    optional = field.endswith(_OPTIONAL)
+    if not films[field] and optional:
+        return None
+    path = folder / films[field]
+    if not films[field] or not path.is_file():
+        raise DataError(
+            f"no file {path}: set --config.data.films.{field} to its place in {folder}"
+            f"{', or to nothing where there is none' if optional else ''}"
+        )
+    return path
+
+
+def _read_truth(path: Path) -> Boxes:
+    status = os.stat(path)
+    return _remembered_truth(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=2)  # Both splits read both, and AVA's have a million rows.
+def _remembered_truth(path: Path, changed: int, size: int) -> Boxes:
+    del changed, size
+    return read_ground_truth(path)
+
+
+def _read_detected(path: Path, least: float, labels: Path, truth: Boxes) -> tuple[Boxes, tuple[str, ...]]:
+    found = read_detections(path)
+    names = set(truth.videos)
+    ours = np.fromiter((video in names for video in found.videos), bool, len(found.videos))
+    if not ours.any():
+        raise DataError(f"{path} has boxes of other films than {labels}: none of '{found.videos[0]}', for one")
+    good = ours & (found.scores >= least)
+    if not good.any():
+        raise DataError(
+            f"{path} has no box with a score of {least:g} or more: the best has {found.scores[ours].max():g}"
+        )
+    remarks = [f"{np.sum(good)} of the {np.sum(ours)} boxes of {path.name} have a score of {least:g} or more"]
+    if not ours.all():
+        remarks.append(f"{np.sum(~ours)} boxes of {path.name} are of films that {labels.name} has not")
+    return found.take(good), tuple(remarks)
