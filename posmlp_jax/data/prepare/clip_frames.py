@@ -8,8 +8,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from posmlp_jax.data.decoding.images import decode, stored_and_upright_size
-from posmlp_jax.errors import BrokenExampleError, DataError
+from posmlp_jax.data.decoding.images import decode, looks_whole, stored_and_upright_size
+from posmlp_jax.errors import BrokenExampleError, DataError, nearest
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 # A clip of which more is missing is none.
@@ -60,7 +60,9 @@ def find_frames(folder: Path, first: int | None = None, last: int | None = None)
         there.
     """
     if not folder.is_dir():
-        raise BrokenExampleError(f"there is no folder {folder}")
+        beside = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        hint = f"; {nearest(folder.name, beside)}" if beside else ""
+        raise BrokenExampleError(f"there is no folder {folder}{hint}")
     numbered: dict[int, Path] = {}
     for number, file in _numbered(folder):
         if number in numbered:
@@ -113,7 +115,7 @@ def read_frames(frames: Frames, box: Box | None) -> list[bytes]:
     for file in frames.files:
         try:
             data = file.read_bytes()
-            if box or data[:2] != b"\xff\xd8":
+            if box or data[:2] != b"\xff\xd8" or not looks_whole(data):
                 pixels = decode(data)
                 if box:
                     pixels = pixels[box.top : box.bottom, box.left : box.right]

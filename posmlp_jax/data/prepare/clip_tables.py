@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from posmlp_jax.data.prepare.builder import Builder, Recipe
@@ -82,7 +82,7 @@ def clip_key(name: str) -> str:
 
 
 def make_clips(
-    protocol: Protocol, listed: Sequence[Listed], source: Path, keep: Callable[[Listed], bool] | None = None
+    protocol: Protocol, listed: Sequence[Listed], source: Path, chosen: Collection[str] | None = None
 ) -> tuple[list[MicroClip], list[str]]:
     """The clips that have a class, in the order in which they are listed, and what there is to say of them.
 
@@ -90,23 +90,24 @@ def make_clips(
       protocol: which emotions have which class.
       listed: all clips.
       source: the folder that may have `exclusions.txt` and `crops.csv`.
-      keep: which clips are taken; None: all but the protocol's `excluded`.
+      chosen: the keys of the clips that are taken; None: of all but the protocol's `excluded`.
 
     Raises:
       DataError: when those files name a clip that is not listed, or are not what they should be.
     """
     _check_twice(protocol, listed)
     excluded = _read_exclusions(source / EXCLUSIONS, listed)
-    boxes = _read_crops(source / CROPS, listed)
-    if keep is None:
-        named = {clip_key(name) for name in protocol.excluded}
-        keep = lambda one: clip_key(one.name) not in named  # noqa: E731
-    left = [one for one in listed if one.emotion in protocol.class_of and clip_key(one.name) not in excluded]
-    taken = [one for one in left if keep(one)]
+    left = {
+        key: one for one in listed if one.emotion in protocol.class_of and (key := clip_key(one.name)) not in excluded
+    }
+    taken = set(left) - {clip_key(name) for name in protocol.excluded} if chosen is None else set(chosen)
+    boxes = _read_crops(source / CROPS, listed, taken & set(left))
     notes = _Notes()
-    clips = [_make(protocol, one, boxes, notes) for one in taken]
-    notes.left_out(excluded, [one.name for one in left if not keep(one)])
-    return clips, [f"{protocol.dataset}: {note}" for note in (*notes.lines(), *_compared(protocol, clips))]
+    clips = [_make(protocol, one, boxes, notes) for key, one in left.items() if key in taken]
+    others = [one.name for key, one in left.items() if key not in taken]
+    lines = [*_left_out(protocol, listed, list(excluded.values()), others), *notes.lines()]
+    lines += _compared(protocol, clips)
+    return clips, [f"{protocol.dataset}: {line}" for line in lines]
 
 
 def clips_builder(
@@ -134,19 +135,25 @@ class _Notes:
 
     def __init__(self):
         self._found: dict[str, list[str]] = {}
-        self._left_out: list[str] = []
 
     def add(self, what: str, where: str) -> None:
         self._found.setdefault(what, []).append(where)
 
-    def left_out(self, excluded: Mapping[str, str], by_protocol: Sequence[str]) -> None:
-        for names, why in ((list(excluded.values()), f"as {EXCLUSIONS} says"), (by_protocol, "as the protocol says")):
-            if names:
-                self._left_out.append(f"left out {why}: {', '.join(names[:5])}{' …' * (len(names) > 5)} ({len(names)})")
-
     def lines(self) -> list[str]:
-        odd = [f"{what}: {len(where)} clips, the first: {where[0]}" for what, where in self._found.items()]
-        return [*self._left_out, *odd]
+        return [f"{what}: {len(where)} clips, the first: {where[0]}" for what, where in self._found.items()]
+
+
+def _left_out(
+    protocol: Protocol, listed: Sequence[Listed], excluded: Sequence[str], others: Sequence[str]
+) -> Iterator[str]:
+    """What of the table is not taken: by emotion, and the names that `exclusions.txt` and the protocol have."""
+    dropped = Counter(one.emotion for one in listed if one.emotion not in protocol.class_of)
+    if dropped:
+        counts = ", ".join(f"{emotion} {count}" for emotion, count in sorted(dropped.items()))
+        yield f"of {len(listed)} clips {dropped.total()} have none of the classes ({counts})"
+    for names, why in ((excluded, f"as {EXCLUSIONS} says"), (others, "as the protocol says")):
+        if names:
+            yield f"left out {why}: {', '.join(names[:5])}{' …' * (len(names) > 5)} ({len(names)})"
 
 
 def _make(protocol: Protocol, one: Listed, boxes: Mapping[str, Box], notes: _Notes) -> MicroClip:
@@ -223,8 +230,8 @@ def _read_exclusions(file: Path, listed: Sequence[Listed]) -> dict[str, str]:
     return excluded
 
 
-def _read_crops(file: Path, listed: Sequence[Listed]) -> dict[str, Box]:
-    """The box of every clip, by its key."""
+def _read_crops(file: Path, listed: Sequence[Listed], taken: Collection[str]) -> dict[str, Box]:
+    """The boxes by the clips' keys, of all that are taken where there is any."""
     if not file.exists():
         return {}
     known = {clip_key(one.name): one.name for one in listed}
@@ -244,7 +251,7 @@ def _read_crops(file: Path, listed: Sequence[Listed]) -> dict[str, Box]:
                 f"{row.where}: the crop should be left, top, right and bottom in whole pixels, in this order"
             )
         boxes[clip_key(name)] = box
-    lacking = [name for key, name in known.items() if key not in boxes]
+    lacking = [name for key, name in known.items() if key in taken and key not in boxes]
     if lacking:
-        raise DataError(f"{file} has no crop of {len(lacking)} of {len(known)} clips, {lacking[0]} for one")
+        raise DataError(f"{file} has no crop of {len(lacking)} of {len(taken)} clips, {lacking[0]} for one")
     return boxes

@@ -92,7 +92,11 @@ def _read(clip: MicroClip) -> Example:
     info = clip.info
     if clip.broken:
         raise BrokenExampleError(clip.broken)
-    frames = list(clip.read())
+    try:
+        frames = list(clip.read())
+    except BrokenExampleError as error:
+        # The index is written before this, and has the clip.
+        raise DataError(f"{error}; mend it, or list {info.id} in exclusions.txt") from error
     return {"id": info.id, "video": frames, "num_frames": len(frames), "fps": clip.fps, "label": info.label}
 
 

@@ -63,12 +63,16 @@ def test_the_counts_of_the_protocols(tmp_path, prepared):
     assert composite.class_names == ("negative", "positive", "surprise")
     # The person 6 of SAMM is not the person 6 of CASME II.
     assert {"casme2/sub06", "samm/006", "smic_hs/s06"} <= set(composite.subjects)
-    assert notes[0] == "casme2: left out as the protocol says: sub04/EP12_01f, sub24/EP02_07 (2)"
+    assert notes[:2] == [
+        "casme2: of 255 clips 108 have none of the classes (fear 2, others 99, sadness 7)",
+        "casme2: left out as the protocol says: sub04/EP12_01f, sub24/EP02_07 (2)",
+    ]
     assert notes[-1] == "megc2019: 442 clips of 68 subjects"
     five, notes = prepared("casme2_five", source / "casme2")
     assert five.class_names == ("disgust", "happiness", "others", "repression", "surprise")
     assert (len(five), *np.bincount(five.read_labels())) == (246, 63, 32, 99, 27, 25)
-    assert notes[0].endswith("no apex, the middle is taken for it: 1 clips, the first: sub04/EP12_01f")
+    assert notes[0].endswith("of 255 clips 9 have none of the classes (fear 2, sadness 7)")
+    assert notes[1].endswith("no apex, the middle is taken for it: 1 clips, the first: sub04/EP12_01f")
     five, notes = prepared("samm_five", source / "samm")
     assert five.class_names == ("anger", "contempt", "happiness", "other", "surprise")
     assert (len(five), *np.bincount(five.read_labels())) == (136, 57, 12, 26, 26, 15)
@@ -122,7 +126,7 @@ def test_frames_that_are_missing(faces, prepared, refusal, tmp_path):
     (clips / "sub02/EP01_11f").rename(clips / "sub02/other")
     line = refusal(*arguments, "--name=two", "--max_broken=0.3")
     assert "2 of the 4 videos of two cannot be read" in line
-    assert f"there is no folder {clips}/sub02/EP01_11f" in line
+    assert f"there is no folder {clips}/sub02/EP01_11f; did you mean 'EP03_02f'?" in line
     fewer, notes = prepared("casme2", folder, under="fewer", max_broken=0.5)
     assert [clip.id for clip in fewer.clips] == ["casme2/sub01/EP19_05f", "casme2/sub02/EP03_02f"]
     assert fewer[0][0].id == "casme2/sub01/EP19_05f"
@@ -188,10 +192,20 @@ def test_exclusions(faces, prepared, refusal, tmp_path):
     (folder / "exclusions.txt").write_text("# Two of four.\n01/EP19_05f\n\ncasme2/sub02/EP03_02f  # closed eyes\n")
     source, notes = prepared("casme2", folder)
     assert [clip.id for clip in source.clips] == ["casme2/sub01/EP02_01f", "casme2/sub02/EP01_11f"]
-    assert notes[0] == "casme2: left out as exclusions.txt says: sub01/EP19_05f, sub02/EP03_02f (2)"
+    assert notes[1] == "casme2: left out as exclusions.txt says: sub01/EP19_05f, sub02/EP03_02f (2)"
     (folder / "exclusions.txt").write_text("01/EP19_05\n")
     line = refusal("casme2", f"--source={folder}", "--name=other", f"--data_dir={tmp_path / 'data'}")
     assert "exclusions.txt, line 1: there is no clip '01/EP19_05'; did you mean 'sub01/EP19_05f'?" in line
+
+
+def test_a_frame_that_is_cut_short(faces, refusal, tmp_path):
+    folder = faces()
+    file = folder / "Cropped/sub02/EP01_11f/reg_img100.jpg"
+    file.write_bytes(file.read_bytes()[:-100])
+    line = refusal("casme2", f"--source={folder}", f"--data_dir={tmp_path / 'data'}")
+    assert f"{file}: the image cannot be decoded" in line
+    assert line.endswith("; mend it, or list casme2/sub02/EP01_11f in exclusions.txt")
+    assert not list((tmp_path / "data").rglob("dataset_info.json"))
 
 
 CROPS = [["clip", "left", "top", "right", "bottom"], *([f"{row[0]:02d}/{row[1]}", 2, 1, 10, 11] for row in ROWS)]

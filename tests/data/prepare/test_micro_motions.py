@@ -121,6 +121,7 @@ def test_as_casme2_is_given_away(tmp_path, monkeypatch):
     assert read.subjects == tuple(subject.replace("micro_motions", "casme2") for subject in made.subjects)
 
 
+@pytest.mark.heavy
 def test_another_process_makes_the_same_clips():
     code = (
         "import hashlib; from posmlp_jax.data.prepare.datasets.micro_motions import encode, make_clip\n"

@@ -40,8 +40,7 @@ def build(source: Path | None, name: str) -> Recipe:
     chosen = _read_list(source, listed)
     clips, notes = [], []
     for part, module in PARTS.items():
-        keep = None if chosen is None else (lambda one, of_part=chosen[part]: clip_key(one.name) in of_part)
-        found, said = make_clips(module.THREE, listed[part], source / part, keep)
+        found, said = make_clips(module.THREE, listed[part], source / part, chosen and chosen[part])
         clips += found
         notes += said
     good = [clip.info for clip in clips if not clip.broken]
