@@ -23,6 +23,8 @@ class ArraysOnly(pickle.Unpickler):
             return getattr(np, name)
         if (module, name) == ("_codecs", "encode"):
             return _as_bytes
+        if module in ("__builtin__", "builtins") and name == "bytes":
+            return lambda: b""
         raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
 
 
@@ -36,5 +38,5 @@ def _from_buffer(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: 
 
 
 def _as_bytes(text: str, encoding: str) -> bytes:
-    """Python 3 writes bytes for Python 2 as a text, of one character a byte."""
+    """Python 3 writes bytes for Python 2 as a text, of one character a byte; none as what `bytes()` gives."""
     return text.encode("latin1")

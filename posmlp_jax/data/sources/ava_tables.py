@@ -111,7 +111,7 @@ def read_label_map(file: str | PathLike) -> tuple[Category, ...]:
     """
     path = as_path(file)
     try:
-        text = re.sub(r"(?m)^\s*#.*$", "", path.read_text(encoding="utf-8-sig"))
+        text = re.sub(r"(?m)^\s*#.*$", "", path.read_bytes().decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {_reason(error)}") from error
     found: dict[int, str] = {}
@@ -161,7 +161,7 @@ def _read_boxes(path: epath.Path, kind: Literal["ground truth", "detections"]) -
 def _parsed(path: epath.Path, parse: Callable[[list[list[str]]], _Part]) -> Iterator[_Part]:
     """What `parse` makes of the rows of a file, some at a time; it raises a ValueError that says what is wrong."""
     try:
-        with path.open(encoding="utf-8-sig") as opened:
+        with io.TextIOWrapper(path.open("rb"), encoding="utf-8-sig", newline="") as opened:
             reader = csv.reader(opened)
             rows = ((reader.line_num, row) for row in reader if row)
             while chunk := list(itertools.islice(rows, _CHUNK)):
