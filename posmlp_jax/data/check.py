@@ -7,9 +7,9 @@ from posmlp_jax.data.augment.augmentation import WHOLE, Augmentation
 from posmlp_jax.data.canvases import Canvases, evaluation_sizes, trains_on_whole
 from posmlp_jax.data.decoding.examples import InputSize
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
+from posmlp_jax.data.sources.clip_index import CLIP_ENDS
 from posmlp_jax.data.sources.labelled import LabelledSource
 from posmlp_jax.data.sources.source import Source
-from posmlp_jax.data.sources.subjects import CLIP_ENDS
 from posmlp_jax.data.targets import Labels
 from posmlp_jax.errors import ConfigError
 

@@ -73,12 +73,14 @@ def find_frames(folder: Path, first: int | None = None, last: int | None = None)
     if not numbered:
         raise BrokenExampleError(f"{folder} holds no frame ({', '.join(_SUFFIXES)}, with a number in the name)")
     lowest, highest = min(numbered), max(numbered)
-    first, last = lowest if first is None else first, highest if last is None else last
-    numbers = sorted(number for number in numbered if first <= number <= last)
-    wanted = last - first + 1
-    if len(numbers) < max(2, _LEAST_SHARE * wanted):
+    start, end = lowest if first is None else first, highest if last is None else last
+    numbers = sorted(number for number in numbered if start <= number <= end)
+    wanted = end - start + 1
+    # Where nothing says which frames there should be, those that are there are all.
+    least = 2 if first is None else max(2, _LEAST_SHARE * wanted)
+    if len(numbers) < least:
         raise BrokenExampleError(
-            f"{folder} has {len(numbers)} of the {wanted} frames from {first} to {last}: its numbers go from {lowest} "
+            f"{folder} has {len(numbers)} of the {wanted} frames from {start} to {end}: its numbers go from {lowest} "
             f"to {highest}"
         )
     return Frames(numbers, [numbered[number] for number in numbers], wanted - len(numbers))

@@ -16,6 +16,8 @@ from posmlp_jax.errors import DataError
 INDEX = "clips.json"
 # The one split of such a data set: what is trained on and what is evaluated, the subjects say.
 SPLIT = "clips"
+# What `data.clip_end` may be.
+CLIP_ENDS = ("apex", "offset")
 
 
 class ClipInfo(NamedTuple):

@@ -11,8 +11,6 @@ from posmlp_jax.data.sources.clip_index import INDEX, SPLIT, ClipInfo, read_inde
 from posmlp_jax.data.sources.tfds_layout import PLAN, PreparedSource
 from posmlp_jax.errors import DataError
 
-CLIP_ENDS = ("apex", "offset")
-
 
 class SubjectSource(PreparedSource):
     """The clips of some subjects of a prepared data set of micro-expressions.

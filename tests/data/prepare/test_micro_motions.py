@@ -110,7 +110,7 @@ def test_as_casme2_is_given_away(tmp_path, monkeypatch):
     """Through table, folders and unpadded names come the same clips."""
     monkeypatch.setattr(micro_motions, "SUBJECTS", 2)
     monkeypatch.setattr(micro_motions, "CLIPS", 1)
-    write_casme2(tmp_path / "source")
+    write_casme2(tmp_path / "source", subjects=2, clips=1)
     made = SubjectSource(prepare("micro_motions", data_dir=str(tmp_path)))
     read = SubjectSource(prepare("casme2", str(tmp_path / "source"), str(tmp_path)))
     assert [clip._replace(id="", subject="") for clip in read.clips] == [

@@ -123,11 +123,17 @@ def encode(frames: np.ndarray) -> list[bytes]:
     return [cv2.imencode(".jpg", frame, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))[1].tobytes() for frame in frames]
 
 
-def write_casme2(folder: Path) -> None:
-    """Writes the faces as CASME II is given away: a coding table, and a folder of JPEGs for each clip of a subject."""
+def write_casme2(folder: Path, subjects: int = SUBJECTS, clips: int = CLIPS) -> None:
+    """Writes faces as CASME II is given away: a coding table, and a folder of JPEGs for each clip of a subject.
+
+    Args:
+      folder: where to; it may be new.
+      subjects: how many people.
+      clips: of each emotion, for each of them.
+    """
     columns = ("Subject", "Filename", "OnsetFrame", "ApexFrame", "OffsetFrame", "Action Units", "Estimated Emotion")
     lines = [",".join(columns)]
-    for subject, emotion, number in _listed():
+    for subject, emotion, number in _listed(subjects, clips):
         clip = folder / "Cropped" / f"sub{subject:02d}" / f"EP{number:02d}"
         clip.mkdir(parents=True)
         for place, image in enumerate(encode(make_clip(subject, emotion, number))):
@@ -140,7 +146,7 @@ def write_casme2(folder: Path) -> None:
 def build(source: Path | None, name: str) -> Recipe:
     """Three classes, as MEGC2019 has them; `source` is not used."""
     del source
-    clips = [_clip(*each) for each in _listed()]
+    clips = [_clip(*each) for each in _listed(SUBJECTS, CLIPS)]
     return micro_recipe(
         name,
         THREE_CLASSES,
@@ -151,12 +157,12 @@ def build(source: Path | None, name: str) -> Recipe:
     )
 
 
-def _listed() -> list[tuple[int, str, int]]:
+def _listed(subjects: int, clips: int) -> list[tuple[int, str, int]]:
     """Subject, emotion and number of every clip; opposite emotions have different numbers, and so different clips."""
     return [
         (subject, emotion, len(EMOTIONS) * number + place)
-        for subject in range(1, SUBJECTS + 1)
-        for number in range(CLIPS)
+        for subject in range(1, subjects + 1)
+        for number in range(clips)
         for place, emotion in enumerate(EMOTIONS)
     ]
 
