@@ -59,14 +59,22 @@ def read_scores(workdir: Path, orders: dict[str, Callable], data_dir: str = "") 
     return {name: np.concatenate(parts) for name, parts in logits.items()}, np.concatenate(labels), source.class_names
 
 
-def pair_accuracies(logits: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> dict[str, float]:
-    """For each pair, the share of its clips whose class has a higher logit than the pair's other one."""
+def pair_accuracies(logits: np.ndarray, shown: np.ndarray, class_names: tuple[str, ...]) -> dict[str, float]:
+    """For each pair, the share of what shows one of it whose class has a higher logit than the pair's other one.
+
+    Args:
+      logits: [n, classes] of clips, or of boxes in them.
+      shown: bool [n, classes], or the class of each, int [n].
+      class_names: of all classes.
+    """
+    if shown.ndim == 1:
+        shown = shown[:, None] == np.arange(logits.shape[1])
     accuracies = {}
     for pair in PAIRS:
         both = [class_names.index(name) for name in pair]
-        own = np.isin(labels, both)
-        chosen = np.asarray(both)[logits[own][:, both].argmax(axis=1)]
-        accuracies[" / ".join(pair)] = float((chosen == labels[own]).mean())
+        own = shown[:, both].any(axis=1)
+        chosen = logits[own][:, both].argmax(axis=1)
+        accuracies[" / ".join(pair)] = float(shown[own][np.arange(len(chosen)), np.asarray(both)[chosen]].mean())
     return accuracies
 
 

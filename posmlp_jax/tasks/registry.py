@@ -1,6 +1,7 @@
 """The tasks by the name that a config's `task` has."""
 
 from posmlp_jax.errors import ConfigError, nearest
+from posmlp_jax.tasks.action_detection.task import ActionDetection
 from posmlp_jax.tasks.classification.task import Classification
 from posmlp_jax.tasks.detection.task import Detection
 from posmlp_jax.tasks.micro_expressions.task import MicroExpressions
@@ -10,6 +11,7 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "detection": Detection,
     "micro_expressions": MicroExpressions,
+    "action_detection": ActionDetection,
 }
 
 

@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
+from rich.table import Table
 from rich.text import Text
 
 from posmlp_jax.checkpoints.evaluations import Metric, better_split
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.terminal import printable, report
+from posmlp_jax.terminal import as_text, printable, report
 from posmlp_jax.writing import atomic_write, writing_to
+
+# A table has all classes where there are no more than so many, and else so many of the worst.
+_LISTED, _WORST = 20, 10
 
 
 def find_better(evaluations: Mapping[str, Any], metric: Metric) -> str | None:
@@ -58,6 +63,52 @@ def csv_table(rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def precision_table(
+    values: Mapping[str, np.ndarray], class_names: Sequence[str], counts: np.ndarray, things: str
+) -> str:
+    """A table for the terminal: of each class that there is something of, how many, and some shares.
+
+    Args:
+      values: shares by what is above them, a column of all classes each; the first decides which are the worst.
+      class_names: of all classes.
+      counts: how many things there are of each.
+      things: what is counted.
+    """
+    shown = np.flatnonzero(counts)
+    head = "class"
+    if len(shown) > _LISTED:
+        shown = shown[np.argsort(next(iter(values.values()))[shown], kind="stable")][:_WORST]
+        head = f"worst {len(shown)} classes"
+    table = Table(box=None, header_style="none", padding=(0, 0, 0, 2), pad_edge=True)
+    table.add_column(head, overflow="fold")
+    for name in (things, *values):
+        table.add_column(name, justify="right", no_wrap=True)
+    for label in shown:
+        shares = (percent(column[label], 1) for column in values.values())
+        table.add_row(shortened(class_names[label]), str(counts[label]), *shares)
+    return as_text(table)
+
+
+def precision_rows(
+    values: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    ids: Sequence[int],
+    counts: np.ndarray,
+    things: str,
+) -> str:
+    """CSV: class, id, how many things, and some shares, empty where there are none. Arguments: `precision_table`'s."""
+    rows = [("class", "id", things, *values)]
+    for label, (name, number, count) in enumerate(zip(class_names, ids, counts, strict=True)):
+        shares = ("" if math.isnan(column[label]) else f"{column[label]:.6g}" for column in values.values())
+        rows.append((name, number, count, *shares))
+    return csv_table(rows)
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """'76.10 %', or 'none' of what is no number."""
+    return "none" if math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
 def shortened(name: str, width: int = 40) -> Text:

@@ -53,11 +53,13 @@ class Task(abc.ABC):
       chooses_weights: whether evaluations say which of a run's steps and weights are the best: not where what they are
         of should have no say in that.
       output, outputs: what people call one that `names` names, and several.
+      evaluation_fields: those of `fields` in which an evaluation may differ from its run.
     """
 
     metrics: ClassVar[tuple[Metric, ...]]
     chooses_weights: ClassVar[bool] = True
     output, outputs = "output", "outputs"
+    evaluation_fields: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ConfigDict, model: BackboneConfig, source: Source):
         self.config, self.model, self.source = config, model, source

@@ -20,6 +20,7 @@ from posmlp_jax.data.fingerprint import fingerprint, hash_lines
 from posmlp_jax.errors import CheckpointError, ConfigError
 from posmlp_jax.models.backbone import COMPUTING
 from posmlp_jax.models.registry import NamedModel
+from posmlp_jax.tasks import find_task
 from posmlp_jax.training.config import check_fields, default_config, flatten, plain
 from posmlp_jax.training.workdir import as_begun, data_changes, read_config
 
@@ -71,8 +72,9 @@ def check_overrides(names: Iterable[str], config: ConfigDict, workdir: str) -> N
       ConfigError: for one that no evaluation reads, and that is not as it was in the run.
     """
     saved, given = dict(flatten(plain(get_config(workdir)))), dict(flatten(plain(config)))
+    read = (*_READ, *find_task(config.task).evaluation_fields)
     for name in names:
-        if name not in _READ and not name.startswith(("data.", "model.")) and given[name] != saved[name]:
+        if name not in read and not name.startswith(("data.", "model.")) and given[name] != saved[name]:
             raise ConfigError(
                 f"{name} is {given[name]!r} here and {saved[name]!r} in the run in {workdir}, and no evaluation reads "
                 f"it; leave --config.{name} out"
@@ -96,6 +98,7 @@ def protocol(config: ConfigDict, pretrained: Pretrained, source: Source) -> str:
     parts += [f"{name}={here[name]}" for name in _OF_CLIPS_AND_CROPS if here[name] != there[name]]
     # What evaluation sees is one of two things, whatever crop training takes.
     parts += [f"crop={here.crop}"] if (here.crop in WHOLE) != (there.crop in WHOLE) else []
+    parts += [f"eval_score={here.films.eval_score}"] if here.films.eval_score != there.films.eval_score else []
     canvases, before = (evaluation_sizes(data, pretrained.config.input_size) for data in (here, there))
     if canvases != before:
         parts.append(f"canvases={'+'.join('x'.join(map(str, size)) for size in canvases)}")
@@ -103,6 +106,9 @@ def protocol(config: ConfigDict, pretrained: Pretrained, source: Source) -> str:
     if here.test_clips * here.test_crops > 1:
         parts.append(f"{here.test_clips}x{here.test_crops}_views")
         parts += [here.test_average] if here.test_average != there.test_average else []
+    if names := find_task(config.task).evaluation_fields:
+        saved = get_config(pretrained.workdir)
+        parts += [f"{name}={config[name]}" for name in names if config[name] != saved[name]]
     return "_".join(parts)
 
 

@@ -28,7 +28,7 @@ def illustrate_targets(
     for number, image in enumerate(batch["image"]):
         exist = batch["classes"][number] >= 0
         boxes, classes = batch["boxes"][number][exist], batch["classes"][number][exist]
-        small = _small(image)
+        small = shrink(image)
         height, width = small.shape[:2]
         boxes = boxes * np.tile([width / image.shape[1], height / image.shape[0]], 2)
         masks = ()
@@ -37,18 +37,18 @@ def illustrate_targets(
             masks = [paste(crop, box, height, width) for crop, box in zip(crops, boxes, strict=True)]
         labels = [label_text(class_names[index], index) for index in classes.tolist()]
         drawn.append(draw_objects(small, boxes, classes, labels, masks))
-        captions.append(_caption([class_names[index] for index in classes.tolist()]))
+        captions.append(count_names([class_names[index] for index in classes.tolist()]))
     return np.stack(drawn), captions
 
 
-def _small(image: np.ndarray) -> np.ndarray:
+def shrink(image: np.ndarray) -> np.ndarray:
     """The image with a longer side of `_SIDE`; what is enlarged shows its pixels."""
     scale = _SIDE / max(image.shape[:2])
     height, width = (max(round(scale * side), 1) for side in image.shape[:2])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
 
 
-def _caption(names: Sequence[str]) -> str:
+def count_names(names: Sequence[str], nothing: str = "(no objects)") -> str:
     """'2 × dog, cat', the commonest first; '3 classes more' where there are many."""
     counts = {name: names.count(name) for name in names}
     parts = []
@@ -58,4 +58,4 @@ def _caption(names: Sequence[str]) -> str:
     more = len(parts) - _NAMED
     if more > 1:
         parts[_NAMED:] = [f"{more} classes more"]
-    return ", ".join(parts) or "(no objects)"
+    return ", ".join(parts) or nothing

@@ -18,20 +18,21 @@ from posmlp_jax.tasks.objective import Batch, Rows, Scalars, normalize_images
 
 
 def detector_input(
-    images: UInt8[ArrayLike, "batch height width 3"], sizes: Int[ArrayLike, "batch 2"], mean, std
-) -> Float[Array, "batch height width 3"]:
-    """Images as detectors take them: normalised, and 0 where they are padding, as in mmdetection.
+    images: UInt8[ArrayLike, "batch *frames height width 3"], sizes: Int[ArrayLike, "batch 2"], mean, std
+) -> Float[Array, "batch *frames height width 3"]:
+    """Images or clips as detectors take them: normalised, and 0 where they are padding, as in mmdetection.
 
     Args:
-      images: each in the upper left of its canvas.
+      images: each, or each of its frames, in the upper left of its canvas.
       sizes: (height, width) of each in pixels.
       mean: the data's.
       std: the data's.
     """
-    height, width = images.shape[1:3]
+    height, width = images.shape[-3:-1]
     rows, columns = (jnp.asarray(sizes)[:, axis, None] for axis in (0, 1))
     inside = (jnp.arange(height) < rows)[:, :, None] & (jnp.arange(width) < columns)[:, None, :]
-    return jnp.where(inside[..., None], normalize_images(images, mean, std), 0)
+    of_all_frames = inside.reshape(len(inside), *(1,) * (images.ndim - 4), height, width, 1)
+    return jnp.where(of_all_frames, normalize_images(images, mean, std), 0)
 
 
 def as_rows(found: Detections | MaskedDetections) -> Rows:

@@ -8,22 +8,18 @@ area of a box beside it for the mask's.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
-from rich.table import Table
 
 from posmlp_jax.checkpoints.evaluations import WHOSE
 from posmlp_jax.data import AnnotatedSource
 from posmlp_jax.tasks.detection.scoring import KINDS, METRICS, Scores, detections_of, ground_truth
-from posmlp_jax.tasks.reporting import csv_table, find_better, shortened, write_files
-from posmlp_jax.terminal import as_text, report
+from posmlp_jax.tasks.reporting import find_better, percent, precision_rows, precision_table, write_files
+from posmlp_jax.terminal import report
 
-# A table has all classes where there are no more than so many, and else so many of the worst.
-_LISTED, _WORST = 20, 10
 _SIZES = {"ap_s": "small", "ap_m": "medium", "ap_l": "large"}
 
 
@@ -68,7 +64,7 @@ def describe_precision(metrics: Mapping[str, float], kind: str) -> str:
         return f"there is no {kind} AP, as there are no objects"
     names = {"ap": f"{kind} AP", "ap50": "AP50", "ap75": "AP75"} | _SIZES
     shown = [
-        f"{label} {_percent(metrics[f'{kind}_{name}'])}" if f"{kind}_{name}" in metrics else f"no {label} objects"
+        f"{label} {percent(metrics[f'{kind}_{name}'])}" if f"{kind}_{name}" in metrics else f"no {label} objects"
         for name, label in names.items()
     ]
     return ", ".join(shown)
@@ -83,32 +79,12 @@ def count_objects(truth: Mapping[str, Any]) -> np.ndarray:
 
 def format_table(scores: Scores, class_names: Sequence[str], counts: np.ndarray) -> str:
     """A table for the terminal: of each class that there are objects of, these and what `Scores.by_class` has."""
-    shown = np.flatnonzero(counts)
-    head = "class"
-    if len(shown) > _LISTED:
-        shown = shown[np.argsort(scores.by_class["box_ap"][shown], kind="stable")][:_WORST]
-        head = f"worst {len(shown)} classes"
-    table = Table(box=None, header_style="none", padding=(0, 0, 0, 2), pad_edge=True)
-    table.add_column(head, overflow="fold")
-    table.add_column("objects", justify="right", no_wrap=True)
-    for name in scores.by_class:
-        label = next(metric.label for metric in METRICS if metric.name == name)
-        table.add_column(label, justify="right", no_wrap=True)
-    for label in shown:
-        values = (_percent(values[label], 1) for values in scores.by_class.values())
-        table.add_row(shortened(class_names[label]), str(counts[label]), *values)
-    return as_text(table)
+    labels = {metric.name: metric.label for metric in METRICS}
+    values = {labels[name]: column for name, column in scores.by_class.items()}
+    return precision_table(values, class_names, counts, "objects")
 
 
 def class_table(scores: Scores, source: AnnotatedSource, counts: np.ndarray) -> str:
     """CSV: class, id, objects, and what `Scores.by_class` has, empty where there are no objects."""
-    rows = [("class", "id", "objects", *scores.by_class)]
-    for label, (category, count) in enumerate(zip(source.categories, counts, strict=True)):
-        values = [values[label] for values in scores.by_class.values()]
-        shown = ("" if math.isnan(value) else f"{value:.6g}" for value in values)
-        rows.append((category.name, category.id, count, *shown))
-    return csv_table(rows)
-
-
-def _percent(value: float, digits: int = 2) -> str:
-    return "none" if math.isnan(value) else f"{100 * value:.{digits}f} %"
+    names, ids = zip(*((category.name, category.id) for category in source.categories), strict=True)
+    return precision_rows(scores.by_class, names, ids, counts, "objects")

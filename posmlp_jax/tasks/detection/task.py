@@ -15,7 +15,7 @@ from posmlp_jax.data import AnnotatedSource, open_annotated
 from posmlp_jax.data.sources.annotated import MIN_SIDE
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.backbone import BackboneConfig
-from posmlp_jax.models.detectors.config import MaskRCNNConfig
+from posmlp_jax.models.detectors.config import DetectorConfig, MaskRCNNConfig
 from posmlp_jax.models.detectors.detector import Detector
 from posmlp_jax.tasks.detection.annotations import CocoAnnotations
 from posmlp_jax.tasks.detection.illustration import illustrate_targets
@@ -43,7 +43,7 @@ class Detection(Task):
 
     def __init__(self, config: ConfigDict, model: BackboneConfig, source: AnnotatedSource):
         super().__init__(config, model, source)
-        if not model.is_detector:
+        if not isinstance(model, DetectorConfig):
             raise ConfigError(
                 f"model '{config.model.name}' is no detector, and detection takes one of list_detectors()"
             )
