@@ -117,6 +117,11 @@ class PreparedExamples(Source):
     def __init__(self, folder: epath.Path, split: str):
         import tensorflow_datasets as tfds
 
+        if not (folder / "features.json").exists():
+            raise DataError(
+                f"{folder} has no features.json: films with AVA's tables, as acting_digits, are for action detection "
+                "(configs/ava), and what tfds wrote before 3.2.1 is to be prepared anew"
+            )
         self._info = tfds.builder_from_directory(folder).info
         self._split = split
         self.description = f"{self._info.name} {split} in {folder}"

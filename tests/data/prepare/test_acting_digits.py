@@ -22,7 +22,8 @@ from posmlp_jax.data.prepare.datasets.acting_digits import (
 )
 from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.data.sources.ava_tables import read_detections, read_excluded, read_ground_truth, read_label_map
-from posmlp_jax.data.sources.tfds_layout import find_prepared
+from posmlp_jax.data.sources.tfds_layout import PreparedSource, find_prepared
+from posmlp_jax.errors import DataError
 from posmlp_jax.tasks.action_detection.matching import ious
 
 # A clip of 9 frames round a key frame.
@@ -129,6 +130,11 @@ def test_files(prepared):
             rows = zip(truth.boxes[mine].tolist(), truth.actions[mine].tolist(), strict=True)
             expected = [(actor.box().tolist(), action) for actor in actors for action in actor.actions]
             assert (f"{split}_0000", second) in excluded or list(rows) == expected
+
+
+def test_other_tasks_have_no_use_for_them(prepared):
+    with pytest.raises(DataError, match=r"has no features.json: films with AVA's tables"):
+        PreparedSource(prepared, "train")
 
 
 def test_films(prepared):
