@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from posmlp_jax.data.decoding.images import decode, looks_whole, stored_and_upright_size
-from posmlp_jax.errors import BrokenExampleError, DataError, nearest
+from posmlp_jax.errors import BrokenExampleError, DataError
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 # A clip of which more is missing is none.
@@ -60,9 +60,7 @@ def find_frames(folder: Path, first: int | None = None, last: int | None = None)
         there.
     """
     if not folder.is_dir():
-        beside = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        hint = f"; {nearest(folder.name, beside)}" if beside else ""
-        raise BrokenExampleError(f"there is no folder {folder}{hint}")
+        raise BrokenExampleError(f"there is no folder {folder}")
     numbered: dict[int, Path] = {}
     for number, file in _numbered(folder):
         if number in numbered:
