@@ -99,14 +99,17 @@ def open_frame_folder(path: str, fps: float) -> FrameFolder:
     )
     if not found:
         raise BrokenExampleError("the folder holds no frames: expected image files whose names end in their numbers")
-    first, prefix, suffix, text = found[0]
+    first, prefix, suffix, _ = found[0]
     digits = max((len(text) for _, _, _, text in found if text.startswith("0") and len(text) > 1), default=0)
-    for number, *parts, text in found:
-        if parts != [prefix, suffix] or text != f"{number:0{digits}d}":
-            raise BrokenExampleError(
-                f"the folder holds frames of several kinds of names, {prefix}{found[0][3]}{suffix} and "
-                f"{parts[0]}{text}{parts[1]}: keep those of one"
-            )
+    kinds = {
+        (before, after, number == f"{value:0{digits}d}"): f"{before}{number}{after}"
+        for value, before, after, number in found
+    }
+    if len(kinds) > 1:
+        raise BrokenExampleError(
+            f"the folder holds frames whose names are of several kinds, as {' and '.join(sorted(kinds.values())[:2])}: "
+            "keep those of one"
+        )
     numbers = np.array([number for number, *_ in found], np.int64)
     folder = FrameFolder(path, (0, 0), fps, numbers, prefix, digits, suffix)
     (data,) = _Files([folder.file(first)])

@@ -7,7 +7,6 @@ import numpy as np
 
 from posmlp_jax.errors import ConfigError, nearest
 
-_USUAL_FPS = 30.0
 KINDS = ("segment", "rounded_segment", "dense")
 
 
@@ -108,11 +107,17 @@ class FrameSampling:
     def around(self) -> np.ndarray:
         """The times of a clip round a key frame, in seconds after it: float64 [T], of which the T // 2-th is 0.
 
-        As SlowFast has it for AVA: `stride` frames of `fps` a second lie between each and the next. The kind is of no
+        As SlowFast has it for AVA: each is `stride` frames of `fps` a second after the one before. The kind is of no
         matter.
+
+        Raises:
+          ConfigError: when `fps` is 0.
         """
-        count = self.num_frames
-        return np.arange(-(count // 2), (count + 1) // 2) * (self.stride / (self.fps or _USUAL_FPS))
+        if not self.fps:
+            raise ConfigError(
+                "data.fps is 0, and clips round key frames take frames by their times: --config.data.fps=30"
+            )
+        return np.arange(-(self.num_frames // 2), (self.num_frames + 1) // 2) * (self.stride / self.fps)
 
     def _borders(self, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Each rounded segment's first and last frame."""

@@ -1,7 +1,5 @@
 """What a config's tables say of a split of films: `data.films`."""
 
-import functools
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -56,10 +54,9 @@ def read_action_tables(folder: Path, films: Mapping[str, Any], split: Literal["t
       DataError: when one is missing or broken, or the detector's boxes are not of the labels' films.
     """
     labels, label_map = _find(folder, films, f"{split}_labels"), _find(folder, films, "label_map")
-    truth, categories = _read_truth(labels), read_label_map(label_map)
-    other = folder / films[f"{_OTHER[split]}_labels"]
+    truth, categories = read_ground_truth(labels), read_label_map(label_map)
     # A model that is trained on one split and evaluated on the other has outputs for both.
-    ids = [truth.actions, *([_read_truth(other).actions] if other.is_file() else ())]
+    other = _highest_id(folder / films[f"{_OTHER[split]}_labels"])
     excluded, boxes = (_find(folder, films, f"{split}_{name}") for name in _OPTIONAL)
     detected, remarks = None, ()
     if boxes is not None:
@@ -67,7 +64,7 @@ def read_action_tables(folder: Path, films: Mapping[str, Any], split: Literal["t
     return ActionTables(
         files=tuple(file for file in (labels, label_map, excluded, boxes) if file is not None),
         categories=categories,
-        num_classes=max(categories[-1].id, *(int(actions.max()) for actions in ids)),
+        num_classes=max(categories[-1].id, int(truth.actions.max()), other),
         truth=truth,
         detected=detected,
         excluded=frozenset() if excluded is None else read_excluded(excluded),
@@ -89,15 +86,14 @@ def _find(folder: Path, films: Mapping[str, Any], field: str) -> Path | None:
     return path
 
 
-def _read_truth(path: Path) -> Boxes:
-    status = os.stat(path)
-    return _remembered_truth(path, status.st_mtime_ns, status.st_size)
-
-
-@functools.lru_cache(maxsize=2)  # Both splits read both, and AVA's have a million rows.
-def _remembered_truth(path: Path, changed: int, size: int) -> Boxes:
-    del changed, size
-    return read_ground_truth(path)
+def _highest_id(path: Path) -> int:
+    """The highest action of labels, 0 where there are none; in a second, as all else of a million rows takes many."""
+    if not path.is_file():
+        return 0
+    # What is wrong with the file shows when it is read for its own sake.
+    with path.open(encoding="utf-8-sig", errors="replace") as opened:
+        columns = (line.split(",", 7)[6:7] for line in opened)
+        return max((int(action) for (action,) in filter(None, columns) if action.strip().isdecimal()), default=0)
 
 
 def _read_detected(path: Path, least: float, labels: Path, truth: Boxes) -> tuple[Boxes, tuple[str, ...]]:

@@ -100,6 +100,10 @@ class ActionSource(Source):
         film = self._films[self._of_film[self._kept[index]]]
         return Moment(film, float(self.seconds[index] - self._begin)), self._frames.boxes(int(self._kept[index]))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the labels' rows: processes that make batches are many, and have no use for these."""
+        return {**self.__dict__, "truth": None}
+
     def example_id(self, index: int) -> str:
         """`video,second (file)`."""
         return self._name(int(self._kept[index]))

@@ -1,46 +1,18 @@
 """Clips round moments: every frame carries its number in its pixels, and its time is known from that."""
 
-from fractions import Fraction
+import dataclasses
 
-import av
 import numpy as np
 import pytest
+from inked_films import HEIGHT, WIDTH, inked, number_of, write_film
+from PIL import Image
 
+from posmlp_jax.data.decoding.frame_folders import open_frame_folder
 from posmlp_jax.data.decoding.frame_sampling import FrameSampling
 from posmlp_jax.data.decoding.moments import Moment, decode_moment, open_film
+from posmlp_jax.errors import BrokenExampleError, ConfigError
 
-HEIGHT, WIDTH, BITS = 48, 80, 10
-X264 = {"preset": "ultrafast", "tune": "fastdecode"}
 SAMPLING = FrameSampling("dense", 8, 4, 30.0)
-
-
-def inked(number: int) -> np.ndarray:
-    """A frame that has its number in squares of 16 pixels, a bit each."""
-    frame = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
-    for bit in range(BITS):
-        row, column = 16 * (bit // 5), 16 * (bit % 5)
-        frame[row : row + 16, column : column + 16] = 255 if number >> bit & 1 else 0
-    return frame
-
-
-def number_of(frame: np.ndarray) -> int:
-    squares = [frame[16 * (bit // 5) + 8, 16 * (bit % 5) + 8].mean() for bit in range(BITS)]
-    return sum(int(level > 127) << bit for bit, level in enumerate(squares))
-
-
-def write_film(path, times, *, begins=0.0, codec="libx264", gop=12, b_frames=0, options=X264, ticks=90_000):
-    """Frames that are shown at these times, in seconds after the film begins, which is at another time in the file."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=30, options=options)
-        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
-        stream.gop_size, stream.max_b_frames, stream.thread_count = gop, b_frames, 1
-        stream.codec_context.time_base = Fraction(1, ticks)
-        for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(inked(number), format="rgb24")
-            frame.pts, frame.time_base = round((begins + time) * ticks), Fraction(1, ticks)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def at_rate(rate: float, seconds: float = 9.0) -> np.ndarray:
@@ -100,3 +72,52 @@ def test_frames_are_those_of_their_times(film):
         inside = (times >= 0) & (times <= shown[-1])
         # What the ink says: never later than half of 1/30 s, nor earlier than the frame's time on the screen.
         assert (shown[found] - times)[inside].max(initial=0) <= 1 / 60 + 1e-3
+
+
+@pytest.mark.parametrize(("name", "first"), [("{:06d}", 1), ("film_{}", 1), ("{:03d}", 0)])
+def test_folders_of_frames_go_by_the_files_numbers(tmp_path, name, first):
+    for number in range(60):
+        if number != 17:
+            Image.fromarray(inked(number)).save(tmp_path / f"{name.format(number + first)}.jpg", quality=95)
+    (tmp_path / "notes.txt").write_text("other files are passed over")
+    folder = open_frame_folder(str(tmp_path), 10.0)
+    assert (folder.size, folder.seconds) == ((HEIGHT, WIDTH), 6.0)
+    sampling = FrameSampling("dense", 8, 3, 10.0)
+    for second in range(7):
+        clip, damaged = decode_moment(Moment(folder, float(second)), sampling)
+        wanted = np.clip(10 * second + 3 * np.arange(-4, 4), 0, 59)
+        assert [number_of(frame) for frame in clip] == np.where(wanted == 17, 16, wanted).tolist()
+        assert damaged == np.sum(wanted == 17)
+    (tmp_path / "film_007.jpg").write_bytes(b"")
+    with pytest.raises(BrokenExampleError, match=r"whose names are of several kinds, as .*film_007\.jpg.*: keep th"):
+        open_frame_folder(str(tmp_path), 10.0)
+
+
+def test_films_that_break_off(tmp_path):
+    """What was written first, the header or the frames, decides whether it is a film at all."""
+    whole = write_film(tmp_path / "a.mkv", at_rate(30, 6.0))
+    data = whole.read_bytes()
+    film = open_film(str(whole))
+    whole.write_bytes(data[: len(data) // 2])
+    assert decode_moment(Moment(film, 1.0), SAMPLING)[1] == 0
+    with pytest.raises(BrokenExampleError, match=r"the film breaks off after [23]\.\d\d seconds, before 5"):
+        decode_moment(Moment(film, 5.0), SAMPLING)
+    whole.write_bytes(b"not a film")
+    with pytest.raises(BrokenExampleError, match="not a video file"):
+        decode_moment(Moment(film, 1.0), SAMPLING)
+    whole.unlink()
+    with pytest.raises(BrokenExampleError, match=r"cannot read .*a\.mkv: No such file"):
+        decode_moment(Moment(film, 1.0), SAMPLING)
+    with pytest.raises(ConfigError, match=r"data\.fps is 0, and clips round key frames take frames by their times"):
+        FrameSampling("dense", 8, 4).around()
+
+
+def test_frames_are_small_and_of_one_size(tmp_path):
+    film = open_film(str(write_film(tmp_path / "a.mp4", at_rate(30, 2.0))))
+    clip, _ = decode_moment(Moment(film, 1.0), SAMPLING, shorter_side=24)
+    assert clip.shape == (8, 24, 40, 3)
+    clip, _ = decode_moment(Moment(film, 1.0), SAMPLING, transform=lambda frame: frame[:4, :4])
+    assert clip.shape == (8, 4, 4, 3)
+    # A film whose size has changed since, as it may within a file.
+    clip, _ = decode_moment(Moment(dataclasses.replace(film, size=(30, 50)), 1.0), SAMPLING)
+    assert clip.shape == (8, 30, 50, 3)
