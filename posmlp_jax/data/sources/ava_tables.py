@@ -10,7 +10,7 @@ import io
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -217,19 +217,26 @@ def _boxes(columns: Sequence[Sequence[str]], scores: np.ndarray, people: np.ndar
 
 
 def _of_pickle(path: epath.Path) -> Boxes:
-    videos, seconds, arrays = [], [], []
-    for key, rows in read_box_pickle(path).items():
-        video, _, second = key.rpartition(",")
-        try:
-            check_corners(rows[:, :4])
-            (number,) = _whole([second], "second")
-        except ValueError as error:
-            raise DataError(f"{path}, '{key}': {error}") from error
-        videos += [video] * len(rows)
-        seconds += [number] * len(rows)
-        arrays.append(rows)
-    rows, none = np.concatenate(arrays), np.zeros(len(videos), np.int64)
-    return Boxes(np.array(videos, object), np.array(seconds, np.int64), rows[:, :4], none, rows[:, 4], none - 1)
+    found = read_box_pickle(path)
+    try:
+        return _of_arrays(found)
+    except ValueError:
+        # There are a hundred thousand arrays, and nearly always nothing is wrong.
+        for key, rows in found.items():
+            try:
+                _of_arrays({key: rows})
+            except ValueError as error:
+                raise DataError(f"{path}, '{key}': {error}") from error
+        raise
+
+
+def _of_arrays(found: Mapping[str, np.ndarray]) -> Boxes:
+    keys = [key.rpartition(",") for key in found]
+    counts, rows = [len(rows) for rows in found.values()], np.concatenate(list(found.values()))
+    check_corners(rows[:, :4])
+    videos, seconds = _names([video for video, _, _ in keys]), _whole([second for _, _, second in keys], "second")
+    none = np.zeros(len(rows), np.int64)
+    return Boxes(np.repeat(videos, counts), np.repeat(seconds, counts), rows[:, :4], none, rows[:, 4], none - 1)
 
 
 def check_corners(boxes: np.ndarray) -> None:
