@@ -20,7 +20,7 @@ def get_config():
     )
     # Shifts and changes of light are the same for all frames of a clip: what moves in it stays as it is.
     config.data.update(name="micro_motions", crop="pad", crop_padding=2, color_jitter=0.2, eval_crop=1.0, threads=2)
-    config.data.update(frame_side=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    config.data.update(frame_side=32, mean=(0.59, 0.59, 0.59), std=(0.1, 0.1, 0.1))
     config.init_from = "posmlp_video_moving_digits"
     config.batch_size = 32
     config.length = "100 steps"
