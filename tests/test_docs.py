@@ -1,4 +1,4 @@
-"""The commands and snippets of docs/{checkpoints,video,detection}.md, top to bottom, as a reader would copy them.
+"""The commands and snippets of docs/{checkpoints,video,detection,micro_expressions}.md, as a reader would copy them.
 
 That is `slow`, and `make test-docs` does it; that all commands have the flags and fields that they name, which
 `test_commands.py` looks at, is not.
@@ -29,6 +29,8 @@ SHORTER = {
     "--config.devices=1 --config.batch_size=8",
     "main.py --config=configs/moving_digits.py": "--config.length='2 steps' --config.optimizer.warmup='0 steps' "
     "--config.devices=1 --config.batch_size=8 --config.eval_batch_size=40 --config.eval_every='2 steps'",
+    "main.py --mode=leave_one_out": "--config.length='2 steps' --config.optimizer.warmup='0 steps' --config.devices=1 "
+    "--config.batch_size=8 --config.log_every='1 steps'",
     "main.py --config=configs/detection/own_objects.py": "--config.length='16 steps' --config.devices=1 "
     "--config.optimizer.warmup='1 steps' --config.data.canvases='((64,64),)' --config.eval_every='16 steps'",
     "benchmarks.inference": "--model=gmlp_s --image_size=32 --repeats=1 --batch_sizes=1 --dtypes=float32",
@@ -149,6 +151,17 @@ def test_detection(folder):
     assert (folder / "runs" / "preview.png").exists()
     assert len(list((folder / "runs" / "drawn").iterdir())) > 50
     assert (folder / "runs" / "found.json").exists()
+
+
+@pytest.mark.slow
+def test_micro_expressions(folder):
+    programs = ["posmlp_jax.data.prepare casme2", "posmlp_jax.preview", "--mode=leave_one_out"]
+    _, outputs = run_page(folder, "micro_expressions.md", programs)
+    output = "".join(outputs)
+    assert "leaving out each of 3 subjects in turn:" in output
+    assert '"clips": 24,' in output
+    assert re.search(r"^casme2/sub01,casme2/sub01/EP00_01f,positive,", output, flags=re.M)
+    assert (folder / "runs" / "faces" / "leave_one_out" / "confusion.png").exists()
 
 
 def test_the_example_of_python_is_small(monkeypatch, tmp_path):
