@@ -19,6 +19,7 @@ from posmlp_jax.data.prepare.datasets import micro_motions
 from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
 from posmlp_jax.paths import as_path
+from posmlp_jax.tasks.micro_expressions.predictions import read_table
 from posmlp_jax.training import default_config, evaluate, leave_one_out, loop, train
 from posmlp_jax.training.experiment import open_training
 
@@ -52,8 +53,8 @@ def faces_dir(tmp_path_factory) -> Path:
     """A data_dir with micro_motions of three people, of 4, 8 and 8 clips."""
     folder = tmp_path_factory.mktemp("faces")
     with pytest.MonkeyPatch.context() as patch:
-        listed = [each for each in micro_motions._listed() if each[0] <= 3 and each[2] < (4 if each[0] == 1 else 8)]
-        patch.setattr(micro_motions, "_listed", lambda: listed)
+        listed = [each for each in micro_motions._listed(3, 2) if each[2] < (4 if each[0] == 1 else 8)]
+        patch.setattr(micro_motions, "_listed", lambda *_: listed)
         prepare("micro_motions", data_dir=str(folder))
     return folder
 
@@ -166,6 +167,16 @@ def test_another_program_is_not_taken_for_the_same(tiny):
     kernels = [np.asarray(run.new_state().weights.params["head"]["kernel"]) for run in (second, third)]
     assert len(first.programs) == 2
     assert np.abs(kernels[0] - kernels[1]).max() > 0.001
+
+
+@pytest.mark.slow
+def test_eight_devices_say_what_one_says(tiny, tmp_path):
+    config = tiny(**{"eval_batch_size": 8, "length": "3 steps"})
+    for devices in (1, 8):
+        config.devices = devices
+        leave_one_out(config, tmp_path / str(devices))
+    one, eight = (read_table(pooled(tmp_path / str(devices)), "").scores for devices in (1, 8))
+    np.testing.assert_allclose(eight, one, atol=2e-5)
 
 
 @pytest.mark.slow
