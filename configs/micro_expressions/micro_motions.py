@@ -23,11 +23,12 @@ def get_config():
     config.data.update(frame_side=32, mean=(0.59, 0.59, 0.59), std=(0.1, 0.1, 0.1))
     config.init_from = "posmlp_video_moving_digits"
     config.batch_size = 32
-    config.length = "100 steps"
-    config.optimizer.update(peak_rate=3e-3, warmup="10 steps", constant="0 steps", weight_decay=0.05, eps=1e-8)
+    config.length = "110 steps"
+    config.optimizer.update(peak_rate=2e-3, final_rate=3e-4, warmup="10 steps", constant="0 steps")
+    config.optimizer.update(weight_decay=0.05, eps=1e-8)
     config.update(label_smoothing=0.0, ema_decay=0.95, ema_warmup=True)
-    config.log_every = "25 steps"
+    config.log_every = "55 steps"
     # Only at the end: there is nothing to choose.
-    config.eval_every = "100 steps"
-    config.checkpoint_every = "100 steps"
+    config.eval_every = "110 steps"
+    config.checkpoint_every = "110 steps"
     return config
