@@ -6,6 +6,8 @@ import av
 import numpy as np
 import pytest
 
+from posmlp_jax.data.decoding.frame_sampling import FrameSampling
+from posmlp_jax.data.decoding.moments import decode_moment
 from posmlp_jax.data.prepare.datasets import acting_digits
 from posmlp_jax.data.prepare.datasets.acting_digits import (
     ACTIONS,
@@ -22,6 +24,7 @@ from posmlp_jax.data.prepare.datasets.acting_digits import (
 )
 from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.data.sources.ava_tables import read_detections, read_excluded, read_ground_truth, read_label_map
+from posmlp_jax.data.sources.opening import open_films
 from posmlp_jax.data.sources.tfds_layout import PreparedSource, find_prepared
 from posmlp_jax.errors import DataError
 from posmlp_jax.tasks.action_detection.matching import ious
@@ -152,6 +155,20 @@ def test_films(prepared):
                 (left, top, right, bottom), (x.min(), y.min(), x.max() + 1, y.max() + 1), atol=0.06
             )
     assert data == film("val", 1)
+
+
+def test_clips_of_key_frames(prepared, make_config):
+    """What a detector of actions is shown: as many frames before the key frame as after it."""
+    config = make_config(name="acting_digits", data_dir=str(prepared.parent.parent), stride=1, fps=7.5)
+    source = open_films(config, "eval")
+    sampling = FrameSampling(config.sampling, len(CLIP), config.stride, config.fps)
+    for index in range(len(source)):
+        (moment, boxes), number = source[index], int(source.videos[index].removeprefix("val_"))
+        actors = shots("val", number)[int(source.seconds[index])]
+        clip, _ = decode_moment(moment, sampling)
+        np.testing.assert_allclose(clip[..., 0], render(actors, CLIP), atol=25)
+        assert boxes.boxes.tolist() == [actor.box().tolist() for actor in actors]
+        assert [(np.flatnonzero(row) + 1).tolist() for row in boxes.labels] == [actor.actions for actor in actors]
 
 
 def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
