@@ -1,10 +1,11 @@
-"""The commands and snippets of docs/{checkpoints,video,detection,micro_expressions}.md, as a reader would copy them.
+"""The commands and snippets of docs/{checkpoints,video,detection,actions,micro_expressions}.md, as a reader would.
 
 That is `slow`, and `make test-docs` does it; that all commands have the flags and fields that they name, which
 `test_commands.py` looks at, is not.
 """
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -33,6 +34,8 @@ SHORTER = {
     "--config.batch_size=8 --config.log_every='1 steps'",
     "main.py --config=configs/detection/own_objects.py": "--config.length='16 steps' --config.devices=1 "
     "--config.optimizer.warmup='1 steps' --config.data.canvases='((64,64),)' --config.eval_every='16 steps'",
+    "main.py --config=configs/ava/acting_digits.py": "--config.length='4 steps' --config.devices=1 "
+    "--config.optimizer.warmup='1 steps' --config.eval_every='4 steps' --config.checkpoint_every='4 steps'",
     "benchmarks.inference": "--model=gmlp_s --image_size=32 --repeats=1 --batch_sizes=1 --dtypes=float32",
     "benchmarks.resolutions": "--scales=1,1.5",
 }
@@ -151,6 +154,25 @@ def test_detection(folder):
     assert (folder / "runs" / "preview.png").exists()
     assert len(list((folder / "runs" / "drawn").iterdir())) > 50
     assert (folder / "runs" / "found.json").exists()
+
+
+@pytest.mark.slow
+def test_actions(folder):
+    programs = [
+        "posmlp_jax.data.prepare acting_digits",
+        "posmlp_jax.preview",
+        "configs/ava/acting_digits.py",
+        "--mode=eval",
+        "posmlp_jax.tasks.action_detection.frame_map",
+        "benchmarks.acting",
+    ]
+    _, outputs = run_page(folder, "actions.md", programs)
+    assert (folder / "runs" / "actions.png").exists()
+    # The command says of an evaluation's files what it said itself.
+    found = re.search(r"^mAP ([\d.]+ %) over 8 of 8 actions", outputs[2], flags=re.M)[1]
+    scored = json.loads((folder / "runs" / "scores.json").read_text())
+    assert f"{100 * scored['map']:.2f} %" == found
+    assert "left / right" in outputs[-1]
 
 
 @pytest.mark.slow

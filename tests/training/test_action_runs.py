@@ -19,8 +19,10 @@ from posmlp_jax.devices.mesh import batch_sharding, create_mesh
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.preview import preview
 from posmlp_jax.tasks.action_detection import frame_map
+from posmlp_jax.tasks.action_detection.task import ActionDetection
 from posmlp_jax.training import evaluate, loop, open_pretrained, train
 from posmlp_jax.training.experiment import open_training
+from posmlp_jax.training.saved_config import check_overrides, data_config, get_config, protocol
 from posmlp_jax.training.stopping import Stopped
 
 pytestmark = pytest.mark.heavy
@@ -61,6 +63,12 @@ def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(films, tmp_path, monk
 
     capsys.readouterr()
     assert evaluate(None, whole) == results
+    # Another dialect, and another score, are no other experiment, and have files of their own.
+    other = get_config(str(whole))
+    other.protocol, other.data.films.eval_score = "slowfast", 0.5
+    check_overrides(["protocol", "data.films.eval_score"], other, str(whole))
+    source = open_training(config).eval_source
+    assert protocol(other, pretrained, source) == "eval_score=0.5_protocol=slowfast"
     (folder,), annotations = (whole / "evaluation").iterdir(), films / "annotations"
     score_files = {
         "groundtruth": annotations / "ava_val_v2.2.csv",
@@ -69,6 +77,8 @@ def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(films, tmp_path, monk
         "excluded": annotations / "ava_val_excluded_timestamps_v2.2.csv",
     }
     frame_map.main([f"--{name}={path}" for name, path in score_files.items()])
+    with pytest.raises(ConfigError, match="needs boxes beside a video: write AVA's tables of your films"):
+        ActionDetection.predictor(pretrained, data_config(pretrained))
     split = folder.name.removeprefix("step6_")
     assert f"mAP {100 * results[split]['map']:.4f} %" in capsys.readouterr().out
 
