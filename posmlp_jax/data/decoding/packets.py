@@ -146,8 +146,8 @@ class Window:
 def read_window(container: InputContainer, stream: VideoStream, first: float, last: float) -> Window:
     """The packets of the frames that are shown from one time to another, and those before that they refer to.
 
-    Times are seconds since the film begins, as players count them: whatever its first frame's own time is. The file is
-    entered at a key frame, not read from its start.
+    Times are seconds since the file's first stream begins, whatever time the file has for that: as players and FFmpeg's
+    `-ss` count them. The file is entered at a key frame, not read from its start.
 
     Args:
       container: what `open_video` gave.

@@ -54,6 +54,7 @@ class ActionSource(Source):
         FrameSampling(config.sampling, 1, config.stride, config.fps).around()
         tables = read_action_tables(folder, config.films, split)
         self._folder, self._files, self._begin = folder, tables.files, float(config.films.begin)
+        self._least = float(config.films[f"{split}_score"]) if tables.detected is not None else 0.0
         self.categories, self.num_classes = tables.categories, tables.num_classes
         names = {category.id: category.name for category in self.categories}
         self.class_names = tuple(names.get(number, f"action {number}") for number in range(1, self.num_classes + 1))
@@ -114,10 +115,10 @@ class ActionSource(Source):
         return np.flatnonzero(np.append(films[1:] != films[:-1], True)).tolist()
 
     def identity(self) -> Iterator[str]:
-        """The tables' contents, where films begin, and the films' names and sizes."""
+        """The tables' contents, how they are taken, and the films' names and sizes."""
         for path in self._files:
             yield f"{path.relative_to(self._folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-        yield f"from {self._begin:g} s on"
+        yield f"from {self._begin:g} s on, scores from {self._least:g} on"
         for number in np.unique(self._of_film[self._kept]).tolist():
             film = self._films[number]
             in_folder = isinstance(film, FrameFolder)
