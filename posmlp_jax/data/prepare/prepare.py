@@ -25,7 +25,7 @@ def prepare(
     max_broken: float = MAX_BROKEN,
     report: Callable[[str], None] = logging.info,
 ) -> epath.Path:
-    """Writes the data set `name` as array_record, in the layout of tfds, and goes on if it was begun before.
+    """Writes the data set `name` as array_record, in tfds' layout, or in files of its own; goes on if it was begun.
 
     One that is there already is left as it is, if it was prepared from the same source or does not say from which.
 
