@@ -22,7 +22,6 @@ class Listed:
     """A clip as a table, or a tree of folders, has it.
 
     Attributes:
-      number: the subject's.
       subject: the subject as the data set's own folders have it, 'sub01'.
       clip: its name.
       emotion: in lower case.
@@ -33,7 +32,6 @@ class Listed:
       apex: of the strongest expression; None where the table has none.
     """
 
-    number: int
     subject: str
     clip: str
     emotion: str

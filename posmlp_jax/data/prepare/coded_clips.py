@@ -53,7 +53,7 @@ def list_coded(source: Path, table: str, emotions: Sequence[str], prefix: str, d
         if not (clip := row.cells[_CLIP]):
             raise DataError(f"{row.where}: '{_CLIP}' is empty")
         folder = subjects.get(number, source / subject) / clip
-        listed.append(Listed(number, subject, clip, _emotion(row, emotions), folder, row.where, **frames))
+        listed.append(Listed(subject, clip, _emotion(row, emotions), folder, row.where, **frames))
     return listed
 
 

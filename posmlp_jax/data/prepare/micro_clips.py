@@ -11,7 +11,7 @@ from posmlp_jax.data.prepare.videos import features
 from posmlp_jax.data.sources.clip_index import INDEX, SPLIT, ClipInfo, index_file
 from posmlp_jax.errors import BrokenExampleError, DataError
 
-# The classes of MEGC2019 and, by the emotion's name in lower case, which of them it is; others have none.
+# Those of MEGC2019, numbered as in its list of clips.
 THREE_CLASSES = ("negative", "positive", "surprise")
 PER_SHARD = 64
 

@@ -40,7 +40,7 @@ def list_clips(source: Path) -> list[Listed]:
             if emotion.name.lower() not in THREE.emotions:
                 raise DataError(f"{emotion}: unknown emotion; {nearest(emotion.name.lower(), THREE.emotions)}")
             for clip in sorted(path for path in emotion.iterdir() if path.is_dir()):
-                listed.append(Listed(number, f"s{number:02d}", clip.name, emotion.name.lower(), clip, str(clip)))
+                listed.append(Listed(f"s{number:02d}", clip.name, emotion.name.lower(), clip, str(clip)))
     if not listed:
         raise DataError(f"{source} has no clip in its folders s1/{_MICRO}/negative, …: give {OFFICIAL}")
     return listed
