@@ -45,9 +45,9 @@ def check_tables(truth: Boxes, detections: Boxes, classes: Collection[int]) -> l
             f"the {'seconds' if set(detections.videos) & set(truth.videos) else 'names of the videos'} differ"
         )
     notes = []
-    unknown = np.unique(truth.actions[~np.isin(truth.actions, ids)])
-    if len(unknown):
-        notes.append(f"{len(unknown)} actions of ground truth are not in the label map, and do not count")
+    for what, boxes in (("ground truth", truth), ("the detections", detections)):
+        if unknown := len(np.setdiff1d(boxes.actions, ids)):
+            notes.append(f"{unknown} of the actions of {what} are not in the label map, and do not count")
     if len(ids) == _NAMED and ids[-1] == _NAMED:
         notes.append(
             f"the label map has all {_NAMED} actions of AVA, whose numbers are over the {_COUNTED} of "

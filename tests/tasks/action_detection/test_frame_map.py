@@ -237,10 +237,14 @@ def test_tables_that_do_not_belong_together():
         check_tables(truth, found._replace(actions=found.actions * 0), [1])
     with pytest.raises(DataError, match=r"no action of the ground truth \(1, 2\) is in the label map \(3\)"):
         check_tables(truth, found, [3])
+    both = Boxes(*(np.concatenate(pair) for pair in zip(found, found._replace(actions=np.array([7])), strict=True)))
+    assert "1 of the actions of the detections are not in the label map, and do not count" in check_tables(
+        truth, both, [1]
+    )
     assert any("over the 60 of" in note for note in check_tables(truth, found, range(1, 81)))
     notes = check_tables(truth, found._replace(boxes=np.array([FAR])), [1])
     assert notes == [
-        "1 actions of ground truth are not in the label map, and do not count",
+        "1 of the actions of ground truth are not in the label map, and do not count",
         "1 of 2 key frames of ground truth have no detection",
         "no detection overlaps a box of ground truth, of any action, with an IoU of 0.5",
     ]
