@@ -112,6 +112,13 @@ def test_films_that_break_off(tmp_path):
         FrameSampling("dense", 8, 4).around()
 
 
+def test_frames_are_upright(tmp_path, encoded_video, moving_picture):
+    (tmp_path / "a.mp4").write_bytes(encoded_video(moving_picture(), rotation=(90.0,)))
+    film = open_film(str(tmp_path / "a.mp4"))
+    clip, _ = decode_moment(Moment(film, 1.0), SAMPLING)
+    assert (film.size, clip.shape) == ((96, 64), (8, 96, 64, 3))
+
+
 def test_frames_are_small_and_of_one_size(tmp_path):
     film = open_film(str(write_film(tmp_path / "a.mp4", at_rate(30, 2.0))))
     clip, _ = decode_moment(Moment(film, 1.0), SAMPLING, shorter_side=24)
