@@ -117,7 +117,7 @@ class ActionSource(Source):
     def identity(self) -> Iterator[str]:
         """The tables' contents, how they are taken, and the films' names and sizes."""
         for path in self._files:
-            yield f"{path.relative_to(self._folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+            yield f"{os.path.relpath(path, self._folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
         yield f"from {self._begin:g} s on, scores from {self._least:g} on"
         for number in np.unique(self._of_film[self._kept]).tolist():
             film = self._films[number]

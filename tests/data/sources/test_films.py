@@ -172,6 +172,14 @@ def test_a_fingerprint_tells_tables_and_films_apart(folder):
     (root / config.films.eval_labels).write_text(EVAL.replace("0.9", "0.8"))
     assert fingerprint(open_films(config, "eval"))["files"] != first["files"]
     (root / config.films.eval_labels).write_text(EVAL)
+    # Tables may lie elsewhere, and have scores.
+    (root.parent / "found.csv").write_text(FOUND.replace("a,", "c,"))
+    config.films.eval_boxes = str(root.parent / "found.csv")
+    found = [fingerprint(open_films(config, "eval"))["files"]]
+    config.films.eval_score = 0.85
+    found.append(fingerprint(open_films(config, "eval"))["files"])
+    assert len({first["files"], *found}) == 3
+    config.films.eval_boxes = ""
     (root / "videos/c.mp4").unlink()
     write_film(root / "videos/c.mp4", np.arange(170) / 30)
     assert fingerprint(open_films(config, "eval"))["files"] != first["files"]
