@@ -22,6 +22,10 @@ from posmlp_jax.training.experiment import open_training
 pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parent.parent
+FOLDS = (
+    "--config.length='4 steps' --config.optimizer.warmup='0 steps' --config.devices=1 --config.batch_size=8 "
+    "--config.eval_every='4 steps'"
+)
 # Added at the end of what would take minutes.
 SHORTER = {
     "main.py --config=configs/digits.py": "--config.length='4 steps' --config.optimizer.warmup='1 steps' "
@@ -30,8 +34,8 @@ SHORTER = {
     "--config.devices=1 --config.batch_size=8",
     "main.py --config=configs/moving_digits.py": "--config.length='2 steps' --config.optimizer.warmup='0 steps' "
     "--config.devices=1 --config.batch_size=8 --config.eval_batch_size=40 --config.eval_every='2 steps'",
-    "main.py --mode=leave_one_out": "--config.length='2 steps' --config.optimizer.warmup='0 steps' --config.devices=1 "
-    "--config.batch_size=8 --config.log_every='1 steps'",
+    "main.py --mode=leave_one_out": FOLDS,
+    "main.py --config=configs/micro_expressions": FOLDS,
     "main.py --config=configs/detection/own_objects.py": "--config.length='16 steps' --config.devices=1 "
     "--config.optimizer.warmup='1 steps' --config.data.canvases='((64,64),)' --config.eval_every='16 steps'",
     "main.py --config=configs/ava/acting_digits.py": "--config.length='4 steps' --config.devices=1 "
