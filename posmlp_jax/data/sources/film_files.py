@@ -18,7 +18,7 @@ _VIDEOS, _FRAMES = "videos", "frames"
 def open_named_films(
     folder: Path, names: Sequence[str], fps: float, threads: int
 ) -> tuple[dict[str, Film | FrameFolder], dict[str, str]]:
-    """Opens films, of each of which the beginning is read; a bar on stderr where that takes more than a second.
+    """Opens films, of each of which the beginning is read; a bar on a terminal where that takes more than a second.
 
     Args:
       folder: with `videos` or `frames`; where a film is in both, the former is taken.
@@ -41,7 +41,7 @@ def open_named_films(
     found, wrong = {}, {}
     with (
         ThreadPoolExecutor(max(threads, 1)) as executor,
-        tqdm(desc="opening films", total=len(names), unit=" films", delay=1, leave=False) as bar,
+        tqdm(desc="opening films", total=len(names), unit=" films", delay=1, leave=False, disable=None) as bar,
     ):
         for name, film in zip(names, executor.map(find, names), strict=True):
             if isinstance(film, str):
