@@ -110,7 +110,8 @@ def main(argv: list[str]) -> None:
     print(f"\ntest {metric.label}: {value}{averaged}; everything is in {workdir}")
     print(f"next: python main.py --mode=eval --workdir={folder}  evaluates it again")
     print(f"      python -m posmlp_jax.analysis.curves {folder}  draws its curves")
-    print(f"      python -m posmlp_jax.predict --checkpoint={folder} FILES  says what is in yours")
+    if find_task(_CONFIG.value.task).predicts_files:
+        print(f"      python -m posmlp_jax.predict --checkpoint={folder} FILES  says what is in yours")
 
 
 def run() -> None:

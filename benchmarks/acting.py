@@ -49,8 +49,9 @@ def read_scores(workdir: Path, orders: dict[str, Callable], data_dir: str = "") 
         for batch in batches:
             real = (batch["valid"] > 0) & (batch["weight"] > 0)[:, None]
             done.append(batch["labels"][real] > 0)
+            numbers = batch["index"].clip(0)  # What fills up the last batch has none.
             for name, order in orders.items():
-                clips = np.stack([order(*pair) for pair in zip(batch["image"], batch["index"], strict=True)])
+                clips = np.stack([order(*pair) for pair in zip(batch["image"], numbers, strict=True)])
                 scores[name].append(np.asarray(score(nnx.to_pure_dict(state), batch | {"image": clips}))[real])
     return {name: np.concatenate(parts) for name, parts in scores.items()}, np.concatenate(done), source.class_names
 

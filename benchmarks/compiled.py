@@ -32,6 +32,7 @@ from posmlp_jax.devices.memory import program_memory
 from posmlp_jax.devices.mesh import mesh_of
 from posmlp_jax.errors import ConfigError
 from posmlp_jax.models.cost import count_macs
+from posmlp_jax.models.detectors.config import ActionDetectorConfig
 from posmlp_jax.models.registry import model_config
 from posmlp_jax.writing import check_result, write_result
 
@@ -108,6 +109,8 @@ def main(arguments: list[str] | None = None) -> None:
     model = model_config(options.model, **{"dtype": "bfloat16", **dict(map(field_value, options.override))})
     if options.gradient and model.is_detector:
         raise ConfigError(f"--gradient is of logits, and {options.model} is a detector; give --train")
+    if isinstance(model, ActionDetectorConfig):
+        raise ConfigError(f"{options.model} takes boxes beside clips, of which this makes none; give its backbone")
     chip = find_chip(options.platform)
     mesh = mesh_of(chip_devices(chip, options.devices, options.topology), options.fsdp)
     batch_size = options.batch * options.devices

@@ -90,7 +90,7 @@ class BackboneConfig:
 
     @property
     def is_detector(self) -> bool:
-        """Whether the model gives boxes (`detectors.DetectorConfig`) and no logits."""
+        """Whether it is a head on a backbone (`detectors.OnBackboneConfig`), and gives or takes boxes."""
         return False
 
     @property

@@ -54,12 +54,14 @@ class Task(abc.ABC):
         of should have no say in that.
       output, outputs: what people call one that `names` names, and several.
       evaluation_fields: those of `fields` in which an evaluation may differ from its run.
+      predicts_files: whether there is a `predictor`.
     """
 
     metrics: ClassVar[tuple[Metric, ...]]
     chooses_weights: ClassVar[bool] = True
     output, outputs = "output", "outputs"
     evaluation_fields: ClassVar[tuple[str, ...]] = ()
+    predicts_files: ClassVar[bool] = True
 
     def __init__(self, config: ConfigDict, model: BackboneConfig, source: Source):
         self.config, self.model, self.source = config, model, source

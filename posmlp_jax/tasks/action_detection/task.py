@@ -40,6 +40,7 @@ class ActionDetection(Task):
     metrics = METRICS
     output, outputs = "action", "actions"
     evaluation_fields = ("protocol",)
+    predicts_files = False
 
     def __init__(self, config: ConfigDict, model: BackboneConfig, source: ActionSource):
         super().__init__(config, model, source)
