@@ -36,7 +36,7 @@ _VERSION = "1.0.0"
 _WAY = (1.0, 2.0)
 # Rows of the parts' middles, and how far from there, down and to the side, the skin still moves by e^-½ of the way.
 _ROWS = {"mouth": 46.0, "brow": 19.0}
-_REACH = (6.0, 14.0)
+_REACH = (8.0, 16.0)
 _QUALITY = 95
 # In CASME II's layout, the first frame's number: sorted as texts, later frames would come first.
 _ONSET = 95
@@ -48,13 +48,13 @@ def face(subject: int) -> np.ndarray:
     rng = np.random.default_rng([0, subject])
     side = SIZE + 16
     y, x = np.mgrid[:side, :side] - (side - 1) / 2.0
-    skin = rng.uniform(130, 180) + _clouds(rng, 5, 30.0, side) + _clouds(rng, 20, 14.0, side)
+    skin = rng.uniform(130, 180) + _clouds(rng, 5, 18.0, side) + _clouds(rng, 20, 7.0, side)
     skin -= 40 * np.clip(np.hypot(x / 30, y / 34) - 0.8, 0, 1)
     for row, (centers, width, bend) in (
         ("brow", ((-13, 13), rng.uniform(7, 10), rng.uniform(0.5, 3))),
         ("mouth", ((0,), rng.uniform(9, 14), rng.uniform(-2, 2))),
     ):
-        thickness, dark = rng.uniform(1.2, 2.2), rng.uniform(60, 90)
+        thickness, dark = rng.uniform(1.6, 2.6), rng.uniform(80, 110)
         middle = _ROWS[row] - (SIZE - 1) / 2 + rng.uniform(-1.5, 1.5)
         for center in centers:
             across = (x - center) / width
