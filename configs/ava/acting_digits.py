@@ -1,7 +1,13 @@
 """A small detector of actions on the built-in films of acting digits, for two CPU cores.
 
-python main.py --config=configs/ava/acting_digits.py
-python -m benchmarks.acting runs/acting_digits
+    python main.py --config=configs/ava/acting_digits.py
+    python -m benchmarks.acting runs/acting_digits
+
+97.1 % mAP in the ground truth's boxes; in a detector's 93.8 %, by --mode=eval and
+--config.data.films.eval_boxes=annotations/detections_val.csv. The second command shows that it is the order of the
+frames that tells: played backwards, left is right. docs/actions.md has the numbers.
+
+    --config.model.block=spatial                    the same network without its temporal parts, which cannot tell them
 """
 
 from posmlp_jax.training import default_config
