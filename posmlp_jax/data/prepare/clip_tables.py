@@ -169,7 +169,7 @@ def _make(protocol: Protocol, one: Listed, boxes: Mapping[str, Box], notes: _Not
     except BrokenExampleError as error:
         return MicroClip(ClipInfo(id, subject, one.emotion, label, None, 0), protocol.fps, list, broken=str(error))
     info = ClipInfo(id, subject, one.emotion, label, apex, len(frames.files))
-    return MicroClip(info, protocol.fps, lambda: read_frames(frames, box), frames.size)
+    return MicroClip(info, protocol.fps, lambda: read_frames(frames, box), frames.size, tuple(box or ()))
 
 
 def _apex(one: Listed, nearest_frame: Callable[[int], int], notes: _Notes) -> int | None:

@@ -25,6 +25,7 @@ class MicroClip:
       fps: frames a second.
       read: gives its frames from the onset to the offset, each an image file.
       size: of its files together, in bytes.
+      crop: what is cut out of each frame, (left, top, right, bottom); (): frames are whole.
       broken: why it cannot be read; '' where it can.
     """
 
@@ -32,6 +33,7 @@ class MicroClip:
     fps: float
     read: Callable[[], Sequence[bytes]]
     size: int = 0
+    crop: tuple[int, ...] = ()
     broken: str = ""
 
 
@@ -68,13 +70,14 @@ def micro_recipe(
     if not good:
         raise DataError(f"none of the {len(clips)} clips of {name} can be read, the first: {clips[0].broken}")
     counts = Counter(info.emotion for info in good)
+    crops = [(clip.info.id, *clip.crop) for clip in clips if clip.crop and not clip.broken]
     return Recipe(
         name=name,
         version=version,
         features=features(classes, frames=True),
         splits={SPLIT: cut(lambda index: _read(clips[index]), range(len(clips)), PER_SHARD)},
         fingerprint={
-            "sha256": _digest(repr((tuple(classes), *good))),
+            "sha256": _digest(repr((tuple(classes), *good, *crops))),
             "sizes": _digest(repr([clip.size for clip in clips])),
             "per_shard": PER_SHARD,
             "counts": {SPLIT: dict(sorted(counts.items()))},

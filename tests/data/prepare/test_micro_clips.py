@@ -222,6 +222,13 @@ def test_crops(faces, prepared):
     video, _ = prepared("casme2", folder)[0][0]
     assert all(image[:2] == b"\xff\xd8" for image in video.data)
     np.testing.assert_allclose(decode(video.data[0]).astype(int), picture[1:11, 2:10, ::-1], atol=12)
+    # As large a part elsewhere is not what was prepared, and neither are whole frames.
+    fake_faces.write_csv(folder / "crops.csv", [CROPS[0], [CROPS[1][0], 3, 1, 11, 11]])
+    with pytest.raises(DataError, match="from another source: as many videos of each class, but others; delete"):
+        prepared("casme2", folder)
+    (folder / "crops.csv").unlink()
+    with pytest.raises(DataError, match="from another source"):
+        prepared("casme2", folder)
 
 
 @pytest.mark.parametrize(
