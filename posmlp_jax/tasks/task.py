@@ -246,15 +246,19 @@ class Task(abc.ABC):
         raise NotImplementedError
 
     @classmethod
-    def report_folds(cls, folder: epath.Path, tables: Mapping[str, str]) -> dict[str, float]:
+    def report_folds(cls, config: ConfigDict, folder: epath.Path, tables: Mapping[str, str]) -> dict[str, float]:
         """Prints and writes what all folds come to, their examples put together; the first host alone calls it.
 
         Args:
+          config: as of `left_out`.
           folder: for what is written.
-          tables: `fold_table` of each of `left_out`.
+          tables: `fold_table` of each of `left_out`, by the file that keeps it.
 
         Returns:
           `metrics`, by name.
+
+        Raises:
+          PosMLPError: where the tables are not of the data, each example once.
         """
         raise NotImplementedError
 

@@ -62,8 +62,9 @@ def leave_one_out(config: ConfigDict, workdir: epath.PathLike) -> dict[str, floa
         if len(names) < 2:
             raise ConfigError(f"with {names[0]} left out there is nobody to train on; {config.data.name} has no other")
         _Folds(config, workdir, names).train()
-        tables = from_host_0(lambda: {str(file): file.read_text() for file in _tables(workdir, names)})
-        return from_host_0(lambda: task.report_folds(workdir / "leave_one_out", tables))
+        return from_host_0(
+            lambda: task.report_folds(config.data, workdir / "leave_one_out", _read(_tables(workdir, names)))
+        )
 
 
 def _check_experiment(config: ConfigDict, workdir: epath.Path) -> None:
@@ -79,6 +80,11 @@ def _check_experiment(config: ConfigDict, workdir: epath.Path) -> None:
 
 def _tables(workdir: epath.Path, names: Sequence[str]) -> list[epath.Path]:
     return [workdir / "folds" / name / _TABLE for name in names]
+
+
+def _read(files: Sequence[epath.Path]) -> dict[str, str]:
+    # What is no UTF-8 is for the task to find.
+    return {str(file): file.read_bytes().decode(errors="replace") for file in files}
 
 
 class _Folds:

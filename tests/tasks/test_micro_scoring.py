@@ -7,8 +7,9 @@ import pytest
 from sklearn import metrics
 
 from posmlp_jax.checkpoints.evaluations import WHOSE
+from posmlp_jax.data.sources.clip_index import ClipInfo
 from posmlp_jax.errors import CheckpointError
-from posmlp_jax.tasks.micro_expressions.predictions import Predictions, joined, read_table
+from posmlp_jax.tasks.micro_expressions.predictions import Predictions, check_clips, joined, read_table
 from posmlp_jax.tasks.micro_expressions.report import report_fold, report_folds
 from posmlp_jax.tasks.micro_expressions.scoring import score_predictions
 from posmlp_jax.tasks.task import Evaluation
@@ -59,9 +60,35 @@ def test_a_table_gives_the_same_bits_and_damage_is_told():
     for name in ("labels", "predictions", "scores"):
         np.testing.assert_array_equal(getattr(read, name), getattr(found, name))
     text = found.table()
-    for broken in ("", "a,b\n", text[: len(text) // 2], text.replace("negative", "positiv", 2), text.splitlines()[0]):
+    for broken in (
+        "",
+        "\0" * 140_000,
+        "a,b\n",
+        text[: len(text) // 2],
+        text.replace("negative", "positiv", 2),
+        text.splitlines()[0],
+    ):
         with pytest.raises(CheckpointError, match=r"^predictions\.csv is damaged: it should be a table of predictions"):
             read_table(broken, "predictions.csv")
+
+
+def test_predictions_are_of_the_clips_of_the_data():
+    """All of them, each once, with the class that it has: or a fold is of other data, or of part of them."""
+    found = made_up(4, 12)
+    clips = [ClipInfo(*row, 1, 2) for row in zip(found.clips, found.subjects, found.labels, found.labels, strict=True)]
+    check_clips({"one": found}, clips)
+    head, *rows = found.table().splitlines(keepends=True)
+    parts = [read_table(head + "".join(rows[of]), "") for of in (slice(0, 5), slice(5, 12))]
+    check_clips({"one": parts[0], "two": parts[1]}, clips[::-1])
+    other = clips[3]._replace(label=(clips[3].label + 1) % 3)
+    for tables, listed, message in (
+        ({"one": parts[0], "two": found}, clips, "two has the clip casme2/sub1/EP0 as .*, and the data have no such"),
+        ({"one": found}, clips[1:], "one has the clip casme2/sub1/EP0 as .*: delete that file, and its fold"),
+        ({"one": found}, [*clips[:3], other, *clips[4:]], "one has the clip samm/sub2/EP3 as "),
+        ({"one": parts[0]}, clips, "lack samm/sub3/EP5, and 6 other clips of the data: delete those without samm/sub3"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            check_clips(tables, listed)
 
 
 def test_what_all_folds_come_to_is_of_their_clips_put_together(tmp_path, capsys):

@@ -8,7 +8,7 @@ from etils import epath
 
 from posmlp_jax.data.prepare.datasets import BUILDERS
 from posmlp_jax.data.sources.annotated import AnnotatedSource
-from posmlp_jax.data.sources.clip_index import SPLIT, read_index
+from posmlp_jax.data.sources.clip_index import SPLIT, ClipInfo, read_index
 from posmlp_jax.data.sources.films import ActionSource
 from posmlp_jax.data.sources.image_folder import ImageFolderSource
 from posmlp_jax.data.sources.labelled import LabelledSource
@@ -144,6 +144,18 @@ def read_subjects(config: Any) -> tuple[str, ...]:
       config: the `data` section of a config.
 
     Raises:
+      DataError: as `read_clips`.
+    """
+    return subjects_in_order(read_clips(config))
+
+
+def read_clips(config: Any) -> tuple[ClipInfo, ...]:
+    """What is known of every clip of the data set of micro-expressions that a config names.
+
+    Args:
+      config: the `data` section of a config.
+
+    Raises:
       DataError: when the data set is not prepared, or does not say whose its clips are.
     """
     if config.name in ("image_folder", "synthetic"):
@@ -151,7 +163,7 @@ def read_subjects(config: Any) -> tuple[str, ...]:
             f"micro-expressions need clips that say whose they are, which '{config.name}' has none of: take casme2, "
             "samm, smic_hs, megc2019 or micro_motions"
         )
-    return subjects_in_order(read_index(config.name, _prepared_folder(config)).get(SPLIT, ()))
+    return read_index(config.name, _prepared_folder(config)).get(SPLIT, ())
 
 
 def open_films(config: Any, split: Literal["train", "eval"]) -> ActionSource:

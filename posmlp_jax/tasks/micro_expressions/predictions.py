@@ -6,11 +6,12 @@ digits of it as tell float32 numbers apart.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from posmlp_jax.data.sources.clip_index import ClipInfo
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.tasks.classification.outcomes import Outcomes
 from posmlp_jax.tasks.micro_expressions.scoring import Scores, score_predictions
@@ -90,11 +91,38 @@ def read_table(text: str, name: str) -> Predictions:
         numbers = {class_name: number for number, class_name in enumerate(class_names)}
         classes = [np.array([numbers[each] for each in column], np.int64) for column in (labels, predictions)]
         return Predictions(subjects, clips, *classes, np.array(scores, np.float32).T, class_names)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, csv.Error):
         raise CheckpointError(
             f"{name} is damaged: it should be a table of predictions, a row for each clip; delete it, and its fold is "
             "trained again"
         ) from None
+
+
+def check_clips(tables: Mapping[str, Predictions], clips: Sequence[ClipInfo]) -> None:
+    """Makes sure that predictions are of these clips, each once.
+
+    Args:
+      tables: the predictions, by the names of their files.
+      clips: all that the data set has.
+
+    Raises:
+      CheckpointError: if there is another clip, or one more or less.
+    """
+    left = {clip.id: clip for clip in clips}
+    for name, found in tables.items():
+        for clip, subject, label in zip(found.clips, found.subjects, found.labels, strict=True):
+            one = left.pop(clip, None)
+            if one is None or (one.subject, one.label) != (subject, label):
+                raise CheckpointError(
+                    f"{name} has the clip {clip} as {found.class_names[label]}, and the data have no such clip, or no "
+                    "second one: delete that file, and its fold is trained again"
+                )
+    if left:
+        first = next(iter(left.values()))
+        raise CheckpointError(
+            f"the predictions of the folds lack {first.id}, and {len(left) - 1} other clips of the data: delete those "
+            f"without {first.subject}, and that fold is trained again"
+        )
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:

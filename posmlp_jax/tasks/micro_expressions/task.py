@@ -13,12 +13,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.evaluations import WHOSE
-from posmlp_jax.data import SubjectSource, open_subjects, read_subjects
+from posmlp_jax.data import SubjectSource, open_subjects, read_clips, read_subjects
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.tasks.classification.outcomes import class_names
 from posmlp_jax.tasks.classification.task import Classification
-from posmlp_jax.tasks.micro_expressions.predictions import Predictions, joined, read_table
+from posmlp_jax.tasks.micro_expressions.predictions import Predictions, check_clips, joined, read_table
 from posmlp_jax.tasks.micro_expressions.report import counted, report_fold, report_folds
 from posmlp_jax.tasks.micro_expressions.scoring import METRICS
 from posmlp_jax.tasks.task import Evaluation
@@ -109,7 +109,13 @@ class MicroExpressions(Classification):
         return found.table()
 
     @classmethod
-    def report_folds(cls, folder: epath.Path, tables: Mapping[str, str]) -> dict[str, float]:
-        """UF1, UAR and accuracy over all clips and those of each data set, and which classes were taken for which."""
-        judged = report_folds(folder, joined([read_table(text, name) for name, text in tables.items()]))
+    def report_folds(cls, config: ConfigDict, folder: epath.Path, tables: Mapping[str, str]) -> dict[str, float]:
+        """UF1, UAR and accuracy over all clips and those of each data set, and which classes were taken for which.
+
+        Raises:
+          CheckpointError: if the tables are damaged, or not of the data's clips, each once.
+        """
+        found = {name: read_table(text, name) for name, text in tables.items()}
+        check_clips(found, read_clips(config))
+        judged = report_folds(folder, joined([*found.values()]))
         return {"uf1": judged.uf1, "uar": judged.uar, "top1": judged.accuracy}
