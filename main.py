@@ -103,7 +103,8 @@ def main(argv: list[str]) -> None:
     results = training.train(_CONFIG.value, workdir)
     if jax.process_index():
         return
-    metric = find_task(_CONFIG.value.task).metrics[0]
+    metrics = find_task(_CONFIG.value.task).metrics
+    metric = next(metric for metric in metrics if metric.brief)
     value, *average = (metric.format(results[split][metric.name]) for split in results)
     averaged = f" (moving average {average[0]})" if average else ""
     folder = shlex.quote(workdir)

@@ -51,7 +51,10 @@ def no_checkpoint_in(folder: epath.Path) -> CheckpointError:
     """What to raise where there should be checkpoints, and there are none."""
     name = folder.parent.name
     shipped = f"; '{name}' alone is the zoo's where no folder has that name" if name in zoo.list_pretrained() else ""
-    return CheckpointError(f"there is no checkpoint in {folder}; name the folder of a run that has one{shipped}")
+    # Those of folds go when these have ended, and in the folder above there are never any.
+    of_folds = (folder.parent / "folds").exists() or (folder.parent / "predictions.csv").exists()
+    kept = ", as folds of --mode=leave_one_out have with --config.keep_folds=True" if of_folds else ""
+    return CheckpointError(f"there is no checkpoint in {folder}; name the folder of a run that has one{kept}{shipped}")
 
 
 def locate(path: epath.PathLike, step: str | int) -> tuple[epath.Path, str | int]:

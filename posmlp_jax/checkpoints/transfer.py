@@ -7,8 +7,9 @@ import dataclasses
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -65,6 +66,7 @@ class Transferred:
       silent: whether a branch at its initial values adds nothing to its block.
       names_compared: whether the classes' names, and not only their number, decided about the head.
       source: which weights they come from, and why these.
+      data: the `data` section of the config that they were trained with.
     """
 
     weights: Weights
@@ -74,6 +76,7 @@ class Transferred:
     silent: bool
     names_compared: bool
     source: str
+    data: Mapping[str, Any]
 
     @property
     def summary(self) -> str:
@@ -163,7 +166,8 @@ def transfer(
     weights = Weights(_like(wanted.params, params), jax.device_get(pretrained.weights.batch_stats))
     # A learned table starts at 0, and so then does the product that its gate gives.
     silent = config.relation == "lrpe" and config.gate == "multiply"
-    return Transferred(weights, tuple(resized), tuple(inflated), tuple(new), silent, named, pretrained.choice)
+    changed = (tuple(names) for names in (resized, inflated, new))
+    return Transferred(weights, *changed, silent, named, pretrained.choice, pretrained.data)
 
 
 def _with_new_head(backbone: Transferred, config: BackboneConfig, seed: int) -> Transferred:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.evaluations import Metric
 from posmlp_jax.checkpoints.pretrained import Pretrained
+from posmlp_jax.checkpoints.transfer import Transferred
 from posmlp_jax.data import Source, open_source
 from posmlp_jax.data.targets import NoTargets, Targets
 from posmlp_jax.errors import CheckpointError, ConfigError
@@ -122,6 +123,10 @@ class Task(abc.ABC):
     def check_training(self, source: Source) -> None:
         """Raises a DataError if examples are not to be trained on, as those of a person that the evaluation is of."""
         del source
+
+    def check_start(self, first: Transferred) -> None:
+        """Raises a ConfigError if trained weights are nothing to start from, as those that know what is evaluated."""
+        del first
 
     def names(self, source: Source) -> tuple[str, ...] | None:
         """What the model's outputs are called, in their order; None where they have no names."""
@@ -231,7 +236,10 @@ class Task(abc.ABC):
           ConfigError: for a task whose examples have no such parts.
         """
         del config
-        raise ConfigError(f"--mode=leave_one_out is for data of several people, which {cls.__name__} knows nothing of")
+        raise ConfigError(
+            f"--mode=leave_one_out is for data of several people, which {cls.__name__} knows nothing of: leave it "
+            "out, or take a config of configs/micro_expressions"
+        )
 
     def fold_table(self, evaluations: Mapping[str, Evaluation]) -> str:
         """What is kept of a fold, whose model is trained to the end: a CSV table of what it says of each example.

@@ -70,6 +70,8 @@ def begin(
     goes_on = from_host_0(partial(has_checkpoint, workdir))
     run = together(partial(open_training, config, workdir if goes_on else None, programs))
     first = None if goes_on else together(partial(first_weights, run))
+    if first is not None:
+        together(partial(run.task.check_start, first))
     data = from_host_0(partial(_fingerprints, run))
     changed = from_host_0(partial(changed_data, workdir, data, config)) if goes_on else []
     if changed is None or changed or not goes_on:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -225,3 +226,9 @@ def test_what_is_wrong_is_told(tiny, tmp_path):
     leaking.train_source.clips = (*leaking.train_source.clips, leaking.eval_source.clips[2])
     with pytest.raises(DataError, match="micro_motions/sub01/EP02 is a clip of the left-out micro_motions/sub01, and"):
         leaking.task.check_training(leaking.train_source)
+    # Neither does a fold start from what has seen the person.
+    start = {"name": "micro_motions", "left_out": "micro_motions/sub02"}
+    with pytest.raises(ConfigError, match="init_from's weights of x were trained on micro_motions, and so on micro_mo"):
+        leaking.task.check_start(SimpleNamespace(source="weights of x", data=start))
+    for changes in ({"left_out": "micro_motions/sub01"}, {"name": "moving_digits"}):
+        leaking.task.check_start(SimpleNamespace(source="weights of x", data=start | changes))

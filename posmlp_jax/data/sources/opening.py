@@ -8,7 +8,7 @@ from etils import epath
 
 from posmlp_jax.data.prepare.datasets import BUILDERS
 from posmlp_jax.data.sources.annotated import AnnotatedSource
-from posmlp_jax.data.sources.clip_index import SPLIT, ClipInfo, read_index
+from posmlp_jax.data.sources.clip_index import INDEX, SPLIT, ClipInfo, read_index
 from posmlp_jax.data.sources.films import ActionSource
 from posmlp_jax.data.sources.image_folder import ImageFolderSource
 from posmlp_jax.data.sources.labelled import LabelledSource
@@ -39,10 +39,15 @@ def open_source(
       kind: of generated examples; the other data sets are what they are.
 
     Raises:
-      ConfigError: when the share is none.
+      ConfigError: when the share is none, and for a `config.left_out`, which would be trained on.
       DataError: when the data set is not prepared, broken, empty, or has more classes than the model. The message says
         what was looked for and how to get it.
     """
+    if config.left_out:
+        raise ConfigError(
+            f"data.left_out is '{config.left_out}', which micro-expressions alone read, and should be '': begin with a "
+            "config of theirs, as those in configs/micro_expressions"
+        )
     source = _open(config, split, num_classes, kind)
     _check_classes(source, num_classes)
     return stratified_subset(source, config.train_fraction) if split == "train" else source
@@ -164,6 +169,14 @@ def read_clips(config: Any) -> tuple[ClipInfo, ...]:
             "samm, smic_hs, megc2019 or micro_motions"
         )
     return read_index(config.name, _prepared_folder(config)).get(SPLIT, ())
+
+
+def known_subjects(name: str, data_dir: str) -> tuple[str, ...]:
+    """The subjects of a data set, where it lies in `data_dir` and says whose its clips are; else none."""
+    folder = find_version(data_folder(data_dir) / name)
+    if folder is None or not (folder / INDEX).exists():
+        return ()
+    return subjects_in_order(read_index(name, folder).get(SPLIT, ()))
 
 
 def open_films(config: Any, split: Literal["train", "eval"]) -> ActionSource:

@@ -13,7 +13,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.evaluations import WHOSE
-from posmlp_jax.data import SubjectSource, open_subjects, read_clips, read_subjects
+from posmlp_jax.checkpoints.transfer import Transferred
+from posmlp_jax.data import SubjectSource, known_subjects, open_subjects, read_clips, read_subjects
 from posmlp_jax.errors import CheckpointError, ConfigError, DataError
 from posmlp_jax.models.backbone import BackboneConfig
 from posmlp_jax.tasks.classification.outcomes import class_names
@@ -73,6 +74,19 @@ class MicroExpressions(Classification):
                     f"{clip.id} is a clip of the left-out {self.config.data.left_out}, and is among those to train on: "
                     f"{source.description}"
                 )
+
+    def check_start(self, first: Transferred) -> None:
+        """Raises a ConfigError if the weights were trained on the left-out person, as far as that can be told.
+
+        That is by the name of the data that they were trained on, where such data lie beside those of today.
+        """
+        left_out, name = self.config.data.left_out, first.data.get("name", "")
+        known = known_subjects(name, self.config.data.data_dir)
+        if left_out in known and first.data.get("left_out", "") != left_out:
+            raise ConfigError(
+                f"init_from's {first.source} were trained on {name}, and so on {left_out}, who is left out here: start "
+                "from weights that were trained on other people"
+            )
 
     def score(self, means: Mapping[str, float], rows: Mapping[str, np.ndarray]) -> tuple[dict[str, float], Predictions]:
         """UF1, UAR and accuracy of the person's clips, and what each was taken for."""

@@ -106,6 +106,9 @@ def test_an_index_that_is_damaged(config):
 
 def test_classification_takes_them_too(config):
     config.update(train_split="clips", eval_split="clips")
+    with pytest.raises(ConfigError, match=r"data\.left_out is 'micro_motions/sub02', which micro-expressions alone"):
+        open_source(config, "train", num_classes=3)
+    config.left_out = ""
     source = open_source(config, "train", num_classes=3)
     assert len(source) == 24
     assert np.bincount(source.read_labels()).tolist() == [12, 6, 6]
