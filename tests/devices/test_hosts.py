@@ -12,9 +12,12 @@ import pytest
 from runs import TINY, Process, losses, metrics, on_devices, run, steps
 from tiny_scenes import write_scenes
 
+from posmlp_jax.data.prepare.datasets.micro_motions import write_casme2
+from posmlp_jax.data.prepare.prepare import prepare
 from posmlp_jax.devices.hosts import AgreedMaximum, connect, from_host_0, multihost_utils, together
 from posmlp_jax.devices.mesh import create_mesh
 from posmlp_jax.errors import ConfigError, PosMLPError
+from posmlp_jax.tasks.micro_expressions.predictions import read_table
 
 pytestmark = pytest.mark.heavy
 
@@ -184,6 +187,36 @@ def test_two_hosts_find_the_objects_that_one_does(tmp_path):
             assert (one["image_id"], one["category_id"]) == (other["image_id"], other["category_id"])
             np.testing.assert_allclose(one["score"], other["score"], rtol=1e-4)
             np.testing.assert_allclose(one.get("bbox", 0), other.get("bbox", 0), atol=1e-2)
+
+
+@pytest.mark.slow
+def test_two_hosts_leave_out_one_person_after_the_other_as_one_does(tmp_path):
+    write_casme2(tmp_path / "faces", subjects=2, clips=1)
+    prepare("casme2", str(tmp_path / "faces"), str(tmp_path))
+    arguments = [
+        "--config=configs/micro_expressions/micro_motions.py",
+        "--mode=leave_one_out",
+        "--config.data.name=casme2",
+        f"--config.data.data_dir={tmp_path}",
+        "--config.init_from=",
+        "--config.batch_size=4",
+        "--config.eval_batch_size=4",
+        "--config.length=2 steps",
+        "--config.optimizer.warmup=1 steps",
+        "--config.optimizer.eps=1e-3",
+        "--config.eval_every=2 steps",
+        "--config.checkpoint_every=1 steps",
+    ]
+    assert (result := run(*arguments, f"--workdir={tmp_path}/one", XLA_FLAGS=on_devices(4))).code == 0, result.errors
+    for _ in range(2):  # The second time there is nothing left to train.
+        first, second = start(*arguments, f"--workdir={tmp_path}/two")
+        assert [first.end(), second.end()] == [0, 0], first.errors + second.errors
+    assert "UF1" in first.output
+    assert "UF1" not in second.output
+    texts = [(tmp_path / hosts / "leave_one_out" / "predictions.csv").read_text() for hosts in ("one", "two")]
+    ours, theirs = (read_table(text, "") for text in texts)
+    assert ours.clips == theirs.clips
+    np.testing.assert_allclose(theirs.scores, ours.scores, atol=1e-5)
 
 
 def test_a_checkpoint_that_one_host_lacks_ends_both(alone, tmp_path):
