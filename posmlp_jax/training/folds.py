@@ -106,9 +106,8 @@ class _Folds:
             if not from_host_0(file.exists):
                 report(f"\nfold {number + 1} of {len(self._names)}, without {name}")
                 self._train(name, file)
-            if not self._config.keep_folds:
-                # After the table is there: whatever ends the program between the two, nothing is trained again.
-                from_host_0(partial(_remove, checkpoints_folder(file.parent), self._workdir))
+            # After the table is there: whatever ends the program between the two, nothing is trained again.
+            from_host_0(partial(_remove_checkpoints, file.parent, self._workdir))
 
     def _train(self, name: str, file: epath.Path) -> None:
         started, config = time.perf_counter(), copy.deepcopy(self._config)
@@ -151,7 +150,10 @@ def _write(file: epath.Path, workdir: epath.Path, table) -> None:
         atomic_write(file, table())
 
 
-def _remove(folder: epath.Path, workdir: epath.Path) -> None:
+def _remove_checkpoints(fold: epath.Path, workdir: epath.Path) -> None:
+    """Removes a fold's checkpoints, unless the program that trained it was to keep them."""
+    if (read_config(fold) or {}).get("keep_folds", False):
+        return
     with writing_to(workdir):
-        if folder.exists():
+        if (folder := checkpoints_folder(fold)).exists():
             folder.rmtree()

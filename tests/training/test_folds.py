@@ -41,24 +41,28 @@ TINY = {
     "batch_size": 8,
     "eval_batch_size": 4,
     "length": "6 steps",
+    "optimizer.peak_rate": 3e-3,
     "optimizer.warmup": "1 steps",
     "log_every": "1 steps",
     "eval_every": "6 steps",
     "checkpoint_every": "6 steps",
     "devices": 1,
 }
-PEOPLE = ("sub01", "sub02", "sub03")
+
+
+def prepare_faces(folder: Path, people: int) -> Path:
+    """Prepares micro_motions of some people, of whom the first has 4 clips, and the others have 8 each."""
+    with pytest.MonkeyPatch.context() as patch:
+        listed = [each for each in micro_motions._listed(people, 2) if each[2] < (4 if each[0] == 1 else 8)]
+        patch.setattr(micro_motions, "_listed", lambda *_: listed)
+        prepare("micro_motions", data_dir=str(folder))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def faces_dir(tmp_path_factory) -> Path:
-    """A data_dir with micro_motions of three people, of 4, 8 and 8 clips."""
-    folder = tmp_path_factory.mktemp("faces")
-    with pytest.MonkeyPatch.context() as patch:
-        listed = [each for each in micro_motions._listed(3, 2) if each[2] < (4 if each[0] == 1 else 8)]
-        patch.setattr(micro_motions, "_listed", lambda *_: listed)
-        prepare("micro_motions", data_dir=str(folder))
-    return folder
+    """A data_dir with two people."""
+    return prepare_faces(tmp_path_factory.mktemp("faces"), 2)
 
 
 @pytest.fixture
@@ -97,41 +101,31 @@ def test_folds_share_what_is_compiled_and_pool_their_predictions(tiny, tmp_path,
         results = leave_one_out(config, workdir)
     # The step, the evaluation and the first state, and what JAX itself compiles for them: all in the first fold.
     assert counts[0] >= 3
-    assert counts == [counts[0]] * 3
+    assert counts == [counts[0]] * 2
     output = capsys.readouterr().out
     assert output.count("compiled the training step in ") == 1
-    assert output.count("the training step is that of before") == 2
+    assert output.count("the training step is that of before") == 1
     # As many steps in each, though people have 4 or 8 clips.
-    assert output.count("step 6/6 (epoch 2.4)") == 3
+    assert output.count("step 6/6 (epoch 4.0)") == 2
     assert "best" not in output
-
-    # Another program, and other weights at its beginning, give what one run of the fold alone gives.
-    alone = tiny(**{"data.left_out": "micro_motions/sub02"})
-    train(alone, tmp_path / "alone")
-    (table,) = (tmp_path / "alone" / "evaluation").rglob("predictions.csv")
-    assert table.parent.name == "step6_ema"
-    assert (fold(workdir, "sub02") / "predictions.csv").read_text() == table.read_text()
+    assert (fold(workdir, "sub02") / "evaluation/step6_ema/predictions.csv").exists()
 
     rows = list(csv.DictReader(pooled(workdir).splitlines()))
-    assert [row["subject"] for row in rows] == [
-        *["micro_motions/sub01"] * 4,
-        *["micro_motions/sub02"] * 8,
-        *["micro_motions/sub03"] * 8,
-    ]
+    assert [row["subject"] for row in rows] == ["micro_motions/sub01"] * 4 + ["micro_motions/sub02"] * 8
     labels, predictions = ([row[name] for row in rows] for name in ("label", "prediction"))
     assert results["uf1"] == pytest.approx(f1_score(labels, predictions, average="macro"), rel=1e-14)
     assert results["uar"] == pytest.approx(
         recall_score(labels, predictions, average="macro", zero_division=0), rel=1e-14
     )
     scores = json.loads((workdir / "leave_one_out/scores.json").read_text())
-    assert (scores["uf1"], scores["clips"], scores["subjects"]) == (results["uf1"], 20, 3)
+    assert (scores["uf1"], scores["clips"], scores["subjects"]) == (results["uf1"], 12, 2)
     for row in rows:
         values = {name: float(row[name]) for name in ("negative", "positive", "surprise")}
         assert max(values, key=values.get) == row["prediction"]
         assert sum(values.values()) == pytest.approx(1, abs=1e-6)
 
     # What has ended is not trained again; a checkpoint that a kill has left of it goes.
-    (left := fold(workdir, "sub02") / "checkpoints").mkdir()
+    (left := fold(workdir, "sub01") / "checkpoints").mkdir()
     assert leave_one_out(config, workdir) == results
     assert "fold " not in capsys.readouterr().out
     assert not left.exists()
@@ -144,8 +138,8 @@ def test_folds_share_what_is_compiled_and_pool_their_predictions(tiny, tmp_path,
             leave_one_out(tiny(**changes), workdir)
     with loop.locked(as_path(workdir)), pytest.raises(CheckpointError, match="run is in use by process"):
         leave_one_out(config, workdir)
-    # One that is lacking is trained to the same bits, and evaluated again where it is kept.
-    kept, before = fold(workdir, "sub03"), pooled(workdir)
+    # One that is lacking is trained to the same bits by what is compiled for it alone, and evaluated again if kept.
+    kept, before = fold(workdir, "sub02"), pooled(workdir)
     table = (kept / "predictions.csv").read_text()
     (kept / "predictions.csv").unlink()
     config.keep_folds = True
@@ -154,8 +148,12 @@ def test_folds_share_what_is_compiled_and_pool_their_predictions(tiny, tmp_path,
     evaluate(None, kept, output=tmp_path / "again")
     (again,) = (tmp_path / "again").rglob("predictions.csv")
     assert again.read_text() == table
+    # Who looks at the scores again does not lose it.
+    config.keep_folds = False
+    leave_one_out(config, workdir)
+    assert steps(kept) == [6]
     (kept / "predictions.csv").write_text(table.rpartition(",")[0])
-    with pytest.raises(CheckpointError, match=r"sub03/predictions\.csv is damaged: .* delete it, and its fold is"):
+    with pytest.raises(CheckpointError, match=r"sub02/predictions\.csv is damaged: .* delete it, and its fold is"):
         leave_one_out(config, workdir)
 
 
@@ -183,9 +181,9 @@ def test_eight_devices_say_what_one_says(tiny, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimized_programs")
-def test_killed_and_stopped_folds_go_on_to_the_same_bits(faces_dir, tmp_path):
+def test_killed_and_stopped_folds_go_on_to_the_same_bits(tmp_path):
     """A kill in one fold, a signal in the next; finished ones are not trained again."""
-    fields = {**TINY, "data.data_dir": str(faces_dir), "checkpoint_every": "2 steps"}
+    fields = {**TINY, "data.data_dir": str(prepare_faces(tmp_path, 3)), "checkpoint_every": "2 steps"}
     command = ["--config=configs/micro_expressions/micro_motions.py", "--mode=leave_one_out"]
     command += [f"--config.{name}={value}" for name, value in fields.items()]
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
