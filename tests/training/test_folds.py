@@ -171,12 +171,13 @@ def test_another_program_is_not_taken_for_the_same(tiny):
 
 @pytest.mark.slow
 def test_eight_devices_say_what_one_says(tiny, tmp_path):
-    config = tiny(**{"eval_batch_size": 8, "length": "3 steps"})
+    # Biases before BatchNorm have gradients of rounding errors alone, of which Adam without an epsilon takes the sign.
+    config = tiny(**{"eval_batch_size": 8, "length": "3 steps", "optimizer.eps": 1e-3})
     for devices in (1, 8):
         config.devices = devices
         leave_one_out(config, tmp_path / str(devices))
     one, eight = (read_table(pooled(tmp_path / str(devices)), "").scores for devices in (1, 8))
-    np.testing.assert_allclose(eight, one, atol=2e-5)
+    np.testing.assert_allclose(eight, one, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
