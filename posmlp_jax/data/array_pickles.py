@@ -1,7 +1,8 @@
 """Pickles of arrays from other people, read without running what is in them.
 
 A pickle is a program: Python's own reader calls whatever it names. This one knows nothing but what arrays are made of,
-whichever version of Python and NumPy has written it.
+whichever version of Python and NumPy has written it. Not even NumPy's own types are handed out: these believe what a
+pickle says of their insides, and would follow a number as if it were an address.
 """
 
 import pickle
@@ -9,18 +10,22 @@ from typing import Any
 
 import numpy as np
 
+_NUMBERS = "biufc"
+
 
 class ArraysOnly(pickle.Unpickler):
-    """Reads numbers, texts, containers and arrays; anything else in a pickle is an UnpicklingError."""
+    """Reads numbers, texts, containers and arrays of numbers; anything else in a pickle is an UnpicklingError."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle may call by name: what makes an array, and the bytes in it."""
+        """What a pickle may call by name: what makes an array, its type, and the bytes in it."""
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return _empty_array
         if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
             return _from_buffer
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
+        if (module, name) == ("numpy", "dtype"):
+            return _Numbers
+        if (module, name) == ("numpy", "ndarray"):
+            return None  # An argument of `_reconstruct`, which knows.
         if (module, name) == ("_codecs", "encode"):
             return _as_bytes
         if module in ("__builtin__", "builtins") and name == "bytes":
@@ -28,13 +33,37 @@ class ArraysOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
 
 
-def _empty_array(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
+class _Numbers:
+    """What type the numbers of an array are, in the place of a `np.dtype`."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = True):
+        self.type = np.dtype(str(code))
+        if self.type.kind not in _NUMBERS:
+            raise pickle.UnpicklingError(f"it has an array of {self.type}")
+
+    def __setstate__(self, state: tuple):
+        """Of all that NumPy keeps here, the order of bytes."""
+        self.type = self.type.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array that is filled with numbers alone."""
+
+    def __setstate__(self, state: tuple):
+        """`state`: NumPy's version, the shape, the type, whether columns lie together, the numbers."""
+        _, shape, numbers, by_columns, content = state
+        content = _as_bytes(content, "latin1") if isinstance(content, str) else content
+        super().__setstate__(_from_buffer(content, numbers, shape, "F" if by_columns else "C").__reduce__()[2])
+
+
+def _empty_array(kind: None, shape: tuple[int, ...], code: bytes) -> np.ndarray:
     """What the pickle fills afterwards, whatever it says here."""
-    return np.ndarray((0,), np.int8)
+    return np.empty(0, np.int8).view(_Array)
 
 
-def _from_buffer(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+def _from_buffer(buffer: bytes | bytearray, numbers: _Numbers, shape: tuple[int, ...], order: str) -> np.ndarray:
+    # A copy, of which nothing else in the pickle knows.
+    return np.frombuffer(bytes(buffer), numbers.type).reshape(shape, order=order)
 
 
 def _as_bytes(text: str, encoding: str) -> bytes:

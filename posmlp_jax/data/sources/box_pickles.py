@@ -52,7 +52,7 @@ def _rows(path: epath.Path, key: str, value: Any) -> np.ndarray:
         raise DataError(f"{path}, '{key}': expected an array of numbers, not {type(value).__name__}")
     if value.ndim != 2 or value.shape[1] not in (4, 5):
         raise DataError(f"{path}, '{key}': an array of shape {list(value.shape)}, where [n, 5] is corners and score")
-    rows = value.astype(np.float64)
+    rows = np.array(value, np.float64)
     if rows.shape[1] == 4:
         return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
     if not np.isfinite(rows[:, 4]).all():

@@ -228,3 +228,42 @@ def test_damaged_pickles(file):
     for end in (0, 10, len(whole) // 2):
         with pytest.raises(DataError, match="cannot read"):
             read_detections(file(whole[:end], "boxes.pkl"))
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<i", len(value)) + value.encode()
+
+
+def numbers(code: str) -> bytes:
+    """A pickled type, but for what else NumPy has to say of it."""
+    return b"cnumpy\ndtype\n" + text(code) + b"K\x00K\x01\x87R"
+
+
+@pytest.mark.parametrize("made", ["by its type", "by its state", "by a buffer"])
+def test_a_pickle_cannot_make_addresses_of_numbers(file, made):
+    """A type of float64 that has objects in it, whose array's bytes NumPy would follow when one is set."""
+    state = b"(K\x03" + text("<") + b"N" + text("a") + b"\x85}" + text("a") + numbers("O8") + b"K\x00\x86s"
+    kind = numbers("f8") + state + b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    address = b"\x96" + struct.pack("<q", 8) + b"ABCDEFGH"
+    array = {
+        "by its type": b"cnumpy\nndarray\n(K\x01\x85" + kind + address + b"tR",
+        "by its state": b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR(K\x01K\x01\x85"
+        + kind
+        + b"\x89T"
+        + struct.pack("<i", 8)
+        + b"ABCDEFGHtb",
+        "by a buffer": b"cnumpy.core.numeric\n_frombuffer\n(" + address + kind + b"K\x01\x85U\x01CtR",
+    }[made]
+    set_an_object = text("a") + b"K\x05s"
+    with pytest.raises(DataError, match="cannot read"):
+        read_detections(file(b"\x80\x05" + array + set_an_object + b".", "boxes.pkl"))
+
+
+def test_arrays_of_other_types(file):
+    whole = {"a,0902": np.array([[0, 0, 1, 1, 1]], ">i2"), "b,0902": np.asfortranarray(np.eye(5)[[3, 2, 2]] / 2)}
+    found = read_detections(file(pickle.dumps(whole), "boxes.pkl"))
+    np.testing.assert_array_equal(found.boxes[0], [0, 0, 1, 1])
+    np.testing.assert_array_equal(found.boxes[1:], whole["b,0902"][:, :4])
+    assert {type(column) for column in found} == {np.ndarray}
+    with pytest.raises(DataError, match="it has an array of object, and boxes are arrays of numbers alone"):
+        read_detections(file(pickle.dumps({"a,0902": np.array([None])}), "boxes.pkl"))
