@@ -26,7 +26,7 @@ class ActionTables(NamedTuple):
     Attributes:
       files: those that were read, the labels first.
       categories: the label map's actions.
-      num_classes: the highest id of an action there or in the labels of either split.
+      num_classes: the highest id of an action there, in the labels of either split, or in `detected`.
       truth: the labels.
       detected: a detector's boxes, of the films of `truth` and with scores that are high enough; None: there are none.
       excluded: key frames, (video, second), that are left out.
@@ -58,17 +58,23 @@ def read_action_tables(folder: Path, films: Mapping[str, Any], split: Literal["t
     # A model that is trained on one split and evaluated on the other has outputs for both.
     other = _highest_id(folder / films[f"{_OTHER[split]}_labels"])
     excluded, boxes = (_find(folder, films, f"{split}_{name}") for name in _OPTIONAL)
-    detected, remarks = None, ()
+    detected, remarks, in_detected = None, [], 0
     if boxes is not None:
         detected, remarks = _read_detected(boxes, films[f"{split}_score"], labels, truth)
+        in_detected = int(detected.actions.max())
+        if split == "train" and not in_detected:
+            remarks.append(
+                f"warning: no box of {boxes.name} has an action, so that nothing is done in any, also where people of "
+                f"{labels.name} do something; lists to train on, as SlowFast's with 'include_negative', have actions"
+            )
     return ActionTables(
         files=tuple(file for file in (labels, label_map, excluded, boxes) if file is not None),
         categories=categories,
-        num_classes=max(categories[-1].id, int(truth.actions.max()), other),
+        num_classes=max(categories[-1].id, int(truth.actions.max()), other, in_detected),
         truth=truth,
         detected=detected,
         excluded=frozenset() if excluded is None else read_excluded(excluded),
-        remarks=remarks,
+        remarks=tuple(remarks),
     )
 
 
@@ -96,7 +102,7 @@ def _highest_id(path: Path) -> int:
         return max((int(action) for (action,) in filter(None, columns) if action.strip().isdecimal()), default=0)
 
 
-def _read_detected(path: Path, least: float, labels: Path, truth: Boxes) -> tuple[Boxes, tuple[str, ...]]:
+def _read_detected(path: Path, least: float, labels: Path, truth: Boxes) -> tuple[Boxes, list[str]]:
     found = read_detections(path)
     names = set(truth.videos)
     ours = np.fromiter((video in names for video in found.videos), bool, len(found.videos))
@@ -110,4 +116,12 @@ def _read_detected(path: Path, least: float, labels: Path, truth: Boxes) -> tupl
     remarks = [f"{np.sum(good)} of the {np.sum(ours)} boxes of {path.name} have a score of {least:g} or more"]
     if not ours.all():
         remarks.append(f"{np.sum(~ours)} boxes of {path.name} are of films that {labels.name} has not")
-    return found.take(good), tuple(remarks)
+    found = found.take(good)
+    labelled, detected = ({*zip(boxes.videos, boxes.seconds.tolist(), strict=True)} for boxes in (truth, found))
+    lacking = len(labelled - detected)
+    if lacking == len(labelled):
+        first = f"'{found.videos[0]},{found.seconds[0]:04d}'"
+        raise DataError(f"{path} has no box on a key frame of {labels}, but on others, as {first}")
+    if lacking:
+        remarks.append(f"{lacking} of the {len(labelled)} key frames of {labels.name} have no box in {path.name}")
+    return found, remarks

@@ -13,8 +13,8 @@ class ActionBoxes(NamedTuple):
 
     Attributes:
       boxes: float64 [n, 4], x1, y1, x2, y2 as shares of the frame.
-      labels: bool [n, K], whether somebody does action k + 1 there; of a detector's boxes nothing is known, and all
-        are False.
+      labels: bool [n, K], whether somebody does action k + 1 there; of a detector's box of which its table says
+        nothing, all are False.
       scores: float64 [n], the detector's; 1 of ground truth.
     """
 
@@ -28,7 +28,7 @@ class KeyFrames:
 
     Args:
       truth: labelled boxes.
-      detected: a detector's boxes, whose actions do not matter; they are not joined with those of `truth`.
+      detected: a detector's boxes, which may have actions; they are not joined with those of `truth`.
       excluded: key frames, (video, second), that are left out.
       num_classes: K.
 
@@ -62,7 +62,7 @@ class KeyFrames:
         self.counts = np.bincount(of_row[first], minlength=len(self.seconds))
         self._begins = np.concatenate([[0], np.cumsum(self.counts)])
         # In the order of the boxes, the actions of all their rows.
-        done = labelled & (rows.actions > 0)
+        done = rows.actions > 0
         self._actions = rows.actions[done][np.argsort(box[done], kind="stable")]
         self._action_begins = np.concatenate([[0], np.cumsum(np.bincount(box[done], minlength=len(first)))])
 

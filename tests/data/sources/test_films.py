@@ -87,6 +87,28 @@ def test_detected_boxes(folder):
     config.films.eval_score = 1.0
     with pytest.raises(DataError, match=r"found\.csv has no box with a score of 1 or more: the best has 0\.99"):
         open_films(config, "eval")
+    config.films.eval_score = 0.4
+    (root / "found.csv").write_text(FOUND.replace("a,0902", "a,0901"))
+    with pytest.raises(DataError, match=r"found\.csv has no box on a key frame of .*, but on others, as 'a,0901'"):
+        open_films(config, "eval")
+
+
+def test_detected_boxes_with_actions(folder):
+    """As SlowFast's lists to train on have them: what a box has no action in is not done."""
+    root, config = folder
+    (root / "found.csv").write_text(
+        "a,0902,0.3,0.3,0.4,0.4,3,0.95\na,0902,0.3,0.3,0.4,0.4,9,0.95\na,0902,0,0,1,1,,0.9\n"
+    )
+    config.films.train_boxes = "found.csv"
+    source = open_films(config, "train")
+    assert source.remarks[1] == "3 of the 4 key frames of ava_train_v2.2.csv have no box in found.csv"
+    assert not any("warning" in remark for remark in source.remarks)
+    boxes = source[0][1]
+    assert source.num_classes == 9
+    assert [np.flatnonzero(row).tolist() for row in boxes.labels] == [[0], [2, 8], []]
+    (root / "found.csv").write_text(FOUND)
+    (warning,) = [remark for remark in open_films(config, "train").remarks if "warning" in remark]
+    assert warning.startswith("warning: no box of found.csv has an action, so that nothing is done in any, also wher")
 
 
 def test_many_rows_are_grouped_as_one_by_one(folder):
