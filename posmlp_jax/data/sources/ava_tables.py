@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -52,8 +53,8 @@ class Boxes(NamedTuple):
     scores: np.ndarray
     people: np.ndarray
 
-    def take(self, which: np.ndarray) -> "Boxes":
-        """Some of the rows: their numbers in order, or a bool for each."""
+    def take(self, which: np.ndarray | slice) -> "Boxes":
+        """Some of the rows: their numbers in order, a bool for each, or a part of the table."""
         return Boxes(*(column[which] for column in self))
 
 
@@ -139,16 +140,26 @@ def boxes_csv(boxes: Boxes) -> str:
 
     Nothing is rounded: scores are float32 and corners float64, each with as many digits as it takes.
     """
+    parts = (slice(begin, begin + _CHUNK) for begin in range(0, len(boxes.videos), _CHUNK))
+    return "".join(_rows_csv(boxes.take(part)) for part in parts)
+
+
+def _rows_csv(boxes: Boxes) -> str:
     scored = ~np.isnan(boxes.scores)
     last = np.where(scored, boxes.scores.astype(np.float32).astype(str), boxes.people.astype(str))
     last[~scored & (boxes.people < 0)] = ""
-    columns = boxes.videos, boxes.seconds.tolist(), boxes.boxes.tolist(), boxes.actions.tolist(), last.tolist()
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        (video, f"{second:04d}", *map(repr, box), action or "", *([end] if end else []))
-        for video, second, box, action, end in zip(*columns, strict=True)
+    # The rows of one box begin alike, and of scored ones each action has one.
+    differs = (boxes.boxes[1:] != boxes.boxes[:-1]).any(1)
+    for column in (boxes.videos, boxes.seconds):
+        differs |= column[1:] != column[:-1]
+    begins = np.append(True, differs)
+    first, heads = boxes.take(begins), []
+    csv.writer(SimpleNamespace(write=heads.append), lineterminator="").writerows(
+        (video, f"{second:04d}", *map(repr, box))
+        for video, second, box in zip(first.videos, first.seconds.tolist(), first.boxes.tolist(), strict=True)
     )
-    return text.getvalue()
+    rows = zip((np.cumsum(begins) - 1).tolist(), boxes.actions.tolist(), last.tolist(), strict=True)
+    return "".join(f"{heads[place]},{action or ''}{end and f',{end}'}\n" for place, action, end in rows)
 
 
 def _read_boxes(path: epath.Path, kind: Literal["ground truth", "detections"]) -> Boxes:
