@@ -26,7 +26,7 @@ class ActionTables(NamedTuple):
     Attributes:
       files: those that were read, the labels first.
       categories: the label map's actions.
-      num_classes: the highest id of an action there, in the labels of either split, or in `detected`.
+      num_classes: the highest id of an action there or in the labels of either split.
       truth: the labels.
       detected: a detector's boxes, of the films of `truth` and with scores that are high enough; None: there are none.
       excluded: key frames, (video, second), that are left out.
@@ -58,11 +58,13 @@ def read_action_tables(folder: Path, films: Mapping[str, Any], split: Literal["t
     # A model that is trained on one split and evaluated on the other has outputs for both.
     other = _highest_id(folder / films[f"{_OTHER[split]}_labels"])
     excluded, boxes = (_find(folder, films, f"{split}_{name}") for name in _OPTIONAL)
-    detected, remarks, in_detected = None, [], 0
+    num_classes = max(categories[-1].id, int(truth.actions.max()), other)
+    detected, remarks = None, []
     if boxes is not None:
         detected, remarks = _read_detected(boxes, films[f"{split}_score"], labels, truth)
-        in_detected = int(detected.actions.max())
-        if split == "train" and not in_detected:
+        if (highest := int(detected.actions.max())) > num_classes:
+            raise DataError(f"{boxes} has action {highest}, but those of labels and label map go up to {num_classes}")
+        if split == "train" and not highest:
             remarks.append(
                 f"warning: no box of {boxes.name} has an action, so that nothing is done in any, also where people of "
                 f"{labels.name} do something; lists to train on, as SlowFast's with 'include_negative', have actions"
@@ -70,7 +72,7 @@ def read_action_tables(folder: Path, films: Mapping[str, Any], split: Literal["t
     return ActionTables(
         files=tuple(file for file in (labels, label_map, excluded, boxes) if file is not None),
         categories=categories,
-        num_classes=max(categories[-1].id, int(truth.actions.max()), other, in_detected),
+        num_classes=num_classes,
         truth=truth,
         detected=detected,
         excluded=frozenset() if excluded is None else read_excluded(excluded),

@@ -157,7 +157,8 @@ class ActionSource(Source):
 
     def _warn_of_whole_films(self, seconds: np.ndarray) -> None:
         """Makes a remark if films may begin at 0 after all, so that every clip would be from another place."""
-        if 0 < self._begin < seconds.max() <= np.median([film.seconds for film in self._films]):
+        known = [film.seconds for film in self._films if np.isfinite(film.seconds)]
+        if known and 0 < self._begin < seconds.max() <= np.median(known):
             self.remarks.append(
                 f"warning: films should begin at second {self._begin:g}, but are long enough to begin at 0: if they "
                 "are whole ones, --config.data.films.begin=0"

@@ -97,15 +97,17 @@ def test_detected_boxes_with_actions(folder):
     """As SlowFast's lists to train on have them: what a box has no action in is not done."""
     root, config = folder
     (root / "found.csv").write_text(
-        "a,0902,0.3,0.3,0.4,0.4,3,0.95\na,0902,0.3,0.3,0.4,0.4,9,0.95\na,0902,0,0,1,1,,0.9\n"
+        "a,0902,0.3,0.3,0.4,0.4,3,0.95\na,0902,0.3,0.3,0.4,0.4,4,0.95\na,0902,0,0,1,1,,0.9\n"
     )
     config.films.train_boxes = "found.csv"
     source = open_films(config, "train")
     assert source.remarks[1] == "3 of the 4 key frames of ava_train_v2.2.csv have no box in found.csv"
     assert not any("warning" in remark for remark in source.remarks)
     boxes = source[0][1]
-    assert source.num_classes == 9
-    assert [np.flatnonzero(row).tolist() for row in boxes.labels] == [[0], [2, 8], []]
+    assert [np.flatnonzero(row).tolist() for row in boxes.labels] == [[0], [2, 3], []]
+    (root / "found.csv").write_text("a,0902,0,0,1,1,8,0.95\n")
+    with pytest.raises(DataError, match=r"found\.csv has action 8, but those of labels and label map go up to 7"):
+        open_films(config, "train")
     (root / "found.csv").write_text(FOUND)
     (warning,) = [remark for remark in open_films(config, "train").remarks if "warning" in remark]
     assert warning.startswith("warning: no box of found.csv has an action, so that nothing is done in any, also wher")
