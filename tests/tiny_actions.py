@@ -65,11 +65,9 @@ def table_of(rows, scores=None) -> Boxes:
 
 
 def films_config(folder, **changes) -> ConfigDict:
-    """A config that trains a detector of two stages on them, eight clips a step."""
+    """A config that trains a detector of one block on them, eight clips a step."""
     config = default_config("action_posmlp_video_s", "action_detection")
-    config.model.update(
-        num_frames=3, image_size=32, widths=(8, 16), depths=(1, 1), windows=(4, 4), groups=(2, 4), drop_path=0.2
-    )
+    config.model.update(num_frames=3, image_size=32, widths=(8,), depths=(1,), windows=(4,), groups=(2,), drop_path=0.2)
     config.data.update(name="ava", data_dir=str(folder), stride=2, fps=float(FPS), crop="scaled", threads=1)
     config.data.update(scale_sides=(36, 44), canvases=CANVASES)
     config.update(batch_size=8, max_boxes=2, length="6 steps", keep_best="eval/map", ema_decay=0.9, devices=1)

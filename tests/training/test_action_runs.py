@@ -1,5 +1,7 @@
 """Detectors of actions through the whole engine: canvases, eight devices, stopping and going on, mistakes."""
 
+import contextlib
+import io
 import os
 import re
 import signal
@@ -35,19 +37,49 @@ def films(tmp_path_factory):
     return folder
 
 
-def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(films, tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def whole(films, tmp_path_factory):
+    """A run on eight devices: its folder, results and lines."""
+    folder, said = tmp_path_factory.mktemp("run") / "whole", io.StringIO()
+    with contextlib.redirect_stdout(said):
+        results = train(films_config(films, devices=8), folder)
+    return folder, results, said.getvalue().splitlines()
+
+
+def test_it_trains_on_eight_devices(films, whole, capsys):
     """Evaluation is in two canvases; what it leaves is scored again to the same digits."""
-    config = films_config(films, devices=8)
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    results = train(config, whole)
-    lines = capsys.readouterr().out.splitlines()
+    folder, results, lines = whole
     assert results["eval"].keys() == results["ema"].keys() == {"loss", "map", "count"}
     # Of nine key frames one is excluded.
     assert results["eval"]["count"] == 8
     (line,) = [line for line in lines if line.startswith("step 6  evaluation of the weights: ")]
     assert f"mAP {100 * results['eval']['map']:.2f} %  loss {results['eval']['loss']:.4f}  (8 videos)" in line
-    pretrained = open_pretrained(whole)
+    pretrained = open_pretrained(folder)
     assert pretrained.class_names == ("red", "action 2", "blue")
+    # Another dialect, and another score, are no other experiment, and have files of their own.
+    other = get_config(str(folder))
+    other.protocol, other.data.films.eval_score = "slowfast", 0.5
+    check_overrides(["protocol", "data.films.eval_score"], other, str(folder))
+    source = open_training(films_config(films, devices=8)).eval_source
+    assert protocol(other, pretrained, source) == "eval_score=0.5_protocol=slowfast"
+    (files,), annotations = (folder / "evaluation").iterdir(), films / "annotations"
+    score_files = {
+        "groundtruth": annotations / "ava_val_v2.2.csv",
+        "detections": files / "detections.csv",
+        "labelmap": annotations / "ava_action_list_v2.2_for_activitynet_2019.pbtxt",
+        "excluded": annotations / "ava_val_excluded_timestamps_v2.2.csv",
+    }
+    frame_map.main([f"--{name}={path}" for name, path in score_files.items()])
+    split = files.name.removeprefix("step6_")
+    assert f"mAP {100 * results[split]['map']:.4f} %" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="needs boxes beside a video: write AVA's tables of your films"):
+        ActionDetection.predictor(pretrained, data_config(pretrained))
+
+
+@pytest.mark.slow
+def test_it_resumes_bit_by_bit(films, whole, tmp_path, monkeypatch):
+    """Which the engine does whatever the task is (`test_resume.py`); and it evaluates again to the same digits."""
+    config, (folder, results, _), stopped = films_config(films, devices=8), whole, tmp_path / "stopped"
 
     def stop_after_step_4(line):
         if line.startswith("step 4/6"):
@@ -58,29 +90,9 @@ def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(films, tmp_path, monk
         train(config, stopped)
     assert steps(stopped) == [3, 4]
     assert train(config, stopped) == results
-    assert_equal(saved_arrays(stopped, 6), saved_arrays(whole, 6))
-    assert metrics(stopped) == metrics(whole)
-
-    capsys.readouterr()
-    assert evaluate(None, whole) == results
-    # Another dialect, and another score, are no other experiment, and have files of their own.
-    other = get_config(str(whole))
-    other.protocol, other.data.films.eval_score = "slowfast", 0.5
-    check_overrides(["protocol", "data.films.eval_score"], other, str(whole))
-    source = open_training(config).eval_source
-    assert protocol(other, pretrained, source) == "eval_score=0.5_protocol=slowfast"
-    (folder,), annotations = (whole / "evaluation").iterdir(), films / "annotations"
-    score_files = {
-        "groundtruth": annotations / "ava_val_v2.2.csv",
-        "detections": folder / "detections.csv",
-        "labelmap": annotations / "ava_action_list_v2.2_for_activitynet_2019.pbtxt",
-        "excluded": annotations / "ava_val_excluded_timestamps_v2.2.csv",
-    }
-    frame_map.main([f"--{name}={path}" for name, path in score_files.items()])
-    with pytest.raises(ConfigError, match="needs boxes beside a video: write AVA's tables of your films"):
-        ActionDetection.predictor(pretrained, data_config(pretrained))
-    split = folder.name.removeprefix("step6_")
-    assert f"mAP {100 * results[split]['map']:.4f} %" in capsys.readouterr().out
+    assert_equal(saved_arrays(stopped, 6), saved_arrays(folder, 6))
+    assert metrics(stopped) == metrics(folder)
+    assert evaluate(None, folder) == results
 
 
 def test_one_device_and_eight_compute_the_same(films):
