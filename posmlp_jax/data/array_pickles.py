@@ -36,14 +36,14 @@ class ArraysOnly(pickle.Unpickler):
 class _Numbers:
     """What type the numbers of an array are, in the place of a `np.dtype`."""
 
-    def __init__(self, code: str, align: bool = False, copy: bool = True):
-        self.type = np.dtype(str(code))
+    def __init__(self, code: str | bytes, align: bool = False, copy: bool = True):
+        self.type = np.dtype(_as_text(code))
         if self.type.kind not in _NUMBERS:
             raise pickle.UnpicklingError(f"it has an array of {self.type}")
 
     def __setstate__(self, state: tuple):
         """Of all that NumPy keeps here, the order of bytes."""
-        self.type = self.type.newbyteorder(state[1])
+        self.type = self.type.newbyteorder(_as_text(state[1]))
 
 
 class _Array(np.ndarray):
@@ -69,3 +69,8 @@ def _from_buffer(buffer: bytes | bytearray, numbers: _Numbers, shape: tuple[int,
 def _as_bytes(text: str, encoding: str) -> bytes:
     """Python 3 writes bytes for Python 2 as a text, of one character a byte; none as what `bytes()` gives."""
     return text.encode("latin1")
+
+
+def _as_text(value: str | bytes) -> str:
+    """Texts of Python 2 are bytes to whoever reads it so."""
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)

@@ -1,6 +1,7 @@
 """AVA's tables as they are published, and everything that people get wrong in their own."""
 
 import csv
+import io
 import os
 import pickle
 import struct
@@ -8,6 +9,7 @@ import struct
 import numpy as np
 import pytest
 
+from posmlp_jax.data.array_pickles import ArraysOnly
 from posmlp_jax.data.sources.ava_tables import (
     Boxes,
     boxes_csv,
@@ -190,9 +192,13 @@ def test_a_pickle_of_python_2(file):
         b"cnumpy\ndtype\n(U\x02f8K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
         b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb"
     )
-    found = read_detections(file(b"\x80\x02}(U\x06a,0902" + array + b"u.", "old.pkl"))
+    whole = b"\x80\x02}(U\x06a,0902" + array + b"u."
+    found = read_detections(file(whole, "old.pkl"))
     assert found.videos.tolist() == ["a"]
     assert found.boxes.tolist() == [[0.1, 0.2, 0.3, 0.4]]
+    # As CIFAR-10's are read.
+    (array,) = ArraysOnly(io.BytesIO(whole), encoding="bytes").load().values()
+    assert array.tolist() == [[0.1, 0.2, 0.3, 0.4, 0.9]]
 
 
 class Program:

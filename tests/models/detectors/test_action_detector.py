@@ -82,13 +82,14 @@ def test_a_box_is_where_its_pixels_are():
 
 def test_what_it_is():
     """A backbone with one linear layer; and what it costs is that of the backbone, but for what boxes take."""
-    detector = registry.abstract_model(model_config(NAME))
-    backbone = registry.abstract_model(model_config("posmlp_video_s", num_classes=0))
+    of_backbone = {name: value for name, value in TINY.items() if name != "num_classes"} | {"num_classes": 0}
+    detector = registry.abstract_model(model_config(NAME, **TINY))
+    backbone = registry.abstract_model(model_config("posmlp_video_s", **of_backbone))
     assert parameter_count(detector) - parameter_count(detector.head) == parameter_count(backbone)
-    parameters, macs = model_cost(NAME)
+    parameters, macs = model_cost(NAME, **TINY)
     assert parameters == parameter_count(detector)
-    # RoIAlign's two products, of 7 × 7 and then 7 × 7 cells of 576 channels, and the head's.
-    assert macs - model_cost("posmlp_video_s", num_classes=0)[1] == 576 * (7 * 7 * 7 + 7 * 7 * 7) + 576 * 80
+    # RoIAlign's two products, of 5 × 5 and then 7 × 5 cells of 16 channels, and the head's.
+    assert macs - model_cost("posmlp_video_s", **of_backbone)[1] == 16 * (7 * 5 * 5 + 7 * 7 * 5) + 16 * 3
     config = model_config(NAME).replace(backbone="posmlp_video_b", num_classes=4)
     assert (config.widths[0], config.num_classes, config.box_side) == (112, 4, 7)
     assert config.of_backbone == model_config("posmlp_video_b", num_classes=0)
