@@ -148,6 +148,9 @@ def test_folds_share_what_is_compiled_and_pool_their_predictions(tiny, tmp_path,
     evaluate(None, kept, output=tmp_path / "again")
     (again,) = (tmp_path / "again").rglob("predictions.csv")
     assert again.read_text() == table
+    for folder in (workdir, fold(workdir, "sub01")):
+        with pytest.raises(CheckpointError, match="a run that has one, as folds of --mode=leave_one_out have with"):
+            evaluate(None, folder)
     # Who looks at the scores again does not lose it.
     config.keep_folds = False
     leave_one_out(config, workdir)
