@@ -23,12 +23,12 @@ def get_config():
     config.data.update(frame_side=32, mean=(0.59, 0.59, 0.59), std=(0.1, 0.1, 0.1))
     config.init_from = "posmlp_video_moving_digits"
     config.update(batch_size=16, eval_batch_size=40)
-    config.length = "200 steps"
+    config.length = "280 steps"
     config.optimizer.update(peak_rate=2e-3, final_rate=3e-4, warmup="10 steps", constant="0 steps")
     config.optimizer.update(weight_decay=0.05, eps=1e-8)
     config.update(label_smoothing=0.0, ema_decay=0.95, ema_warmup=True)
-    config.log_every = "50 steps"
+    config.log_every = "70 steps"
     # Only at the end: there is nothing to choose.
-    config.eval_every = "200 steps"
-    config.checkpoint_every = "200 steps"
+    config.eval_every = "280 steps"
+    config.checkpoint_every = "280 steps"
     return config

@@ -33,7 +33,7 @@ EMOTIONS = {"happiness": "positive", "repression": "negative", "surprise": "surp
 # One change in a clip means one more here, so that older prepared ones are not mixed up with it.
 _VERSION = "1.0.0"
 # How far the skin goes from onset to apex, in pixels.
-_WAY = (1.0, 2.0)
+_WAY = (1.5, 2.0)
 # Rows of the parts' middles, and how far from there, down and to the side, the skin still moves by e^-½ of the way.
 _ROWS = {"mouth": 46.0, "brow": 19.0}
 _REACH = (8.0, 16.0)
