@@ -49,8 +49,8 @@ def test_paths():
         assert (np.diff(path[:RISE]) > 0).all()
         assert (np.diff(path[RISE - 1 :]) < 0).all()
         ways.append(path[RISE - 1] - path[0])
-    assert 1 <= min(ways) < 1.1
-    assert 1.9 < max(ways) <= 2
+    assert 1.5 <= min(ways) < 1.55
+    assert 1.95 < max(ways) <= 2
 
 
 @pytest.mark.parametrize("part", PARTS)
