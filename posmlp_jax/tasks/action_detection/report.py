@@ -15,7 +15,7 @@ from etils import epath
 from posmlp_jax.checkpoints.evaluations import WHOSE
 from posmlp_jax.data.sources.ava_tables import Boxes, boxes_csv
 from posmlp_jax.data.sources.films import ActionSource
-from posmlp_jax.tasks.action_detection.scoring import METRICS, Scores, class_ids
+from posmlp_jax.tasks.action_detection.scoring import METRICS, ActionScores, class_ids
 from posmlp_jax.tasks.reporting import find_better, percent, precision_rows, precision_table, write_files
 from posmlp_jax.terminal import report
 
@@ -36,7 +36,7 @@ def report_actions(
     split = find_better(evaluations, METRICS[0])
     if split is None:
         return
-    scores: Scores = evaluations[split].details
+    scores: ActionScores = evaluations[split].details
     names, values, counts = by_class(scores, source)
     whose = f"{WHOSE[split]} of step {step}"
     over = f"over {len(scores.result.classes)} of {len(names)} actions (protocol {scores.protocol}), {whose}"
@@ -52,7 +52,7 @@ def report_actions(
     write_files(workdir, step, split, protocol, files)
 
 
-def by_class(scores: Scores, source: ActionSource) -> tuple[list[str], dict[str, np.ndarray], np.ndarray]:
+def by_class(scores: ActionScores, source: ActionSource) -> tuple[list[str], dict[str, np.ndarray], np.ndarray]:
     """Of each action of the label map its name, its average precision, NaN of one without, and its boxes' number."""
     ids = class_ids(source)
     names = {int(category.id): category.name for category in source.categories}

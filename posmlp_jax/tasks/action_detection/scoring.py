@@ -14,7 +14,7 @@ METRICS = (Metric("map", "mAP"),)
 
 
 @dataclass(frozen=True)
-class Scores:
+class ActionScores:
     """What an evaluation says beyond its metric.
 
     Attributes:
@@ -56,7 +56,7 @@ def scored_boxes(source: ActionSource, scores: Float[np.ndarray, "examples most 
     )
 
 
-def score(source: ActionSource, scores: Float[np.ndarray, "examples most classes"], protocol: str) -> Scores:
+def score(source: ActionSource, scores: Float[np.ndarray, "examples most classes"], protocol: str) -> ActionScores:
     """The frame mAP of the scores of a source's boxes.
 
     Args:
@@ -67,4 +67,4 @@ def score(source: ActionSource, scores: Float[np.ndarray, "examples most classes
     detections = scored_boxes(source, scores)
     ids = class_ids(source)
     result = frame_map(source.truth, detections, ids, excluded=source.excluded, protocol=protocol)
-    return Scores(detections, result, protocol)
+    return ActionScores(detections, result, protocol)

@@ -20,7 +20,7 @@ from posmlp_jax.tasks.action_detection.frame_map import PROTOCOLS
 from posmlp_jax.tasks.action_detection.illustration import illustrate_actions
 from posmlp_jax.tasks.action_detection.objective import ActionObjective
 from posmlp_jax.tasks.action_detection.report import counted_truth, report_actions
-from posmlp_jax.tasks.action_detection.scoring import METRICS, Scores, class_ids, score
+from posmlp_jax.tasks.action_detection.scoring import METRICS, ActionScores, class_ids, score
 from posmlp_jax.tasks.action_detection.targets import ActionTargets, left_out
 from posmlp_jax.tasks.predictor import Predictor
 from posmlp_jax.tasks.task import Batch, Evaluation, Rows, Scalars, Task
@@ -140,7 +140,9 @@ class ActionDetection(Task):
         """`ActionObjective.evaluate`."""
         return self._objective.evaluate(model, batch)
 
-    def score(self, means: Mapping[str, float], rows: Mapping[str, np.ndarray]) -> tuple[dict[str, float], Scores]:
+    def score(
+        self, means: Mapping[str, float], rows: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, float], ActionScores]:
         """The frame mAP, and the scores of all boxes."""
         del means
         scores = score(self.source, rows["scores"], self.config.protocol)

@@ -14,7 +14,7 @@ import numpy as np
 from posmlp_jax.data.sources.clip_index import ClipInfo
 from posmlp_jax.errors import CheckpointError
 from posmlp_jax.tasks.classification.outcomes import Outcomes
-from posmlp_jax.tasks.micro_expressions.scoring import Scores, score_predictions
+from posmlp_jax.tasks.micro_expressions.scoring import PooledScores, score_predictions
 from posmlp_jax.tasks.reporting import csv_table
 
 _COLUMNS = ("subject", "clip", "label", "prediction")
@@ -50,7 +50,7 @@ class Predictions:
         """The labels and what clips were taken for, as they are counted class by class."""
         return Outcomes(self.labels, self.predictions, self.class_names)
 
-    def judged(self) -> Scores:
+    def judged(self) -> PooledScores:
         """How good they are, all of them together."""
         return score_predictions(self.labels, self.predictions, len(self.class_names))
 

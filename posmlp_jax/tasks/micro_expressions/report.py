@@ -16,7 +16,7 @@ from rich.table import Table
 from posmlp_jax.checkpoints.evaluations import WHOSE
 from posmlp_jax.tasks.classification.outcomes import class_table, confusion_table, format_table
 from posmlp_jax.tasks.micro_expressions.predictions import Predictions
-from posmlp_jax.tasks.micro_expressions.scoring import METRICS, Scores
+from posmlp_jax.tasks.micro_expressions.scoring import METRICS, PooledScores
 from posmlp_jax.tasks.reporting import write_files
 from posmlp_jax.terminal import as_text, report
 from posmlp_jax.writing import atomic_write, writing_to
@@ -47,7 +47,7 @@ def report_fold(workdir: epath.Path | None, step: int, evaluations: Mapping[str,
         write_files(workdir, step, split, protocol, {"predictions.csv": found.table()})
 
 
-def report_folds(folder: epath.Path, found: Predictions) -> Scores:
+def report_folds(folder: epath.Path, found: Predictions) -> PooledScores:
     """Prints and writes what the predictions of all folds, put together, come to.
 
     Args:
@@ -88,7 +88,7 @@ def report_folds(folder: epath.Path, found: Predictions) -> Scores:
     return whole
 
 
-def _score_table(parts: Mapping[str, Predictions], judged: Mapping[str, Scores]) -> str:
+def _score_table(parts: Mapping[str, Predictions], judged: Mapping[str, PooledScores]) -> str:
     table = Table(box=None, header_style="none", padding=(0, 0, 0, 2), pad_edge=True)
     table.add_column("clips of", no_wrap=True)
     for column in ("subjects", "clips", *(metric.label for metric in METRICS)):
@@ -99,9 +99,9 @@ def _score_table(parts: Mapping[str, Predictions], judged: Mapping[str, Scores])
     return as_text(table)
 
 
-def _as_json(part: Predictions, judged: Scores) -> dict[str, Any]:
+def _as_json(part: Predictions, judged: PooledScores) -> dict[str, Any]:
     return {"subjects": len(set(part.subjects)), "clips": len(part.clips), **judged._asdict()}
 
 
-def _datasets(parts: Mapping[str, Predictions], judged: Mapping[str, Scores]) -> dict[str, Any]:
+def _datasets(parts: Mapping[str, Predictions], judged: Mapping[str, PooledScores]) -> dict[str, Any]:
     return {name: _as_json(part, judged[name]) for name, part in parts.items() if name != "all"}

@@ -15,7 +15,7 @@ from posmlp_jax.checkpoints.evaluations import Metric
 METRICS = (Metric("uf1", "UF1", brief=False), Metric("uar", "UAR", brief=False), Metric("top1", "accuracy"))
 
 
-class Scores(NamedTuple):
+class PooledScores(NamedTuple):
     """How good some predictions are.
 
     Attributes:
@@ -31,7 +31,7 @@ class Scores(NamedTuple):
 
 def score_predictions(
     labels: Int[np.ndarray, " clips"], predictions: Int[np.ndarray, " clips"], num_classes: int
-) -> Scores:
+) -> PooledScores:
     """The scores of one or more clips.
 
     As scikit-learn's macro averages have it, a class that no clip has and none was taken for leaves the means, and one
@@ -49,4 +49,4 @@ def score_predictions(
     there = clips + taken > 0
     f1 = 2 * right[there] / (clips + taken)[there]
     recall = right[there] / np.maximum(clips[there], 1)
-    return Scores(float(f1.mean()), float(recall.mean()), float(right.sum() / len(labels)))
+    return PooledScores(float(f1.mean()), float(recall.mean()), float(right.sum() / len(labels)))
