@@ -68,7 +68,7 @@ def load(name: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.n
 
 
 def test_every_file_is_tested():
-    assert {path.stem.removeprefix("posmlp_") for path in FOLDER.glob("*.npz")} == set(PUBLISHED)
+    assert {path.stem.removeprefix("posmlp_") for path in FOLDER.glob("posmlp_*.npz")} == set(PUBLISHED)
 
 
 @pytest.mark.parametrize(("name", "overrides"), PUBLISHED.items(), ids=PUBLISHED)

@@ -55,7 +55,7 @@ def test_a_config_comes_back_from_json(file):
             "the run in runs/any has batch_size 'many' in its config, and should have one like 1024",
         ),
         ({"data.train_sizes": 64}, r"the run in runs/any has data.train_sizes 64 in its config, and .* like \(\)"),
-        ({"task": 7}, "unknown task '7'; known: classification"),
+        ({"task": 7}, "unknown task '7'; known: action_detection, classification"),
         ({"task": ["classification"]}, "unknown task '..classification..'; did you mean 'classification'"),
     ],
 )

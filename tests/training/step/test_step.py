@@ -86,7 +86,8 @@ def test_integer_labels_and_their_soft_targets_are_the_same():
     soft = batch() | {"label": np.asarray(soft_targets(batch()["label"], 5))}
     _, hard_state, hard = one_step(task_changes=SMOOTHED, compiler_options=OPTIMIZED)
     _, soft_state, metrics = one_step(task_changes=SMOOTHED, data=soft, compiler_options=OPTIMIZED)
-    assert_close(soft_state.weights.params, hard_state.weights.params, rtol=1e-6)
+    # Biases before a BatchNorm, of about 1e-7, have gradients of rounding alone.
+    assert_close(soft_state.weights.params, hard_state.weights.params, rtol=1e-6, atol=1e-8)
     assert_close(metrics, hard, rtol=1e-6)
 
 
