@@ -106,6 +106,25 @@ def precision_rows(
     return csv_table(rows)
 
 
+def say_left_out(counts: np.ndarray, option: str, most: int, what: str, of: str) -> list[str]:
+    """A line for a run's log where examples have more of something than a batch holds; else none.
+
+    Args:
+      counts: how many each example has, int [n].
+      option: the config's field that says how many a batch holds.
+      most: its value.
+      what: what there is too much of, as 'boxes'.
+      of: what the examples are, as 'images'.
+    """
+    more = int(np.count_nonzero(counts > most))
+    if not more:
+        return []
+    return [
+        f"{more} of {len(counts)} {of} have more than {most} {what}, and the smallest of them are left out; "
+        f"--config.{option}={counts.max()} would hold all"
+    ]
+
+
 def percent(value: float, digits: int = 2) -> str:
     """'76.10 %', or 'none' of what is no number."""
     return "none" if math.isnan(value) else f"{100 * value:.{digits}f} %"

@@ -10,7 +10,7 @@ import io
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from os import PathLike
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -56,6 +56,11 @@ class Boxes(NamedTuple):
     def take(self, which: np.ndarray | slice) -> "Boxes":
         """Some of the rows: their numbers in order, a bool for each, or a part of the table."""
         return Boxes(*(column[which] for column in self))
+
+    def are_of(self, frames: Collection[tuple[str, int]]) -> np.ndarray:
+        """Which rows are of some key frames, (video, second); bool [n]."""
+        own = zip(self.videos, self.seconds.tolist(), strict=True)
+        return np.fromiter((frame in frames for frame in own), bool, len(self.videos))
 
 
 def read_ground_truth(file: str | PathLike) -> Boxes:

@@ -43,19 +43,15 @@ class KeyFrames:
         self._num_classes = num_classes
         rows = Boxes(*(np.concatenate(columns) for columns in zip(truth, detected, strict=True)))
         labelled = np.arange(len(rows.videos)) < len(truth.videos)
+        out = rows.are_of(excluded)
+        self.num_excluded = len(set(zip(rows.videos[out], rows.seconds[out].tolist(), strict=True)))
+        rows, labelled = rows.take(~out), labelled[~out]
         names, codes = _numbered(rows.videos)
         # A number for each key frame, in their order, which is that of videos and then seconds.
         earliest, latest = rows.seconds.min(initial=0), rows.seconds.max(initial=0)
         span = int(latest - earliest) + 1
         frames, of_row = np.unique(codes * span + (rows.seconds - earliest), return_inverse=True)
         self.videos, self.seconds = names[frames // span], frames % span + earliest
-        out = np.fromiter(
-            (pair in excluded for pair in zip(self.videos, self.seconds.tolist(), strict=True)), bool, len(frames)
-        )
-        self.num_excluded = int(out.sum())
-        kept = ~out[of_row]
-        rows, labelled, of_row = rows.take(kept), labelled[kept], (np.cumsum(~out) - 1)[of_row[kept]]
-        self.videos, self.seconds = self.videos[~out], self.seconds[~out]
         box, first = _joined(of_row, labelled, rows.boxes)
         self._boxes = rows.boxes[first]
         self._scores = np.where(labelled[first], 1.0, rows.scores[first])

@@ -93,7 +93,7 @@ def frame_map(
     rules = PROTOCOLS[protocol]
     ids = np.array(sorted(set(classes)), np.int64)
     annotated, of_detections = number_frames(truth, detections)
-    left_out = _are_excluded(truth, excluded), _are_excluded(detections, excluded)
+    left_out = truth.are_of(excluded), detections.are_of(excluded)
     counted = np.isin(truth.actions, ids)
     wanted = np.isin(detections.actions, ids) & ~left_out[1]
     if rules.frames != "all":
@@ -162,11 +162,6 @@ def _describe(scores: FrameMAP, categories: Sequence[Category], protocol: str) -
     ]
     counted = f"{len(scores.classes)} of {len(categories)} classes"
     return [*lines, f"mAP {100 * scores.map:.4f} % over {counted} (protocol {protocol})"]
-
-
-def _are_excluded(boxes: Boxes, excluded: Collection[tuple[str, int]]) -> Bool[np.ndarray, " n"]:
-    frames = zip(boxes.videos, boxes.seconds.tolist(), strict=True)
-    return np.fromiter((frame in excluded for frame in frames), bool, len(boxes.videos))
 
 
 def _highest(frames: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], most: int) -> Bool[np.ndarray, " n"]:

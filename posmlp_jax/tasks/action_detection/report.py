@@ -64,6 +64,4 @@ def by_class(scores: ActionScores, source: ActionSource) -> tuple[list[str], dic
 
 def counted_truth(source: ActionSource) -> Boxes:
     """The ground truth without that of excluded key frames."""
-    truth = source.truth
-    frames = zip(truth.videos, truth.seconds.tolist(), strict=True)
-    return truth.take(np.array([frame not in source.excluded for frame in frames], bool))
+    return source.truth.take(~source.truth.are_of(source.excluded))

@@ -64,19 +64,3 @@ def _place(boxes: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndar
     ends = np.array(placement.extent[::-1])
     seen = ((least < ends) & (most > 0)).all(-1)
     return np.concatenate([np.clip(least, 0, ends), np.clip(most, 0, ends)], axis=1).astype(np.float32), seen
-
-
-def left_out(counts: np.ndarray, most: int) -> list[str]:
-    """A line for a run's log where key frames have more boxes than a batch holds.
-
-    Args:
-      counts: `ActionSource.counts`.
-      most: as of `ActionTargets`.
-    """
-    more = int(np.count_nonzero(counts > most))
-    if not more:
-        return []
-    return [
-        f"{more} of {len(counts)} key frames have more than {most} boxes, and the smallest of them are left out; "
-        f"--config.max_boxes={counts.max()} would hold all"
-    ]

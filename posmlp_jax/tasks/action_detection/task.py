@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from posmlp_jax.checkpoints.pretrained import Pretrained
+from posmlp_jax.data.augment.augmentation import WHOLE
 from posmlp_jax.data.sources.films import ActionSource
 from posmlp_jax.data.sources.opening import open_films
 from posmlp_jax.errors import ConfigError, DataError, nearest
@@ -21,12 +22,10 @@ from posmlp_jax.tasks.action_detection.illustration import illustrate_actions
 from posmlp_jax.tasks.action_detection.objective import ActionObjective
 from posmlp_jax.tasks.action_detection.report import counted_truth, report_actions
 from posmlp_jax.tasks.action_detection.scoring import METRICS, ActionScores, class_ids, score
-from posmlp_jax.tasks.action_detection.targets import ActionTargets, left_out
+from posmlp_jax.tasks.action_detection.targets import ActionTargets
 from posmlp_jax.tasks.predictor import Predictor
+from posmlp_jax.tasks.reporting import say_left_out
 from posmlp_jax.tasks.task import Batch, Evaluation, Rows, Scalars, Task
-
-# The crops after which all boxes of an evaluation are in the picture.
-_CROPS = ("scaled", "fit")
 
 
 class ActionDetection(Task):
@@ -78,7 +77,8 @@ class ActionDetection(Task):
         Raises:
           ConfigError: for the first value that cannot be.
         """
-        if config.data.crop not in _CROPS:
+        # After others, boxes of an evaluation would be outside of the picture.
+        if config.data.crop not in WHOLE:
             raise ConfigError(
                 f"data.crop is '{config.data.crop}', and action_detection takes 'scaled' or 'fit', which show an "
                 "evaluation whole frames: --config.data.crop=scaled"
@@ -129,7 +129,7 @@ class ActionDetection(Task):
         """How many boxes there are, what of the data is left out, and what may be wrong with them."""
         lines = [f"{source.counts.sum()} boxes, at most {source.most_boxes} at a time", *source.remarks]
         if training:
-            lines += left_out(source.counts, self.config.max_boxes)
+            lines += say_left_out(source.counts, "max_boxes", self.config.max_boxes, "boxes", "key frames")
         return [f"  {line}" for line in lines]
 
     def loss(self, model: ActionDetector, batch: Batch, drawn: Any, rngs: nnx.Rngs) -> tuple[Float[Array, ""], Scalars]:

@@ -23,7 +23,7 @@ class DetectionTargets:
 
     Args:
       source: the images.
-      max_objects: of an image with more objects, the smallest are left out (`left_out`).
+      max_objects: of an image with more objects, the smallest are left out (`say_left_out`).
       masks: whether there are masks.
       label_pairs: of names of classes that a mirror exchanges (`flipped_labels`).
 
@@ -85,19 +85,3 @@ def _within(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _nonempty(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2:] > boxes[:, :2]).all(-1)
-
-
-def left_out(counts: np.ndarray, max_objects: int) -> list[str]:
-    """A line for a run's log where images have more objects than a batch holds.
-
-    Args:
-      counts: `AnnotatedSource.counts`.
-      max_objects: as of `DetectionTargets`.
-    """
-    more = int(np.count_nonzero(counts > max_objects))
-    if not more:
-        return []
-    return [
-        f"{more} of {len(counts)} images have more than {max_objects} objects, and the smallest of them are left out; "
-        f"--config.max_objects={counts.max()} would hold all"
-    ]

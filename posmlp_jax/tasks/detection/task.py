@@ -26,7 +26,8 @@ from posmlp_jax.tasks.detection.report import report_detections
 from posmlp_jax.tasks.detection.results import coco_results
 from posmlp_jax.tasks.detection.scoring import KINDS, METRICS, Scores, format_precision, ground_truth, score
 from posmlp_jax.tasks.detection.table import ObjectTable
-from posmlp_jax.tasks.detection.targets import DetectionTargets, left_out
+from posmlp_jax.tasks.detection.targets import DetectionTargets
+from posmlp_jax.tasks.reporting import say_left_out
 from posmlp_jax.tasks.task import Batch, Evaluation, Rows, Scalars, Task
 
 
@@ -141,7 +142,7 @@ class Detection(Task):
                 f"{source.left_out} more images have no object, or a side below {MIN_SIDE} pixels, and are left out"
             )
         if training:
-            lines += left_out(source.counts, self.config.max_objects)
+            lines += say_left_out(source.counts, "max_objects", self.config.max_objects, "objects", "images")
         return [f"  {line}" for line in lines]
 
     def draw(self, key: Key[Array, ""], batch: Batch) -> tuple[Batch, Any]:

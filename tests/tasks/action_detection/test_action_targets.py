@@ -12,7 +12,7 @@ from posmlp_jax.data.augment.placement import Placement, cut_out, mirror
 from posmlp_jax.data.decoding.encoded_video import EncodedVideo
 from posmlp_jax.data.sources.key_frames import ActionBoxes
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.tasks.action_detection.targets import ActionTargets, left_out
+from posmlp_jax.tasks.action_detection.targets import ActionTargets
 from posmlp_jax.training import default_config
 
 SIZES = [(61, 97), (97, 61), (90, 120), (201, 143)]
@@ -145,7 +145,5 @@ def test_of_too_many_boxes_those_are_left_out_that_are_not_seen_and_then_the_sma
     assert whole["labels"][:4].tolist() == np.eye(4, 3).tolist()
     turned = ActionTargets(source, 5)(target, Placement.of((50, 100), mirror(100) @ movement, (50, 100)))
     np.testing.assert_allclose(turned["boxes"][0], [40, 25, 50, 30], rtol=1e-6)
-    assert left_out(np.array([3, 9, 4]), 9) == []
-    assert left_out(np.array([3, 9, 4]), 3)[0].startswith("2 of 3 key frames have more than 3 boxes, and the smallest")
     with pytest.raises(ConfigError, match=r"no class of rectangles is called 'wave'; did you mean 'wave left'\?"):
         ActionTargets(source, 3, (("wave", "jump"),))

@@ -18,7 +18,7 @@ from posmlp_jax.detection.roi_align import roi_align
 from posmlp_jax.errors import ConfigError, DataError
 from posmlp_jax.tasks.detection.columns import SIDE
 from posmlp_jax.tasks.detection.object_masks import crop_mask
-from posmlp_jax.tasks.detection.targets import DetectionTargets, left_out
+from posmlp_jax.tasks.detection.targets import DetectionTargets
 from posmlp_jax.training import default_config
 from posmlp_jax.training.config import check_values
 
@@ -190,11 +190,6 @@ def test_what_is_no_target():
     empty = objects_of([], (40, 30), boxes=[])
     values = DetectionTargets(source, 3, masks=False)(empty, placement_of((40, 30), (80, 60)))
     assert values["classes"].tolist() == [-1, -1, -1]
-    assert left_out(np.array([1, 5, 3, 9]), 4) == [
-        "2 of 4 images have more than 4 objects, and the smallest of them are left out; --config.max_objects=9 would "
-        "hold all"
-    ]
-    assert left_out(np.array([1, 4]), 4) == []
 
 
 def test_a_mirror_exchanges_classes_that_have_a_side():
