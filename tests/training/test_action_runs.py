@@ -39,14 +39,14 @@ def films(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(films, tmp_path_factory):
-    """A run on eight devices: its folder, results and lines."""
+    """A run on two devices: its folder, results and lines."""
     folder, said = tmp_path_factory.mktemp("run") / "whole", io.StringIO()
     with contextlib.redirect_stdout(said):
-        results = train(films_config(films, devices=8), folder)
+        results = train(films_config(films, devices=2), folder)
     return folder, results, said.getvalue().splitlines()
 
 
-def test_it_trains_on_eight_devices(films, whole, capsys):
+def test_it_trains_on_several_devices(films, whole, capsys):
     """Evaluation is in two canvases; what it leaves is scored again to the same digits."""
     folder, results, lines = whole
     assert results["eval"].keys() == results["ema"].keys() == {"loss", "map", "count"}
@@ -60,7 +60,7 @@ def test_it_trains_on_eight_devices(films, whole, capsys):
     other = get_config(str(folder))
     other.protocol, other.data.films.eval_score = "slowfast", 0.5
     check_overrides(["protocol", "data.films.eval_score"], other, str(folder))
-    source = open_training(films_config(films, devices=8)).eval_source
+    source = open_training(films_config(films, devices=2)).eval_source
     assert protocol(other, pretrained, source) == "eval_score=0.5_protocol=slowfast"
     (files,), annotations = (folder / "evaluation").iterdir(), films / "annotations"
     score_files = {
@@ -79,7 +79,7 @@ def test_it_trains_on_eight_devices(films, whole, capsys):
 @pytest.mark.slow
 def test_it_resumes_bit_by_bit(films, whole, tmp_path, monkeypatch):
     """Which the engine does whatever the task is (`test_resume.py`); and it evaluates again to the same digits."""
-    config, (folder, results, _), stopped = films_config(films, devices=8), whole, tmp_path / "stopped"
+    config, (folder, results, _), stopped = films_config(films, devices=2), whole, tmp_path / "stopped"
 
     def stop_after_step_4(line):
         if line.startswith("step 4/6"):

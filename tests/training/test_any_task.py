@@ -89,12 +89,12 @@ def colour_config(tiny_config, monkeypatch):
     return make
 
 
-def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(colour_config, tiny_config, tmp_path, monkeypatch, capsys):
+def test_it_trains_on_several_devices_and_resumes_bit_by_bit(colour_config, tiny_config, tmp_path, monkeypatch, capsys):
     """On whole images in canvases of two sizes, of which each step has one, and so have the batches of evaluations.
 
     Those of a third are for no image.
     """
-    config = colour_config(devices=8, **{"data.crop": "fit", "data.canvases": (16, (16, 24), (8, 64))})
+    config = colour_config(devices=2, **{"data.crop": "fit", "data.canvases": (16, (16, 24), (8, 64))})
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     compiled, before = [], []
     monkeypatch.setattr(loop, "report", lambda line: (print(line), before.append((line, len(compiled)))))
@@ -137,7 +137,7 @@ def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(colour_config, tiny_c
         train(config, stopped)
     assert steps(stopped) == [4, 6]
     with pytest.raises(CheckpointError, match=r"holds a different experiment \(task: mean_colour -> classification; "):
-        train(tiny_config(devices=8), stopped)
+        train(tiny_config(devices=2), stopped)
     assert train(config, stopped) == results
     assert_equal(saved_arrays(stopped, 9), saved_arrays(whole, 9))
     assert metrics(stopped) == metrics(whole)

@@ -32,9 +32,9 @@ def scenes(tmp_path_factory):
     return folder
 
 
-def test_it_trains_on_eight_devices_and_resumes_bit_by_bit(scenes, tmp_path, monkeypatch, capsys):
+def test_it_trains_on_several_devices_and_resumes_bit_by_bit(scenes, tmp_path, monkeypatch, capsys):
     """Of two canvases each step has one; the metric decides which checkpoint is the best."""
-    config = scenes_config(scenes, "retinanet_posmlp_t", devices=8, ema_decay=0.9)
+    config = scenes_config(scenes, "retinanet_posmlp_t", devices=2, ema_decay=0.9)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     after_evaluation = watch_compilations(monkeypatch, "step 4  evaluation of the moving average")
     results = train(config, whole)
