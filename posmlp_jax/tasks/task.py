@@ -237,8 +237,8 @@ class Task(abc.ABC):
         """
         del config
         raise ConfigError(
-            f"--mode=leave_one_out is for data of several people, which {cls.__name__} knows nothing of: leave it "
-            "out, or take a config of configs/micro_expressions"
+            "--mode=leave_one_out is for data of several people, as a config of configs/micro_expressions has: leave "
+            "the mode out, or take one of these"
         )
 
     def fold_table(self, evaluations: Mapping[str, Evaluation]) -> str:
