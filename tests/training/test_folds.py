@@ -220,7 +220,7 @@ def test_what_is_wrong_is_told(tiny, tmp_path):
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):
             leave_one_out(tiny(**changes), tmp_path)
-    with pytest.raises(ConfigError, match="--mode=leave_one_out is for data of several people, which Classification"):
+    with pytest.raises(ConfigError, match="--mode=leave_one_out is for data of several people, as a config of"):
         leave_one_out(default_config(), tmp_path)
     with pytest.raises(ConfigError, match=r"data\.left_out is '', and should be the subject that is evaluated"):
         train(tiny(), tmp_path)
