@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, UInt8
 
 
 def on_gpus(ours: Callable, default: Callable, *arguments: ArrayLike) -> Array:
@@ -26,3 +26,26 @@ def by_token(
     """
     broadcast = jnp.broadcast_to(bias, (channels, tokens))
     return on_gpus(jax.lax.optimization_barrier, lambda bias: bias, broadcast)
+
+
+def hold(bits: Bool[Array, "*shape"]) -> Bool[Array, "*shape"]:
+    """Bools that are computed once, and not again wherever in a step they are needed.
+
+    On GPUs they lie in memory as bits, eight of the last axis in a byte, of which training reads an eighth.
+    """
+    barrier = jax.lax.optimization_barrier
+    if not bits.shape or bits.shape[-1] % 8:
+        return barrier(bits)
+    return on_gpus(lambda bits: unpack_bits(barrier(pack_bits(bits))), barrier, bits)
+
+
+def pack_bits(bits: Bool[Array, "*batch count"]) -> UInt8[Array, "*batch count//8"]:
+    """Eight bools in each byte, the first one in the lowest bit."""
+    eights = bits.reshape(*bits.shape[:-1], -1, 8).astype(jnp.uint8)
+    return jnp.sum(eights << jnp.arange(8, dtype=jnp.uint8), axis=-1, dtype=jnp.uint8)
+
+
+def unpack_bits(packed: UInt8[Array, "*batch count"]) -> Bool[Array, "*batch count*8"]:
+    """What `pack_bits` has packed."""
+    bits = packed[..., None] >> jnp.arange(8, dtype=jnp.uint8) & 1
+    return bits.reshape(*packed.shape[:-1], -1).astype(bool)

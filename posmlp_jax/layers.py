@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.gating import NORM_EPSILON, add_bias
-from posmlp_jax.gpus import on_gpus
+from posmlp_jax.gpus import hold, on_gpus
 
 NORMS = ("batch", "layer")
 
@@ -96,7 +96,7 @@ class Dropout(nnx.Dropout):
         if self.deterministic or not self.rate:
             return x
         shape = [1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape)]
-        kept = jax.lax.optimization_barrier(jax.random.bernoulli(rngs, 1 - self.rate, shape))
+        kept = hold(jax.random.bernoulli(rngs, 1 - self.rate, shape))
         return jnp.where(kept, x / (1 - self.rate), 0)
 
 

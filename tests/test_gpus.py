@@ -8,7 +8,8 @@ from flax import nnx
 
 from posmlp_jax.blocks import GatedBlock
 from posmlp_jax.gating import GatingUnit
-from posmlp_jax.gpus import by_token
+from posmlp_jax.gpus import by_token, hold, pack_bits
+from posmlp_jax.layers import Dropout
 from posmlp_jax.relations import QuadraticRelation
 
 
@@ -37,6 +38,23 @@ def test_a_block_is_the_same_in_both_ways(monkeypatch):
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, cuda, default, **_: cuda(*arguments))
     for mine, other in zip(results(), expected, strict=True):
         naive.assert_close(mine, other)
+
+
+def test_what_is_dropped_is_kept_as_bits(monkeypatch):
+    rng = np.random.default_rng(0)
+    bits = rng.random((3, 5, 24)) < 0.7
+    np.testing.assert_array_equal(pack_bits(jnp.asarray(bits)), np.packbits(bits, axis=-1, bitorder="little"))
+    x, key = jnp.asarray(rng.normal(size=(3, 5, 24)), jnp.float32), jax.random.key(0)
+
+    def results():
+        return jax.jit(jax.value_and_grad(lambda x: jnp.sum(Dropout(0.3)(x, rngs=key) ** 2)))(x)
+
+    expected = results()
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, cuda, default, **_: cuda(*arguments))
+    for mine, other in zip(results(), expected, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    np.testing.assert_array_equal(hold(jnp.asarray(bits)), bits)
+    np.testing.assert_array_equal(hold(jnp.asarray(bits[..., :7])), bits[..., :7])
 
 
 def test_only_gpus_hold_gradients_apart():
