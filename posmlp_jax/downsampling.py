@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from posmlp_jax.gating import NORM_EPSILON
+from posmlp_jax.gpus import own_gradient
 from posmlp_jax.layers import gelu, kernel_init, linear, normalization, normalize
 
 DOWNSAMPLINGS = ("conv", "linear")
@@ -114,7 +115,7 @@ class ConvMerging(nnx.Module):
     ) -> Float[Array, "batch (height+1)//2 (width+1)//2 2*channels"]:
         """The map at half the resolution, with twice the channels."""
         x = depthwise_conv(x, self.kernel[...].astype(x.dtype)) + self.bias[...].astype(x.dtype)
-        return normalize(self.norm, x, train)
+        return own_gradient(normalize(self.norm, x, train))
 
 
 @jax.jit  # Named in the traced function, so that its multiply-accumulates can be counted.

@@ -16,6 +16,17 @@ def on_gpus(ours: Callable, default: Callable, *arguments: ArrayLike) -> Array:
     return jax.lax.platform_dependent(*arguments, cuda=ours, rocm=ours, default=default)
 
 
+@jax.custom_jvp
+def own_gradient(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """x, whose gradient on GPUs is an array of x's own type."""
+    return x
+
+
+@own_gradient.defjvp
+def _own_gradient_jvp(primals, tangents):
+    return primals[0], on_gpus(jax.lax.optimization_barrier, lambda tangent: tangent, tangents[0])
+
+
 def by_token(
     bias: Float[Array, "#channels #tokens"], channels: int, tokens: int
 ) -> Float[Array, "{channels} {tokens}"]:
