@@ -185,7 +185,10 @@ BARS = {
     ),
     "TPU, step": (["--platform=tpu-v5e", "--batch=64", "--train"], {"moved": 121, "temporary": 1650}),
     "GPU, step": (["--platform=cuda-h100", "--batch=64", "--train"], {"moved": 505}),
-    "GPU, gradient": (["--platform=cuda-h100", "--batch=64", "--gradient"], {"moved": 488, "temporary": 3950, "operations": 1175}),
+    "GPU, gradient": (
+        ["--platform=cuda-h100", "--batch=64", "--gradient"],
+        {"moved": 488, "temporary": 3950, "operations": 1175},
+    ),
 }
 
 
