@@ -65,7 +65,7 @@ MISTAKES = [
     (["--mode=evl"], "unknown mode 'evl'; did you mean 'eval'?"),
     ([*TINY, "--mode=eval"], "there is no checkpoint in"),
     (["--mode=eval"], "there is no checkpoint in"),
-    ([*TINY, "--mode=leave_one_out"], "--mode=leave_one_out is for data of several people"),
+    ([*TINY, "--mode=leave_one_out"], "--mode=leave_one_out is for data of several people, as a config of"),
     ([*TINY, "--mode=eval", "--step=newest"], "--step is 'newest', and should be latest, best or a step"),
     ([*TINY, "--mode=eval", "--weights=mean"], "--weights is 'mean', and should be raw, ema or best"),
     ([*TINY, "--mode=eval", "--checkpoint=best"], "is --step=latest, best or a step, and not --checkpoint"),

@@ -23,7 +23,7 @@ class DetectionTargets:
 
     Args:
       source: the images.
-      max_objects: of an image with more objects, the smallest are left out (`say_left_out`).
+      max_objects: of an image with more objects, the smallest are left out.
       masks: whether there are masks.
       label_pairs: of names of classes that a mirror exchanges (`flipped_labels`).
 
