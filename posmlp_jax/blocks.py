@@ -6,8 +6,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from posmlp_jax.fused_branch import fused_branch, is_fused, memory_obstacle, refuse
-from posmlp_jax.gating import NORM_EPSILON, GatingUnit
+from posmlp_jax.gating import GatingUnit
 from posmlp_jax.layers import Dropout, channels_first, channels_last, gelu, linear, stochastic_depth
+from posmlp_jax.normalization import NORM_EPSILON, LayerNorm
 from posmlp_jax.windows import WindowLayout
 
 
@@ -34,7 +35,7 @@ class GatedBranch(nnx.Module):
         Raises:
           ConfigError: for 'pallas' and a branch that the kernel cannot do; in calls, too, for windows with masks.
         """
-        self.norm = nnx.LayerNorm(channels, epsilon=epsilon, dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(channels, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.expand = linear(channels, expansion * channels, dtype, rngs)
         self.gate = make_gate(expansion * channels)
         self.project = linear(self.gate.out_channels, channels, dtype, rngs)

@@ -7,9 +7,9 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from posmlp_jax.gating import NORM_EPSILON
 from posmlp_jax.gpus import own_gradient
-from posmlp_jax.layers import gelu, kernel_init, linear, normalization, normalize
+from posmlp_jax.layers import gelu, kernel_init, linear
+from posmlp_jax.normalization import NORM_EPSILON, normalization, normalize
 
 DOWNSAMPLINGS = ("conv", "linear")
 

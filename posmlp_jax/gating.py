@@ -18,11 +18,11 @@ from jaxtyping import Array, Float
 
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.gpus import by_token
+from posmlp_jax.normalization import NORM_EPSILON, LayerNorm
 from posmlp_jax.relations import Relation
 from posmlp_jax.windows import WindowLayout
 
 GATES = ("multiply", "add", "concat")
-NORM_EPSILON = 1e-6  # PosMLP's; PosMLP-Video has its own.
 
 
 def mix_tokens(
@@ -63,10 +63,10 @@ def mix_frames(
 
 
 def add_bias(
-    x: Float[Array, "channels *batch tokens"], bias: Float[Array, "#channels #tokens"]
+    x: Float[Array, "channels *batch tokens"], bias: Float[Array, "channels tokens"]
 ) -> Float[Array, "channels *batch tokens"]:
-    """What x is with a bias of its channels or tokens."""
-    return x + jnp.expand_dims(by_token(bias, x.shape[0], x.shape[-1]), range(1, x.ndim - 1))
+    """What x is with a bias that `by_token` gives."""
+    return x + jnp.expand_dims(bias, range(1, x.ndim - 1))
 
 
 class GatingUnit(nnx.Module):
@@ -110,11 +110,7 @@ class GatingUnit(nnx.Module):
         if mixed % relation.groups:
             raise ConfigError(f"groups {relation.groups} do not divide the gating unit's {mixed} mixed channels")
         self.relation, self.gate, self.split, self.over_frames = relation, gate, split, over_frames
-        self.norm = (
-            nnx.LayerNorm(mixed, epsilon=epsilon, dtype=dtype, reduction_axes=0, feature_axes=0, rngs=rngs)
-            if norm
-            else None
-        )
+        self.norm = LayerNorm(mixed, axis=0, epsilon=epsilon, dtype=dtype, rngs=rngs) if norm else None
         self.bias = nnx.Param(jnp.full((math.prod(relation.grid),), bias_init)) if token_bias else None
         self.out_channels = mixed * (2 if gate == "concat" else 1)
 
@@ -151,7 +147,8 @@ class GatingUnit(nnx.Module):
         bias = self.bias[...].astype(mixed.dtype)
         if self.over_frames:
             return mixed + jnp.repeat(bias, x.shape[2] // len(bias))[:, None]
-        return add_bias(mixed, bias[None])
+        (bias,) = by_token(bias[None], mixed.shape[0], mixed.shape[-1])
+        return add_bias(mixed, bias)
 
 
 def mixed_channels(channels: int, split: bool) -> int:

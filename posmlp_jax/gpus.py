@@ -30,16 +30,30 @@ def _own_gradient_jvp(primals, tangents):
     return primals[0], on_gpus(jax.lax.optimization_barrier, lambda tangent: tangent, tangents[0])
 
 
+def together(x: Float[Array, "first *rest"]) -> Float[Array, "first *rest"]:
+    """Gives x, for which and for whose gradient GPUs then have one kernel with others of its shape, where they can.
+
+    Each block of a model makes small arrays of its parameters, by kernels that take longer to start than to run. GPUs'
+    compiler makes one of those that read the same array; so here x is multiplied by ones that lie in memory.
+    """
+
+    def times_ones(x):
+        ones = jax.lax.optimization_barrier(jnp.ones(len(x), x.dtype))
+        return x * jnp.expand_dims(ones, range(1, x.ndim))
+
+    return on_gpus(times_ones, lambda x: x, x)
+
+
 def by_token(
-    bias: Float[Array, "#channels #tokens"], channels: int, tokens: int
-) -> Float[Array, "{channels} {tokens}"]:
-    """A bias of channels or of tokens as one of both.
+    bias: Float[Array, "#channels #tokens"], channels: int, tokens: int, parts: int = 1
+) -> list[Float[Array, "{channels}//{parts} {tokens}"]]:
+    """A bias of channels or of tokens as one of both, in equal parts of the channels.
 
     On GPUs so that its gradient is summed up over examples before it is over tokens or channels: sums of one kind
     are made by the kernel that writes what they are of, sums of two kinds read it again.
     """
-    broadcast = jnp.broadcast_to(bias, (channels, tokens))
-    return on_gpus(jax.lax.optimization_barrier, lambda bias: bias, broadcast)
+    broadcast = jnp.split(together(jnp.broadcast_to(bias, (channels, tokens))), parts)
+    return [on_gpus(jax.lax.optimization_barrier, lambda bias: bias, part) for part in broadcast]
 
 
 def hold(bits: Bool[Array, "*shape"]) -> Bool[Array, "*shape"]:

@@ -1,5 +1,6 @@
-"""What surrounds the gating units: normalisation, GELU, linear layers and dropout."""
+"""What surrounds the gating units: GELU, linear layers and dropout."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -8,40 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from posmlp_jax.errors import ConfigError, nearest
-from posmlp_jax.gating import NORM_EPSILON, add_bias
-from posmlp_jax.gpus import hold, on_gpus
-
-NORMS = ("batch", "layer")
+from posmlp_jax.gating import add_bias
+from posmlp_jax.gpus import by_token, hold, on_gpus, together
 
 # torch truncates its normal at ±2, a hundred of these standard deviations, which is to say never.
 kernel_init = nnx.initializers.normal(0.02)
-
-
-def normalization(
-    kind: str, channels: int, dtype, rngs: nnx.Rngs, *, epsilon: float = NORM_EPSILON
-) -> nnx.BatchNorm | nnx.LayerNorm:
-    """'batch' or 'layer' normalisation over the last axis, statistics in float32.
-
-    Batch statistics are those of the whole array: under `jax.jit` with a sharded batch, of the global batch.
-    """
-    if kind == "batch":
-        # Without a dtype, which would round the running statistics too.
-        return nnx.BatchNorm(channels, momentum=0.9, epsilon=epsilon, rngs=rngs)
-    if kind == "layer":
-        return nnx.LayerNorm(channels, epsilon=epsilon, dtype=dtype, rngs=rngs)
-    raise ConfigError(f"unknown norm '{kind}'; {nearest(kind, NORMS)}")
-
-
-def normalize(norm: nnx.BatchNorm | nnx.LayerNorm, x: Float[Array, "*shape"], train: bool) -> Float[Array, "*shape"]:
-    """Applies either kind, in x's type.
-
-    `train` takes the batch's statistics, and updates the running ones by them, unless the norm's own
-    `use_running_average` is set, as it is for frozen layers.
-    """
-    if isinstance(norm, nnx.BatchNorm):
-        return norm(x, use_running_average=norm.use_running_average or not train).astype(x.dtype)
-    return norm(x)
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -67,10 +39,10 @@ def channels_first(
     A product for each part: to cut the result of one would copy it on a TPU.
     """
     kernels = jnp.split(_outputs_first(layer, x.dtype), parts)
-    biases = jnp.split(layer.bias[...].astype(x.dtype), parts)
+    biases = by_token(layer.bias[...].astype(x.dtype)[:, None], layer.out_features, x.shape[-2], parts)
     return [
-        add_bias(jnp.tensordot(kernel, x, axes=(1, -1)), bias[:, None])
-        for kernel, bias in zip(kernels, biases, strict=True)
+        add_bias(_product(kernel, x, -1, number > 0), bias)
+        for number, (kernel, bias) in enumerate(zip(kernels, biases, strict=True))
     ]
 
 
@@ -79,13 +51,34 @@ def channels_last(
 ) -> Float[Array, "*batch tokens outputs"]:
     """A linear layer of channels that come in parts and in front, with tokens in front of channels again."""
     kernels = jnp.split(_outputs_first(layer, parts[0].dtype), len(parts), axis=1)
-    products = (jnp.tensordot(kernel, part, axes=(1, 0)) for part, kernel in zip(parts, kernels, strict=True))
+    products = (_product(kernel, part, 0, False) for part, kernel in zip(parts, kernels, strict=True))
     return jnp.moveaxis(sum(products), 0, -1) + layer.bias[...].astype(parts[0].dtype)
 
 
 def _outputs_first(layer: nnx.Linear, dtype) -> Float[Array, "outputs inputs"]:
     # A copy of its own: XLA would have the products do it, for which CPUs have slower ones.
     return on_gpus(lambda kernel: kernel, jax.lax.optimization_barrier, layer.kernel[...].T.astype(dtype))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _product(kernel: Float[Array, "outputs inputs"], x: Float[Array, "*shape"], axis: int, apart: bool):
+    """The product of a kernel and an axis of x, with the outputs in front.
+
+    On GPUs all blocks' kernels are rounded together, and products that are to be `apart` are not made one with others
+    of x, of which a reader of one part would go past the rest. Kernels' gradients are left to the compiler: a layer's
+    are better one product, and no block's should wait for another's on their way to other devices.
+    """
+    if apart:
+        x = on_gpus(jax.lax.optimization_barrier, lambda x: x, x)
+    return jnp.tensordot(together(kernel), x, axes=(1, axis))
+
+
+@_product.defjvp
+def _product_jvp(axis: int, apart: bool, primals, tangents):
+    (kernel, x), (kernel_tangent, x_tangent) = primals, tangents
+    by_kernel = jnp.tensordot(kernel_tangent, x, axes=(1, axis))
+    by_x = jnp.tensordot(together(kernel), x_tangent, axes=(1, axis))
+    return _product(kernel, x, axis, apart), by_kernel + by_x
 
 
 class Dropout(nnx.Dropout):
@@ -96,7 +89,8 @@ class Dropout(nnx.Dropout):
         if self.deterministic or not self.rate:
             return x
         shape = [1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape)]
-        kept = hold(jax.random.bernoulli(rngs, 1 - self.rate, shape))
+        keep = together(jnp.full(shape[:1], 1 - self.rate)).reshape(-1, *[1] * (len(shape) - 1))
+        kept = hold(jax.random.bernoulli(rngs, keep, shape))
         return jnp.where(kept, x / (1 - self.rate), 0)
 
 

@@ -28,7 +28,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from posmlp_jax.errors import ConfigError, nearest
-from posmlp_jax.gpus import on_gpus
+from posmlp_jax.gpus import on_gpus, own_gradient, together
 
 RELATIONS = ("gqpe", "lrpe", "lrpe_m", "dense")
 COVARIANCES = ("psd", "free", "isotropic")
@@ -105,7 +105,36 @@ def logits_by_sum(
     coefficients: Float[Array, "groups features"], features: Float32[ArrayLike, "tokens tokens features"]
 ) -> Float[Array, "groups tokens tokens"]:
     """`quadratic_logits` as a sum of the features' planes."""
-    return jnp.sum(coefficients[:, :, None, None] * jnp.moveaxis(features, -1, 0), axis=1)
+    # One for each query, so that the gradient is summed over keys with the softmax's, and over queries with others'.
+    by_query = together(jnp.broadcast_to(coefficients[:, :, None], (*coefficients.shape, len(features))))
+    return jnp.sum(own_gradient(by_query)[..., None] * jnp.moveaxis(features, -1, 0), axis=1)
+
+
+def quadratic_matrix(
+    coefficients: Float[Array, "groups features"], grid: tuple[int, ...]
+) -> Float[Array, "groups tokens tokens"]:
+    """The softmax over keys of v·r_δ (Eq. 13), for every query of a grid.
+
+    On GPUs its gradient computes it again: what it kept of the rows would be made by a kernel of its own.
+    """
+
+    def softmax(coefficients):
+        return jax.nn.softmax(logits_by_product(coefficients, offset_features(grid)), axis=-1)
+
+    return on_gpus(lambda coefficients: _softmax_of_sums(coefficients, grid), softmax, coefficients)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _softmax_of_sums(coefficients: Float[Array, "groups features"], grid: tuple[int, ...]):
+    return jax.nn.softmax(logits_by_sum(coefficients, offset_features(grid)), axis=-1)
+
+
+@_softmax_of_sums.defjvp
+def _softmax_of_sums_jvp(grid: tuple[int, ...], primals, tangents):
+    again = jax.lax.optimization_barrier(primals[0])
+    logits, slopes = jax.jvp(lambda each: logits_by_sum(each, offset_features(grid)), (again,), tangents)
+    matrix = jax.nn.softmax(logits, axis=-1)
+    return _softmax_of_sums(*primals, grid), matrix * (slopes - jnp.sum(matrix * slopes, axis=-1, keepdims=True))
 
 
 class QuadraticRelation(nnx.Module):
@@ -139,7 +168,7 @@ class QuadraticRelation(nnx.Module):
 
     def inverse_covariance(self) -> Float[Array, "groups axes axes"]:
         """Σ⁻¹ of every group."""
-        spread = self.spread[...]
+        spread = together(self.spread[...])
         if self.covariance == "isotropic":
             return spread[:, None, None] ** 2 * jnp.eye(len(self.grid))
         if self.covariance == "free":
@@ -148,20 +177,22 @@ class QuadraticRelation(nnx.Module):
 
     def centers(self) -> Float[Array, "groups axes"]:
         """Δ of every group, in the grid's axis order."""
-        return jnp.zeros((self.groups, len(self.grid))) if self.center is None else self.center[...]
+        return jnp.zeros((self.groups, len(self.grid))) if self.center is None else together(self.center[...])
+
+    def coefficients(self) -> Float[Array, "groups features"]:
+        """V of Eq. 7 for every group."""
+        return quadratic_coefficients(self.centers(), self.inverse_covariance())
 
     def logits(self) -> Float[Array, "groups tokens tokens"]:
         """v·r_δ of Eq. 13, before the softmax."""
-        coefficients = quadratic_coefficients(self.centers(), self.inverse_covariance())
-        return quadratic_logits(coefficients, offset_features(self.grid))
+        return quadratic_logits(self.coefficients(), offset_features(self.grid))
 
     def __call__(self, mask: Mask | None = None) -> Matrix:
         """The relation matrix (module docstring)."""
-        logits = self.logits()
-        if mask is not None:
-            # Not softmax's `where`: it takes the maximum over a wrong axis when the mask has more axes than the logits.
-            logits = jnp.where(mask[..., None, :, :], logits, -jnp.inf)
-        return jax.nn.softmax(logits, axis=-1)
+        if mask is None:
+            return quadratic_matrix(self.coefficients(), self.grid)
+        # Not softmax's `where`: it takes the maximum over a wrong axis when the mask has more axes than the logits.
+        return jax.nn.softmax(jnp.where(mask[..., None, :, :], self.logits(), -jnp.inf), axis=-1)
 
 
 class LearnedRelation(nnx.Module):

@@ -75,6 +75,7 @@ CHECKED = [
     "posmlp_jax.models.detectors.retinanet",
     "posmlp_jax.models.posmlp_video",
     "posmlp_jax.models.stages",
+    "posmlp_jax.normalization",
     "posmlp_jax.relations",
     "posmlp_jax.tasks.action_detection.frame_map",
     "posmlp_jax.tasks.action_detection.illustration",

@@ -10,7 +10,7 @@ from flax import nnx
 from posmlp_jax.blocks import GatedBlock
 from posmlp_jax.downsampling import ConvMerging
 from posmlp_jax.gating import GatingUnit
-from posmlp_jax.gpus import by_token, hold, own_gradient, pack_bits
+from posmlp_jax.gpus import by_token, hold, own_gradient, pack_bits, together
 from posmlp_jax.layers import Dropout
 from posmlp_jax.relations import QuadraticRelation
 
@@ -62,8 +62,11 @@ def test_what_is_dropped_is_kept_as_bits(monkeypatch):
     np.testing.assert_array_equal(pack_bits(jnp.asarray(bits)), np.packbits(bits, axis=-1, bitorder="little"))
     x, key = jnp.asarray(rng.normal(size=(3, 5, 24)), jnp.float32), jax.random.key(0)
 
+    def total(x):
+        return sum(jnp.sum(drop(x, rngs=key) ** 2) for drop in (Dropout(0.3), Dropout(0.3, broadcast_dims=(1, 2))))
+
     def results():
-        return jax.jit(jax.value_and_grad(lambda x: jnp.sum(Dropout(0.3)(x, rngs=key) ** 2)))(x)
+        return jax.jit(jax.value_and_grad(total))(x)
 
     assert_same_in_both_ways(results, monkeypatch, np.testing.assert_array_equal)
     for count in (24, 7):
@@ -72,10 +75,10 @@ def test_what_is_dropped_is_kept_as_bits(monkeypatch):
 
 @pytest.mark.parametrize(
     "function",
-    [lambda bias: by_token(bias, 2, 3), lambda x: jax.jvp(own_gradient, (x,), (x,))],
-    ids=["bias", "gradient"],
+    [lambda bias: by_token(bias, 2, 3), lambda x: jax.jvp(own_gradient, (x,), (x,)), together],
+    ids=["bias", "gradient", "together"],
 )
-def test_only_gpus_hold_gradients_apart(function):
+def test_only_gpus_hold_what_they_join_otherwise(function):
     traced = jax.jit(function).trace(jax.ShapeDtypeStruct((2, 1), jnp.float32))
     assert "optimization_barrier" in traced.lower(lowering_platforms=("cuda",)).as_text()
     assert "optimization_barrier" not in traced.lower(lowering_platforms=("cpu",)).as_text()

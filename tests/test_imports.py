@@ -141,7 +141,8 @@ def test_a_model_takes_few_libraries(tmp_path):
     imported = json.loads(done.stdout)
     assert {name.split(".")[1] for name in imported if name.startswith("posmlp_jax.")} == {
         *("lazy", "errors", "paths", "writing", "terminal"),
-        *("gpus", "relations", "gating", "windows", "layers", "downsampling", "fused_branch", "blocks", "detection"),
+        *("gpus", "normalization", "relations", "gating", "windows", "layers"),
+        *("downsampling", "fused_branch", "blocks", "detection"),
         *("models", "devices", "checkpoints"),
     }
 

@@ -7,7 +7,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "posmlp_jax"
 ROWS = [
     {"lazy", "errors", "paths", "writing", "terminal", "figures", "command_line"},
-    {"gpus", "relations", "gating", "windows", "layers", "downsampling", "fused_branch", "blocks", "detection"},
+    {"gpus", "normalization", "relations", "gating", "windows", "layers"}
+    | {"downsampling", "fused_branch", "blocks", "detection"},
     {"models"},
     {"devices"},
     {"checkpoints"},

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Shaped
 
 from posmlp_jax.errors import ConfigError, nearest
 from posmlp_jax.fused_branch import KERNELS
-from posmlp_jax.gating import GATES, NORM_EPSILON, GatingUnit, mixed_channels
+from posmlp_jax.gating import GATES, GatingUnit, mixed_channels
 from posmlp_jax.layers import kernel_init
+from posmlp_jax.normalization import NORM_EPSILON, LayerNorm
 from posmlp_jax.relations import COVARIANCES, RELATIONS, FoldedRelation
 
 # The fields that say how a model computes, and have no part in what it computes but for rounding.
@@ -221,7 +222,7 @@ class Backbone(nnx.Module):
     def _add_head(self, width: int, rngs: nnx.Rngs, *, dropout: float = 0.0) -> None:
         """The last norm and the head; `dropout` is a probability for each value of the pooled vector."""
         dtype = jnp.dtype(self.config.dtype)
-        self.norm = nnx.LayerNorm(width, epsilon=self.config.norm_epsilon, dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=self.config.norm_epsilon, dtype=dtype, rngs=rngs)
         self.head_dropout = nnx.Dropout(dropout)
         self.head = self._make_head(width, rngs)
 

@@ -8,9 +8,9 @@ from flax import nnx
 from posmlp_jax.blocks import GatedBlock
 from posmlp_jax.downsampling import DOWNSAMPLINGS, ConvMerging, ConvStem, LinearMerging, LinearStem
 from posmlp_jax.errors import ConfigError
-from posmlp_jax.layers import NORMS
 from posmlp_jax.models.backbone import Backbone, BackboneConfig, check_choice, check_groups, check_stages
 from posmlp_jax.models.stages import Stage, branch_options, drop_path_rates, gate_maker
+from posmlp_jax.normalization import NORMS
 
 
 @dataclass(frozen=True, kw_only=True)
