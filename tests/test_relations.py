@@ -21,6 +21,7 @@ from posmlp_jax.relations import (
     logits_by_sum,
     offset_features,
     quadratic_logits,
+    quadratic_matrix,
     relative_offsets,
 )
 
@@ -87,6 +88,24 @@ def test_logits_of_either_form(form):
     slope = matrix * (weights - np.sum(matrix * weights, axis=-1, keepdims=True))
     gradient = jax.jit(jax.grad(lambda values: jnp.sum(weights * jax.nn.softmax(form(values, features)))))(values)
     naive.assert_close(gradient, np.einsum("gqk,qkf->gf", slope, features.astype(np.float64)))
+
+
+def test_gpus_form_of_the_matrix(monkeypatch):
+    """Values, and gradients by the coefficients, which compute the softmax again."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, cuda, **_: cuda(*arguments))
+    random, features = np.random.default_rng(1), offset_features((7, 7)).astype(np.float64)
+    coefficients, weights = random.normal(size=(3, 5)) / 10, random.normal(size=(3, 49, 49))
+    matrix = np.exp(np.einsum("gf,qkf->gqk", coefficients, features))
+    matrix /= np.sum(matrix, axis=-1, keepdims=True)
+    slope = matrix * (weights - np.sum(matrix * weights, axis=-1, keepdims=True))
+
+    def total(values):
+        found = quadratic_matrix(values, (7, 7))
+        return jnp.sum(weights * found), found
+
+    gradient, found = jax.jit(jax.grad(total, has_aux=True))(jnp.asarray(coefficients, jnp.float32))
+    naive.assert_close(found, matrix)
+    naive.assert_close(gradient, np.einsum("gqk,qkf->gf", slope, features))
 
 
 def test_each_platform_has_its_form_of_the_logits():
